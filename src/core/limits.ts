@@ -1,0 +1,82 @@
+/**
+ * Every bound on a queue, batch, retry, frame and time, in one place, with the relations between them
+ * asserted when the module loads. Values that are part of a format or of the protocol's safety argument
+ * say so.
+ */
+import { assert } from './assert.js';
+import { GIB, KIB, MIB, PAGE_BYTES } from './units.js';
+
+/** A segment is rolled at this size when a spare is registered (soft). */
+export const SEGMENT_SOFT_BYTES = 64 * MIB;
+/** Without a registered spare a segment grows up to this size (hard). */
+export const SEGMENT_HARD_BYTES = 16 * GIB;
+
+/** Records and data pages of one batch, in bytes of the segment. */
+export const BATCH_MAX_BYTES = 2 * MIB;
+export const BATCH_MAX_RECORDS = 16_384;
+export const RECORD_MAX_BYTES = 64 * KIB;
+
+/** A frame on the wire: one message with its payload. */
+export const FRAME_MAX_BYTES = BATCH_MAX_BYTES + 64 * KIB;
+/** Before a peer has proved that it knows the secret, it may send no frame larger than this. */
+export const FRAME_MAX_BYTES_UNAUTHENTICATED = 1 * KIB;
+/** Pages of one READ. */
+export const READ_MAX_PAGES = 256;
+
+/** Unanswered requests of one connection; the sender queues above it. */
+export const CONNECTION_MAX_IN_FLIGHT = 1024;
+/** Bytes queued to be sent on one connection before its producer must wait. */
+export const CONNECTION_MAX_QUEUED_BYTES = 8 * MIB;
+export const NODE_MAX_CONNECTIONS = 1024;
+/** Bytes of accepted, not yet durable writes of one disk. */
+export const DISK_MAX_PENDING_BYTES = 32 * MIB;
+
+/** Batches smaller than this go through the journal, larger ones straight to the segment file. */
+export const JOURNAL_BATCH_MAX_BYTES = 64 * KIB;
+export const JOURNAL_DEFAULT_BYTES = 64 * MIB;
+export const JOURNAL_MIN_BYTES = 4 * MIB;
+/** Kept free on a disk for FENCE, RECOVER and SEAL: new CREATEs are refused below it. */
+export const DISK_RESERVE_BYTES = 64 * MIB;
+
+/** Bytes a replica may lag behind before the owner rolls, or stops sending to it. */
+export const REPLICA_MAX_LAG_BYTES = 16 * MIB;
+export const REPLICA_MAX_LAG_MS = 1_000;
+/** Appended, not yet acknowledged bytes of one volume; append() waits above it. */
+export const WRITER_MAX_PENDING_BYTES = 32 * MIB;
+/** Batches of one segment under way to one replica. */
+export const WRITER_MAX_BATCHES_IN_FLIGHT = 16;
+
+/** L: what a grant promises, on the node's monotonic clock. Part of the safety argument. */
+export const READ_LEASE_MS = 2_000;
+/** The part of L that the owner uses, counted from its send time: room for clocks that run apart. */
+export const READ_LEASE_SAFE_FRACTION = 0.9;
+
+export const REQUEST_TIMEOUT_MS = 5_000;
+export const CONNECT_TIMEOUT_MS = 3_000;
+export const HANDSHAKE_TIMEOUT_MS = 3_000;
+export const RECONNECT_MIN_MS = 20;
+export const RECONNECT_MAX_MS = 2_000;
+
+/** etcd leases: a hint of liveness, never safety. */
+export const LEASE_TTL_SECONDS = 10;
+/** After a metadata outage nobody judges leases for this long. */
+export const LEASE_GRACE_AFTER_OUTAGE_MS = 30_000;
+export const METADATA_TIMEOUT_MS = 5_000;
+
+export const REPLICAS_MAX = 5;
+export const REPLICA_COUNTS = [1, 2, 3, 5] as const;
+/** Buckets of sealed segments for each replica count. Part of the metadata format. */
+export const PLACEMENT_GROUPS = 128;
+
+export const NAME_MAX_BYTES = 128;
+export const ZONE_MAX_BYTES = 128;
+export const ADDRESS_MAX_BYTES = 300;
+export const VOLUME_MIN_BYTES = 1 * MIB;
+export const VOLUME_MAX_BYTES = 1024 * 1024 * GIB;
+export const INVENTORY_PAGE = 1_000;
+
+assert(BATCH_MAX_BYTES + 4 * KIB < FRAME_MAX_BYTES, 'a batch fits into a frame');
+assert(READ_MAX_PAGES * (PAGE_BYTES + 4) + KIB < FRAME_MAX_BYTES, 'a READ reply fits into a frame');
+assert(JOURNAL_BATCH_MAX_BYTES * 8 < JOURNAL_MIN_BYTES, 'a journal half holds several batches');
+assert(READ_LEASE_SAFE_FRACTION < 1, 'the owner stops before the node does');
+assert(REPLICA_MAX_LAG_BYTES < WRITER_MAX_PENDING_BYTES, 'a laggard is noticed before we block');

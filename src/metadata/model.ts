@@ -1,0 +1,117 @@
+/**
+ * What the metadata store holds: the records' types. Their validated JSON encodings are encoding.ts, their
+ * keys keys.ts. Field names are part of the stored format (docs/FORMATS.md).
+ *
+ * INVARIANT (checked by assertVolumeRecord in volume-record.ts): at most two open segments, in log order;
+ * every segment id stands in exactly one of planned, open, sealed, pendingDelete; sealed ends never change;
+ * endLsn does not fall along sealed; epoch never falls.
+ */
+import type {
+  ClusterId,
+  Incarnation,
+  NodeId,
+  OwnerId,
+  SegmentId,
+  VolumeId,
+} from '../core/ids.js';
+import type { Epoch, Lsn, SegmentOffset } from '../core/units.js';
+
+/** Written into every record; a reader refuses a newer one instead of dropping fields it cannot see. */
+export const METADATA_SCHEMA = 1;
+
+/** One node's copy of a segment: which disk of which node. */
+export interface Replica {
+  readonly node: NodeId;
+  readonly incarnation: Incarnation;
+}
+
+/** A segment that CREATEs may have been sent for. */
+export interface PlannedSegment {
+  readonly segment: SegmentId;
+  /** Index of the placement group, below PLACEMENT_GROUPS. */
+  readonly group: number;
+  readonly createEpoch: Epoch;
+  readonly replicas: readonly Replica[];
+}
+
+/** A segment that may take appends of epoch `createEpoch`. Its replica list never changes. */
+export type OpenSegment = PlannedSegment;
+
+export interface SealedSegment extends PlannedSegment {
+  readonly end: SegmentOffset;
+  /** The LSN after the last record below `end`. */
+  readonly endLsn: Lsn;
+  /** headerCrc of the last batch below `end`; the chain behind it covers every byte. 0 when end is 0. */
+  readonly crc: number;
+}
+
+/** Where the newest checkpoint begins: a place in a sealed or open segment. */
+export interface Root {
+  readonly segment: SegmentId;
+  readonly offset: SegmentOffset;
+  readonly lsn: Lsn;
+}
+
+export interface Owner {
+  readonly id: OwnerId;
+  /** Where the owner can be asked, or where it runs, for people. */
+  readonly address: string;
+  /** Set by an orderly release: takeover need not wait for read leases. */
+  readonly released: boolean;
+}
+
+export type VolumeKind = 'filesystem' | 'block';
+
+export interface VolumeRecord {
+  readonly schema: number;
+  readonly volume: VolumeId;
+  readonly name: string;
+  readonly kind: VolumeKind;
+  readonly sizeBytes: number;
+  readonly replicas: number;
+  readonly ackQuorum: number;
+  readonly labels: Readonly<Record<string, string>>;
+  /** ISO 8601, for people. */
+  readonly createdAt: string;
+  readonly epoch: Epoch;
+  readonly owner: Owner | null;
+  readonly planned: readonly PlannedSegment[];
+  /** The current segment, then the registered spare. */
+  readonly open: readonly OpenSegment[];
+  readonly sealed: readonly SealedSegment[];
+  readonly root: Root | null;
+  /** May be deleted on their replicas; removed from here once all have answered or are gone. */
+  readonly pendingDelete: readonly PlannedSegment[];
+}
+
+export interface DiskRecord {
+  readonly incarnation: Incarnation;
+  readonly capacityBytes: number;
+}
+
+export interface NodeRecord {
+  readonly schema: number;
+  readonly node: NodeId;
+  /** HOST:PORT where the node serves. */
+  readonly address: string;
+  readonly zone: string;
+  readonly disks: readonly DiskRecord[];
+  /** The program's version, for people and rolling upgrades. */
+  readonly version: string;
+}
+
+/** Which disks hold the sealed segments of each group, for one replica count. */
+export interface PlacementRecord {
+  readonly schema: number;
+  readonly replicas: number;
+  /** PLACEMENT_GROUPS lists of `replicas` disks on distinct nodes (fewer when there are too few nodes). */
+  readonly groups: readonly (readonly Replica[])[];
+}
+
+export interface ClusterRecord {
+  readonly schema: number;
+  readonly cluster: ClusterId;
+  /** Raised by import, rebuild and restore. */
+  readonly generation: number;
+  readonly createdAt: string;
+}
