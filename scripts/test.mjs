@@ -1,0 +1,162 @@
+// npm test [-- path-filter …]: setup, build, check, the tests, the simulator. The last line is
+// "N passed, N failed", with ", N skipped" where any were. Only assertions count, not the groups
+// that they are in; a group that fails by itself (a crash, a time-out, a broken plan) is one more
+// failure, and build, lint and simulator are one each.
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { checkFormatAndLint } from './check.mjs';
+import { build, compiled, filesUnder, main, ROOT, run, ScriptError, tool } from './lib.mjs';
+import { checkNode, ensurePackages, ensureTestPackages, missingTestPackages } from './setup.mjs';
+
+const SIMULATOR = 'test/sim/main.ts';
+const SIMULATOR_RUNS = [['--seeds', '200']];
+/** These start daemons, kill them and measure time: one at a time, after the others. */
+const SERIAL = /^test\/(e2e|crash)\//;
+const FILES_A_RUN = 200; // a command line has a limit
+
+const totals = { passed: 0, failed: 0, skipped: 0 };
+const failures = [];
+
+function record(name, ok) {
+  if (ok) totals.passed++;
+  else {
+    totals.failed++;
+    failures.push(name);
+  }
+}
+
+async function stage(name, action) {
+  console.log(`\n== ${name}`);
+  const started = performance.now();
+  await action();
+  console.log(`== ${name}: ${((performance.now() - started) / 1000).toFixed(1)} s`);
+}
+
+/** A stage that is one pass or one failure, by the exit code that its action returns. */
+function checked(name, action) {
+  return stage(name, async () => {
+    const code = await action();
+    record(name, code === 0);
+    if (code !== 0) console.log(`FAILED ${name}: exit code ${code}`);
+  });
+}
+
+function printFailure(names, result) {
+  const diagnosis = { ...(result.diag ?? {}) };
+  for (const noise of ['source', 'externalID', 'stdio', 'command', 'args', 'cwd']) {
+    delete diagnosis[noise];
+  }
+  console.log(`FAILED ${[...names, result.name].join(' > ')}`);
+  if (result.tapError) console.log(`       ${result.tapError}`);
+  for (const [key, value] of Object.entries(diagnosis)) {
+    const text = typeof value === 'string' ? value.trimEnd() : JSON.stringify(value);
+    console.log(`       ${key}: ${text.replaceAll('\n', '\n         ')}`);
+  }
+}
+
+/** Counts the assertions below a parser; returns the running counts of that subtree. */
+function count(parser, names) {
+  const counts = { passed: 0, failed: 0, skipped: 0 };
+  let child; // the counts of the subtest that the next test point closes
+  const add = (kind) => {
+    counts[kind]++;
+    totals[kind]++;
+  };
+  const failed = (result) => {
+    add('failed');
+    failures.push([...names, result.name].join(' > '));
+    printFailure(names, result);
+  };
+  parser.on('child', (nested) => {
+    child = count(nested, [...names, nested.name].filter(Boolean));
+  });
+  parser.on('assert', (result) => {
+    const closes = result.closingTestPoint ? child : undefined;
+    child = undefined;
+    const inside = closes ?? { passed: 0, failed: 0, skipped: 0 };
+    for (const kind of Object.keys(inside)) counts[kind] += inside[kind];
+    const tested = inside.passed + inside.failed + inside.skipped > 0;
+    if (result.skip || result.todo) {
+      if (!tested) add('skipped');
+    } else if (!result.ok) {
+      if (inside.failed === 0) failed(result);
+    } else if (closes === undefined) add('passed');
+    if (names.length === 0) printFile(result, inside);
+  });
+  parser.on('bailout', (reason) => {
+    if (parser.parent === null) failed({ name: `bail out: ${reason}` });
+  });
+  return counts;
+}
+
+function printFile(result, inside) {
+  const skipped = inside.skipped > 0 ? `, ${inside.skipped} skipped` : '';
+  const time = result.time === null ? '' : `, ${(result.time / 1000).toFixed(1)} s`;
+  const word = result.ok ? 'ok    ' : 'FAILED';
+  console.log(`${word} ${result.name} (${inside.passed} passed${skipped}${time})`);
+}
+
+async function tap(sources, jobs) {
+  const { Parser } = await import('tap-parser');
+  for (let at = 0; at < sources.length; at += FILES_A_RUN) {
+    const files = sources.slice(at, at + FILES_A_RUN).map(compiled);
+    const before = totals.failed;
+    const parser = new Parser();
+    count(parser, []);
+    const args = ['run', '--reporter=tap', `--jobs=${jobs}`, ...files];
+    const code = await run(tool('tap'), args, { capture: (chunk) => parser.write(chunk) });
+    parser.end();
+    if (code !== 0 && totals.failed === before) record(`tap: exit code ${code}`, false);
+    if (parser.count < files.length) {
+      record(`tap ran ${parser.count} of ${files.length} files`, false);
+    }
+  }
+}
+
+async function runTests(filters) {
+  const matches = (path) => filters.length === 0 || filters.some((text) => path.includes(text));
+  const sources = filesUnder('test', /\.test\.ts$/).filter(matches);
+  const serial = sources.filter((path) => SERIAL.test(path));
+  const parallel = sources.filter((path) => !SERIAL.test(path));
+  if (parallel.length > 0) await stage('tests', () => tap(parallel, 2));
+  if (serial.length > 0) await stage('tests of crashes and whole systems', () => tap(serial, 1));
+  if (sources.length === 0) record('no test file matches', false);
+}
+
+async function simulate() {
+  if (!existsSync(join(ROOT, SIMULATOR))) return;
+  for (const args of SIMULATOR_RUNS) {
+    const command = ['--enable-source-maps', compiled(SIMULATOR), ...args];
+    await checked(`simulator ${args.join(' ')}`, () => run(process.execPath, command));
+  }
+}
+
+async function everything(filters) {
+  const whole = filters.length === 0;
+  await stage('setup', async () => {
+    checkNode();
+    if (whole) ensureTestPackages();
+    else if (missingTestPackages().length > 0) {
+      console.log(`not installed, some tests may need them: ${missingTestPackages().join(' ')}`);
+    }
+    await ensurePackages();
+  });
+  await checked('build and types', build);
+  if (whole) await checked('format and lint', checkFormatAndLint);
+  await runTests(filters);
+  if (whole) await simulate();
+}
+
+await main(async (filters) => {
+  try {
+    await everything(filters);
+  } catch (error) {
+    console.error(error instanceof ScriptError ? `holdfast: ${error.message}` : error);
+    record('npm test itself', false);
+  }
+  if (totals.passed + totals.failed === 0) record('no test ran', false);
+  if (failures.length > 0) console.log(`\nfailed:\n${failures.map((f) => `  ${f}`).join('\n')}`);
+  const skipped = totals.skipped > 0 ? `, ${totals.skipped} skipped` : '';
+  console.log(`\n${totals.passed} passed, ${totals.failed} failed${skipped}`);
+  return totals.failed === 0 ? 0 : 1;
+});
