@@ -116,6 +116,7 @@ export class ByteWriter {
     return this.#at;
   }
 
+  /** Makes room and returns where it is. Call it before touching #bytes, which it may replace. */
   #room(count: number): number {
     const at = this.#at;
     const needed = at + count;
@@ -129,39 +130,46 @@ export class ByteWriter {
   }
 
   u8(value: number): this {
-    this.#bytes.writeUInt8(value, this.#room(1));
+    const at = this.#room(1);
+    this.#bytes.writeUInt8(value, at);
     return this;
   }
 
   u16(value: number): this {
-    this.#bytes.writeUInt16LE(value, this.#room(2));
+    const at = this.#room(2);
+    this.#bytes.writeUInt16LE(value, at);
     return this;
   }
 
   u32(value: number): this {
-    this.#bytes.writeUInt32LE(value, this.#room(4));
+    const at = this.#room(4);
+    this.#bytes.writeUInt32LE(value, at);
     return this;
   }
 
   u64(value: number): this {
-    writeU64(this.#bytes, value, this.#room(8));
+    const at = this.#room(8);
+    writeU64(this.#bytes, value, at);
     return this;
   }
 
   id(id: string): this {
-    writeId(this.#bytes, id, this.#room(ID_BYTES));
+    const at = this.#room(ID_BYTES);
+    writeId(this.#bytes, id, at);
     return this;
   }
 
   bytes(value: Uint8Array): this {
-    this.#bytes.set(value, this.#room(value.length));
+    const at = this.#room(value.length);
+    this.#bytes.set(value, at);
     return this;
   }
 
   text(value: string): this {
     const length = Buffer.byteLength(value, 'utf8');
     this.u16(length);
-    this.#bytes.write(value, this.#room(length), length, 'utf8');
+    const at = this.#room(length);
+    this.#bytes.write(value, at, length, 'utf8');
     return this;
   }
 

@@ -32,7 +32,8 @@ export function isId(text: string): boolean {
 
 /** Checks that `text` is an id. Throws INVALID_ARGUMENT naming `what` otherwise. */
 export function parseId<T extends AnyId>(text: string, what: string): T {
-  if (!ID_TEXT.test(text)) throw invalid(`${what} must be 32 hex digits, got "${text.slice(0, 64)}"`);
+  if (!ID_TEXT.test(text))
+    throw invalid(`${what} must be 32 hex digits, got "${text.slice(0, 64)}"`);
   return text as T;
 }
 

@@ -11,19 +11,19 @@
  * keep the bytes for every resend.
  */
 import { assert } from '../../core/assert.js';
-import { PageChecksummer, crc32 } from '../../core/checksum.js';
+import { crc32, PageChecksummer } from '../../core/checksum.js';
 import { asBuffer, readId, readU64, writeId, writeU64 } from '../../core/codec.js';
 import { HoldfastError, malformed } from '../../core/errors.js';
 import type { SegmentId, VolumeId } from '../../core/ids.js';
 import { BATCH_MAX_BYTES, BATCH_MAX_RECORDS, RECORD_MAX_BYTES } from '../../core/limits.js';
 import {
   alignToPage,
+  type Epoch,
   epoch,
+  type Lsn,
   lsn,
   offset,
   PAGE_BYTES,
-  type Epoch,
-  type Lsn,
   type SegmentOffset,
 } from '../../core/units.js';
 
