@@ -105,6 +105,7 @@ function withoutStartingServices(action) {
   const kept = `${policy}.kept-by-holdfast`;
   const ignore = () => {}; // a signal ends apt-get; what is below must still be put back
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, ignore);
+  if (existsSync(kept)) renameSync(kept, policy); // left by a setup that was killed
   const existed = existsSync(policy);
   if (existed) renameSync(policy, kept);
   try {

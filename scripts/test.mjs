@@ -76,7 +76,9 @@ function count(parser, names) {
     const inside = closes ?? { passed: 0, failed: 0, skipped: 0 };
     for (const kind of Object.keys(inside)) counts[kind] += inside[kind];
     const tested = inside.passed + inside.failed + inside.skipped > 0;
-    if (result.skip || result.todo) {
+    if (names.length === 0 && result.skip === 'no tests found') {
+      failed(result); // a file that means to skip says why
+    } else if (result.skip || result.todo) {
       if (!tested) add('skipped');
     } else if (!result.ok) {
       if (inside.failed === 0) failed(result);
