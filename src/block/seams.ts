@@ -1,6 +1,7 @@
 /**
- * What the storage node asks of the world besides disk, clock and network. A node knows nothing of the
- * metadata store's model; the program that composes it (src/cli, or the simulator) answers these.
+ * What the storage node asks of the world besides disk, clock and network. A node knows nothing of
+ * the metadata store's model; the program that composes it (src/cli, or the simulator) answers
+ * these.
  */
 import type { SegmentId, VolumeId } from '../core/ids.js';
 import type { Revision, SegmentOffset } from '../core/units.js';
@@ -8,7 +9,9 @@ import type { Revision, SegmentOffset } from '../core/units.js';
 /** 'unavailable' when no linearizable answer could be had: the node then changes nothing. */
 export type Confirmation = 'confirmed' | 'refused' | 'unavailable';
 
-/** Linearizable reads of the metadata store on behalf of SEAL, COPY, DELETE and collection of leaks. */
+/**
+ * Linearizable reads of the metadata store on behalf of SEAL, COPY, DELETE and collection of leaks.
+ */
 export interface Confirmations {
   /** Is this segment sealed in the volume's record with exactly this end and crc? */
   sealed(

@@ -1,6 +1,6 @@
 /**
- * Assertions for bugs, on in production: a wrong assumption about our own code stops the process rather
- * than spread to a disk. Faults of the world are errors.ts.
+ * Assertions for bugs, on in production: a wrong assumption about our own code stops the process
+ * rather than spread to a disk. Faults of the world are errors.ts.
  */
 
 export class AssertionFailure extends Error {

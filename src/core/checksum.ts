@@ -1,7 +1,7 @@
 /**
- * CRC-32 (zlib's, the IEEE polynomial) and the salted page checksum. A page's checksum starts from the
- * checksum of its segment id and page index, so that a page which some disk or node put in the wrong
- * place fails verification even though its bytes are intact.
+ * CRC-32 (zlib's, the IEEE polynomial) and the salted page checksum. A page's checksum starts from
+ * the checksum of its segment id and page index, so that a page which some disk or node put in the
+ * wrong place fails verification even though its bytes are intact.
  */
 import { crc32 as zlibCrc32 } from 'node:zlib';
 import type { SegmentId } from './ids.js';

@@ -1,7 +1,8 @@
 /**
- * Bounds-checked reading and writing of little-endian binary formats. A reader throws MALFORMED and never
- * looks past its end or allocates by a length it has not compared with what is there; a writer grows up
- * to a stated limit and asserts that every value fits, since a value that does not is our own bug.
+ * Bounds-checked reading and writing of little-endian binary formats. A reader throws MALFORMED and
+ * never looks past its end or allocates by a length it has not compared with what is there; a
+ * writer grows up to a stated limit and asserts that every value fits, since a value that does not
+ * is our own bug.
  */
 import { assert } from './assert.js';
 import { malformed } from './errors.js';

@@ -1,8 +1,8 @@
 /**
- * Faults as typed errors. A fault is something the world did (a disk failed, a peer is old, a name is
- * taken); it carries a stable `code` and whether the same call may succeed later. Bugs are not faults:
- * they assert (assert.ts) and stop the process. Codes are mapped to errno, gRPC, HTTP and exit codes at
- * the edges only.
+ * Faults as typed errors. A fault is something the world did (a disk failed, a peer is old, a name
+ * is taken); it carries a stable `code` and whether the same call may succeed later. Bugs are not
+ * faults: they assert (assert.ts) and stop the process. Codes are mapped to errno, gRPC, HTTP and
+ * exit codes at the edges only.
  */
 
 /** Stable codes. Scripts and the edges depend on them: never rename one. */

@@ -1,7 +1,8 @@
 /**
- * Branded identifiers. Every id is 128 random bits, written as 32 lower-case hex digits in memory, in
- * JSON and in messages to people, and as 16 raw bytes in binary formats. Brands keep a volume's id from
- * being passed where a segment's is meant; at run time they are plain strings, so they work as Map keys.
+ * Branded identifiers. Every id is 128 random bits, written as 32 lower-case hex digits in memory,
+ * in JSON and in messages to people, and as 16 raw bytes in binary formats. Brands keep a volume's
+ * id from being passed where a segment's is meant; at run time they are plain strings, so they work
+ * as Map keys.
  */
 import { invalid } from './errors.js';
 
@@ -12,7 +13,9 @@ export type Brand<T, Name extends string> = T & { readonly [brand]: Name };
 export type ClusterId = Brand<string, 'ClusterId'>;
 /** A storage node, kept in its disks' superblocks. */
 export type NodeId = Brand<string, 'NodeId'>;
-/** One disk's current life. A disk whose data was lost or replaced takes a new one before it serves. */
+/**
+ * One disk's current life. A disk whose data was lost or replaced takes a new one before it serves.
+ */
 export type Incarnation = Brand<string, 'Incarnation'>;
 export type VolumeId = Brand<string, 'VolumeId'>;
 /** A segment of one volume's log; never reused. */

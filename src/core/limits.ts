@@ -1,7 +1,7 @@
 /**
- * Every bound on a queue, batch, retry, frame and time, in one place, with the relations between them
- * asserted when the module loads. Values that are part of a format or of the protocol's safety argument
- * say so.
+ * Every bound on a queue, batch, retry, frame and time, in one place, with the relations between
+ * them asserted when the module loads. Values that are part of a format or of the protocol's safety
+ * argument say so.
  */
 import { assert } from './assert.js';
 import { GIB, KIB, MIB, PAGE_BYTES } from './units.js';
@@ -22,6 +22,15 @@ export const FRAME_MAX_BYTES = BATCH_MAX_BYTES + 64 * KIB;
 export const FRAME_MAX_BYTES_UNAUTHENTICATED = 1 * KIB;
 /** Pages of one READ. */
 export const READ_MAX_PAGES = 256;
+/** Requests of READ_MAX_PAGES under way for one large read. */
+export const READ_MAX_IN_FLIGHT = 4;
+/**
+ * A second replica is asked when the first has not answered after 4 × its usual time, within these.
+ */
+export const READ_HEDGE_MIN_MS = 25;
+export const READ_HEDGE_MAX_MS = 500;
+/** A replica that failed to answer is asked last for this long. */
+export const READ_AVOID_MS = 2_000;
 
 /** Unanswered requests of one connection; the sender queues above it. */
 export const CONNECTION_MAX_IN_FLIGHT = 1024;
@@ -48,7 +57,9 @@ export const WRITER_MAX_BATCHES_IN_FLIGHT = 16;
 
 /** L: what a grant promises, on the node's monotonic clock. Part of the safety argument. */
 export const READ_LEASE_MS = 2_000;
-/** The part of L that the owner uses, counted from its send time: room for clocks that run apart. */
+/**
+ * The part of L that the owner uses, counted from its send time: room for clocks that run apart.
+ */
 export const READ_LEASE_SAFE_FRACTION = 0.9;
 
 export const REQUEST_TIMEOUT_MS = 5_000;

@@ -1,6 +1,7 @@
 /**
- * Branded units, so that no two bare numbers stand side by side. All are non-negative integers below
- * 2^53, which JavaScript numbers hold exactly; 2^53 bytes is 8 PiB and 2^53 records outlast the product.
+ * Branded units, so that no two bare numbers stand side by side. All are non-negative integers
+ * below 2^53, which JavaScript numbers hold exactly; 2^53 bytes is 8 PiB and 2^53 records outlast
+ * the product.
  */
 import type { Brand } from './ids.js';
 

@@ -1,6 +1,7 @@
 /**
- * The seam to time. Timers and "now" come from here, so that the simulator can run hours in a second and
- * skew one machine's clock against another's. Twins: io/node/clock.ts, test/fixtures/sim-clock.ts.
+ * The seam to time. Timers and "now" come from here, so that the simulator can run hours in a
+ * second and skew one machine's clock against another's. Twins: io/node/clock.ts,
+ * test/fixtures/sim-clock.ts.
  */
 import type { Monotonic } from '../core/units.js';
 

@@ -1,9 +1,9 @@
 /**
- * The seam to the network: connections that carry whole frames (byte strings of at most a stated size).
- * The real twin (io/node/tcp.ts) is TCP with a u32 length before each frame; the simulated one
- * (test/fixtures/sim-network.ts) can also lose, delay, reorder and repeat frames, which TCP does not do
- * within one connection but does across reconnects: the protocol above must bear all of it.
- * Callbacks never run before the call that takes them has returned.
+ * The seam to the network: connections that carry whole frames (byte strings of at most a stated
+ * size). The real twin (io/node/tcp.ts) is TCP with a u32 length before each frame; the simulated
+ * one (test/fixtures/sim-network.ts) can also lose, delay, reorder and repeat frames, which TCP
+ * does not do within one connection but does across reconnects: the protocol above must bear all of
+ * it. Callbacks never run before the call that takes them has returned.
  */
 import type { HoldfastError } from '../core/errors.js';
 
@@ -25,11 +25,15 @@ export interface Connection {
   /** To be called once, before the event loop turns: nothing is delivered earlier. */
   handle(handlers: ConnectionHandlers): void;
   /**
-   * Queues one frame made of these parts; the parts must not change until it was sent. Returns false when
-   * more than the limit is queued and the caller should wait for `onDrain`. A no-op after close.
+   * Queues one frame made of these parts; the parts must not change until it was sent. Returns
+   * false when more than the limit is queued and the caller should wait for `onDrain`. A no-op
+   * after close.
    */
   send(parts: readonly Uint8Array[]): boolean;
-  /** Frames above this size close the connection with MALFORMED. Starts small, grows after the handshake. */
+  /**
+   * Frames above this size close the connection with MALFORMED. Starts small, grows after the
+   * handshake.
+   */
   setMaxFrameBytes(bytes: number): void;
   /** Stops (true) or resumes (false) delivery, so that the peer is slowed down. */
   pause(paused: boolean): void;

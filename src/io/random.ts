@@ -1,4 +1,7 @@
-/** The seam to randomness: cryptographic in io/node/random.ts, seeded in test/fixtures/sim-random.ts. */
+/**
+ * The seam to randomness: cryptographic in io/node/random.ts, seeded in test/fixtures/sim-
+ * random.ts.
+ */
 
 export interface Random {
   /** `count` fresh bytes. */

@@ -1,11 +1,13 @@
 /**
- * The metadata store as the rest of Holdfast sees it: a small ordered key-value store with revisions,
- * compare-and-swap transactions, watches and leases. Three implementations pass one contract suite
- * (test/contract/metadata-store.ts): etcd.ts, embedded.ts (level, one machine) and memory.ts.
+ * The metadata store as the rest of Holdfast sees it: a small ordered key-value store with
+ * revisions, compare-and-swap transactions, watches and leases. Three implementations pass one
+ * contract suite (test/contract/metadata-store.ts): etcd.ts, embedded.ts (level, one machine) and
+ * memory.ts.
  *
- * All reads are linearizable. Every call is bounded by METADATA_TIMEOUT_MS and fails with UNAVAILABLE or
- * TIMEOUT (retryable); a transaction that may or may not have happened fails with UNKNOWN_OUTCOME and is
- * never retried inside. Keys are ASCII paths without spaces; values are UTF-8 text (JSON).
+ * All reads are linearizable. Every call is bounded by METADATA_TIMEOUT_MS and fails with
+ * UNAVAILABLE or TIMEOUT (retryable); a transaction that may or may not have happened fails with
+ * UNKNOWN_OUTCOME and is never retried inside. Keys are ASCII paths without spaces; values are
+ * UTF-8 text (JSON).
  */
 import type { Revision } from '../core/units.js';
 
@@ -45,11 +47,15 @@ export type WatchEvent =
   | { readonly type: 'delete'; readonly key: string; readonly modRevision: Revision };
 
 export interface WatchHandlers {
-  /** The whole prefix as of `revision`: first, and again after any gap. Replaces all that was known. */
+  /**
+   * The whole prefix as of `revision`: first, and again after any gap. Replaces all that was known.
+   */
   onSnapshot(entries: readonly KeyValue[], revision: Revision): void;
   /** Changes in order, each once, all newer than the snapshot before them. */
   onEvents(events: readonly WatchEvent[], revision: Revision): void;
-  /** False while the store cannot be reached (what is known may be stale), true when it can again. */
+  /**
+   * False while the store cannot be reached (what is known may be stale), true when it can again.
+   */
   onConnected(connected: boolean): void;
 }
 
@@ -64,7 +70,10 @@ export type LeaseId = string;
 export interface Lease {
   readonly id: LeaseId;
   readonly ttlSeconds: number;
-  /** Resolves to true when renewed, false when the store says that it is gone; rejects when unreachable. */
+  /**
+   * Resolves to true when renewed, false when the store says that it is gone; rejects when
+   * unreachable.
+   */
   keepAlive(): Promise<boolean>;
   /** Removes the lease and its keys. Resolves also when it was gone already. */
   revoke(): Promise<void>;

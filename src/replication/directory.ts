@@ -1,6 +1,7 @@
 /**
- * What an owner knows of the cluster without asking: nodes' addresses and the placement table, kept by a
- * watch (metadata/directory-cache.ts) and still usable, though perhaps stale, when the metadata store is down.
+ * What an owner knows of the cluster without asking: nodes' addresses and the placement table, kept
+ * by a watch (metadata/directory-cache.ts) and still usable, though perhaps stale, when the
+ * metadata store is down.
  */
 import type { NodeId } from '../core/ids.js';
 import type { Address } from '../io/network.js';

@@ -1,7 +1,7 @@
 /**
- * A volume's log as its user (the volume layer) sees it: take ownership, append records with their pages,
- * read pages back, replay, release. Implemented by owner.ts; its decisions are pure cores (takeover.ts,
- * writer.ts, lease.ts), its effects go through the seams.
+ * A volume's log as its user (the volume layer) sees it: take ownership, append records with their
+ * pages, read pages back, replay, release. Implemented by owner.ts; its decisions are pure cores
+ * (takeover.ts, writer.ts, lease.ts), its effects go through the seams.
  */
 import type { BatchEntry } from '../block/wire/batch.js';
 import type { HoldfastError } from '../core/errors.js';
@@ -22,7 +22,9 @@ export type OwnerState =
   /** `step` is one of: swap, fence, recover, register. For people and for coverage. */
   | { readonly type: 'taking-over'; readonly step: string; readonly epoch: Epoch }
   | { readonly type: 'serving'; readonly epoch: Epoch }
-  /** For good. FENCED: a newer owner exists. CLOSED: released. INCONSISTENT: halted with an alarm. */
+  /**
+   * For good. FENCED: a newer owner exists. CLOSED: released. INCONSISTENT: halted with an alarm.
+   */
   | { readonly type: 'stopped'; readonly reason: HoldfastError };
 
 export interface ReplayedRecord {
@@ -39,12 +41,15 @@ export interface VolumeOwner {
   readonly record: VolumeRecord | null;
   /** The LSN after the last record acknowledged. */
   readonly committedLsn: Lsn;
-  /** Begins the takeover. `onState` tells each change of state. Retries what is retryable for ever. */
+  /**
+   * Begins the takeover. `onState` tells each change of state. Retries what is retryable for ever.
+   */
   start(onState: (state: OwnerState) => void): void;
   /**
-   * Appends one record. `done` is called in LSN order, once: with its place after it is durable on the ack
-   * quorum, or with FENCED / CLOSED / INCONSISTENT (then it may or may not survive). Returns false when more
-   * than WRITER_MAX_PENDING_BYTES wait: the caller should hold back until `onDrain`.
+   * Appends one record. `done` is called in LSN order, once: with its place after it is durable on
+   * the ack quorum, or with FENCED / CLOSED / INCONSISTENT (then it may or may not survive).
+   * Returns false when more than WRITER_MAX_PENDING_BYTES wait: the caller should hold back until
+   * `onDrain`.
    */
   append(
     entry: BatchEntry,
@@ -53,7 +58,8 @@ export interface VolumeOwner {
   onDrain(callback: () => void): void;
   /**
    * Reads `count` verified pages of the log under the read lease: fails with FENCED instead of ever
-   * returning something older than what a newer owner acknowledged. DATA_LOST when no good copy is left.
+   * returning something older than what a newer owner acknowledged. DATA_LOST when no good copy is
+   * left.
    */
   readPages(
     segment: SegmentId,

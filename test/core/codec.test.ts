@@ -1,4 +1,6 @@
-/** The codec never reads past its end, never allocates by a claimed length, and says what was wrong. */
+/**
+ * The codec never reads past its end, never allocates by a claimed length, and says what was wrong.
+ */
 import fc from 'fast-check';
 import t from 'tap';
 import { AssertionFailure } from '../../src/core/assert.js';

@@ -1,14 +1,15 @@
 /**
- * The batch: what one append carries, the unit of commit. docs/FORMATS.md §Batch is the same in words.
+ * The batch: what one append carries, the unit of commit. docs/FORMATS.md §Batch is the same in
+ * words.
  *
  * In a segment a batch begins at a page boundary:
  *   [ header 128 B | entries | page checksum table ] padded with zeroes to a page | data pages
- * On the wire and in a journal the padding is left out. `bodyCrc` covers entries and table; the table
- * covers the data pages; `headerCrc` covers the header, so with `prevCrc` one number, the chain crc, covers
- * everything up to the end of a batch.
+ * On the wire and in a journal the padding is left out. `bodyCrc` covers entries and table; the
+ * table covers the data pages; `headerCrc` covers the header, so with `prevCrc` one number, the
+ * chain crc, covers everything up to the end of a batch.
  *
- * INVARIANT: for one (segment, offset) only one byte string ever exists. Writers encode a batch once and
- * keep the bytes for every resend.
+ * INVARIANT: for one (segment, offset) only one byte string ever exists. Writers encode a batch
+ * once and keep the bytes for every resend.
  */
 import { assert } from '../../core/assert.js';
 import { crc32, PageChecksummer } from '../../core/checksum.js';
@@ -118,7 +119,10 @@ function pageBytesOf(entry: BatchEntry): number {
   return bytes;
 }
 
-/** Encodes a batch. The entries' pages are referenced, not copied: they must never change afterwards. */
+/**
+ * Encodes a batch. The entries' pages are referenced, not copied: they must never change
+ * afterwards.
+ */
 export function encodeBatch(identity: BatchIdentity, entries: readonly BatchEntry[]): EncodedBatch {
   const isHeader = identity.segmentHeader === true;
   assert(identity.offset % PAGE_BYTES === 0, 'a batch begins at a page boundary');
@@ -199,7 +203,10 @@ function writeHeader(head: Buffer, fields: Omit<BatchHeader, 'headerCrc'>): numb
   return headerCrc;
 }
 
-/** Decodes and verifies a batch header (not the body). Throws MALFORMED, or VERSION for a newer format. */
+/**
+ * Decodes and verifies a batch header (not the body). Throws MALFORMED, or VERSION for a newer
+ * format.
+ */
 export function decodeBatchHeader(bytes: Uint8Array, at = 0): BatchHeader {
   if (bytes.length - at < BATCH_HEADER_BYTES) throw malformed('batch header: too few bytes');
   const head = asBuffer(bytes).subarray(at, at + BATCH_HEADER_BYTES);
@@ -258,8 +265,8 @@ export function pageChecksums(header: BatchHeader, head: Uint8Array): Uint32Arra
 }
 
 /**
- * Verifies body and pages of a batch against its (already verified) header; throws MALFORMED. `pages` is
- * where the data pages begin in `bytes`: headBytes on the wire, pagesStart in a segment.
+ * Verifies body and pages of a batch against its (already verified) header; throws MALFORMED.
+ * `pages` is where the data pages begin in `bytes`: headBytes on the wire, pagesStart in a segment.
  */
 function verifyBody(header: BatchHeader, bytes: Uint8Array, pages: number): void {
   const end = headBytes(header);

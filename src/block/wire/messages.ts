@@ -1,8 +1,8 @@
 /**
  * The messages between an owner (or another client) and a storage node, as values. Their bytes are
- * frames.ts; what each requires and does is the table in ARCHITECTURE.md. Every request names the disk
- * incarnation it expects and every reply carries the disk's own: a mismatch changes nothing and counts for
- * nothing, except that a FENCE may still fence.
+ * frames.ts; what each requires and does is the table in ARCHITECTURE.md. Every request names the
+ * disk incarnation it expects and every reply carries the disk's own: a mismatch changes nothing
+ * and counts for nothing, except that a FENCE may still fence.
  *
  * Offsets are bytes of the segment at batch boundaries, therefore multiples of 4096.
  */
@@ -53,7 +53,9 @@ export interface FenceRequest extends OnSegment {
   readonly type: 'fence';
   readonly volume: VolumeId;
   readonly epoch: Epoch;
-  /** The former owner released, or was reaped by its own supervisor: do not wait for its read lease. */
+  /**
+   * The former owner released, or was reaped by its own supervisor: do not wait for its read lease.
+   */
   readonly released: boolean;
 }
 export interface ReadRequest extends OnSegment {
@@ -83,7 +85,10 @@ export interface CopySource {
   readonly address: Address;
   readonly incarnation: Incarnation;
 }
-/** Makes this disk a full copy of a sealed segment, fetching what it lacks from the sources, in order. */
+/**
+ * Makes this disk a full copy of a sealed segment, fetching what it lacks from the sources, in
+ * order.
+ */
 export interface CopyRequest extends OnSegment {
   readonly type: 'copy';
   readonly volume: VolumeId;
@@ -144,7 +149,10 @@ export const Status = {
   BUSY: 8,
   /** The metadata store does not (or cannot now) confirm what a SEAL, COPY or DELETE says. */
   UNCONFIRMED: 9,
-  /** The bytes do not form the batch they should (checksum, chain, header fields). A bug or bad memory. */
+  /**
+   * The bytes do not form the batch they should (checksum, chain, header fields). A bug or bad
+   * memory.
+   */
   REFUSED: 10,
   /** The replica's bytes from suspectFrom on may have been acknowledged and cannot be read. */
   SUSPECT: 11,
@@ -157,7 +165,10 @@ export interface FenceBody {
   readonly type: 'fence';
   /** Where unreadable bytes begin that may have been acknowledged; null when all is well. */
   readonly suspectFrom: SegmentOffset | null;
-  /** The segment's first batch (its header) in wire form; null when length is 0 or it cannot be read. */
+  /**
+   * The segment's first batch (its header) in wire form; null when length is 0 or it cannot be
+   * read.
+   */
   readonly firstBatch: Uint8Array | null;
   /** Set when the segment is sealed on this replica. */
   readonly sealed: boolean;

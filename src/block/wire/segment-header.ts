@@ -1,19 +1,22 @@
 /**
- * The record in a segment's first batch: how this segment continues the log, and enough about the volume
- * that disks alone suffice to rebuild a lost metadata store. docs/FORMATS.md §Segment header.
+ * The record in a segment's first batch: how this segment continues the log, and enough about the
+ * volume that disks alone suffice to rebuild a lost metadata store. docs/FORMATS.md §Segment
+ * header.
  */
 import { ByteReader, ByteWriter } from '../../core/codec.js';
 import { HoldfastError, malformed } from '../../core/errors.js';
 import type { SegmentId } from '../../core/ids.js';
 import { NAME_MAX_BYTES, REPLICAS_MAX } from '../../core/limits.js';
-import { lsn, offset, type Lsn, type SegmentOffset } from '../../core/units.js';
+import { type Lsn, lsn, offset, type SegmentOffset } from '../../core/units.js';
 
 const VERSION = 1;
 /** Persistent. */
 const KIND = { filesystem: 1, block: 2 } as const;
 
 export interface SegmentHeader {
-  /** The segment before this one in the log, and where it ends; null in a volume's first segment. */
+  /**
+   * The segment before this one in the log, and where it ends; null in a volume's first segment.
+   */
   readonly previous: {
     readonly segment: SegmentId;
     readonly end: SegmentOffset;
