@@ -1,0 +1,304 @@
+/**
+ * What an owner, a takeover or an administrator may do to a volume record, as pure functions from
+ * record to record. Whoever calls them swaps the result in by compare-and-swap on the record's mod
+ * revision, one swap in flight, reads back linearizably when the outcome is unknown, and asks
+ * `landed`. Nothing here knows of the store.
+ *
+ * Each function asserts what it requires of its input and, through `proposed`, the record's
+ * invariant and that segments only move planned → open → sealed and to pendingDelete. A broken
+ * rule is a bug of the caller and stops the process before it reaches the store; that somebody
+ * else changed the record is not a bug and must be looked at first (`epoch`, `owner`).
+ */
+import { assert } from '../core/assert.js';
+import type { SegmentId } from '../core/ids.js';
+import type { Epoch, Lsn, SegmentOffset } from '../core/units.js';
+import { epoch as asEpoch } from '../core/units.js';
+import type {
+  OpenSegment,
+  Owner,
+  PlannedSegment,
+  Root,
+  SealedSegment,
+  VolumeRecord,
+} from './model.js';
+import {
+  brokenInvariant,
+  brokenSuccession,
+  isHeldAt,
+  OPEN_MAX,
+  RANK,
+  statuses,
+} from './record-invariant.js';
+
+/** Asserts the invariant that model.ts states. For records that our own code made. */
+export function assertVolumeRecord(record: VolumeRecord): void {
+  const broken = brokenInvariant(record);
+  assert(broken === null, `volume record ${record.volume}: ${broken}`);
+}
+
+/** Asserts that `after` is a record that one swap may put in the place of `before`. */
+function proposed(before: VolumeRecord, after: VolumeRecord): VolumeRecord {
+  assertVolumeRecord(after);
+  const broken = brokenSuccession(before, after);
+  assert(broken === null, `volume record ${before.volume}: ${broken}`);
+  return after;
+}
+
+export interface SegmentEnd {
+  readonly segment: SegmentId;
+  readonly end: SegmentOffset;
+  /** The LSN after the last record below `end`. */
+  readonly endLsn: Lsn;
+  /** headerCrc of the last batch below `end`; 0 when end is 0. */
+  readonly crc: number;
+}
+
+/** A segment to plan. Its createEpoch is the epoch that plans it, which the functions fill in. */
+export type NewSegment = Omit<PlannedSegment, 'createEpoch'>;
+
+export interface ClaimEpoch {
+  readonly owner: Owner;
+  /** Fresh ids; their CREATEs may be sent once this swap has landed. */
+  readonly planned: readonly NewSegment[];
+}
+
+/**
+ * Takeover, first swap: raises the epoch by one and names the owner. What the former owner had
+ * planned and not registered goes to pendingDelete; open segments stay, to be fenced.
+ */
+export function claimEpoch(record: VolumeRecord, args: ClaimEpoch): VolumeRecord {
+  assert(!args.owner.released, 'a claim is not a release');
+  assert(args.owner.id !== record.owner?.id, 'an owner id is one attempt of one process');
+  const epoch = asEpoch(record.epoch + 1);
+  return proposed(record, {
+    ...record,
+    epoch,
+    owner: args.owner,
+    planned: planAt(epoch, args.planned, record),
+    pendingDelete: [...record.pendingDelete, ...record.planned],
+  });
+}
+
+export interface SealAtTakeover {
+  /** The epoch claimed by this takeover. */
+  readonly epoch: Epoch;
+  /** How each open segment of older epochs ends, in log order; `abandoned` only for the last. */
+  readonly ends: readonly (
+    | SegmentEnd
+    | { readonly segment: SegmentId; readonly abandoned: true }
+  )[];
+  /** Planned segments of this epoch that become [current, spare], or the current alone. */
+  readonly promote: readonly SegmentId[];
+  /** Further segments to plan in the same swap. */
+  readonly plan: readonly NewSegment[];
+}
+
+/**
+ * Takeover, last swap: all older open segments end, and the fresh ones are registered. Only when
+ * ackQuorum replicas hold the kept prefixes and have answered the promoted ones' CREATEs.
+ */
+export function sealAtTakeover(record: VolumeRecord, args: SealAtTakeover): VolumeRecord {
+  assertHeld(record, args.epoch);
+  assert(args.ends.length === record.open.length, 'an end for each open segment');
+  assert(args.promote.length >= 1 && args.promote.length <= OPEN_MAX, 'promotes one or two');
+  const sealed: SealedSegment[] = [];
+  const abandoned: PlannedSegment[] = [];
+  for (const [index, segment] of record.open.entries()) {
+    const end = args.ends[index];
+    assert(end?.segment === segment.segment, 'ends are in the order of the open segments');
+    assert(segment.createEpoch < args.epoch, 'takeover seals what older epochs opened');
+    if ('abandoned' in end) {
+      // Of two only the second can be without a header; a single one ends at 0 at the least.
+      assert(index === 1, 'only a spare that was never used can be abandoned');
+      abandoned.push(segment);
+    } else {
+      sealed.push(sealedAt(segment, end));
+    }
+  }
+  const promoted = args.promote.map((segment) => plannedOf(record, segment, args.epoch));
+  const rest = record.planned.filter((segment) => !args.promote.includes(segment.segment));
+  return proposed(record, {
+    ...record,
+    planned: [...rest, ...planAt(args.epoch, args.plan, record)],
+    open: promoted,
+    sealed: [...record.sealed, ...sealed],
+    pendingDelete: [...record.pendingDelete, ...abandoned],
+  });
+}
+
+export interface Roll {
+  readonly epoch: Epoch;
+  /** Where the current segment (open[0]) ends. */
+  readonly sealed: SegmentEnd;
+  /** A planned, created segment that becomes the new spare; null when there is none yet. */
+  readonly promote: SegmentId | null;
+  /** The segments to plan next. */
+  readonly plan: readonly NewSegment[];
+}
+
+/** Seals the current segment; the registered spare becomes current. Requires a spare. */
+export function roll(record: VolumeRecord, args: Roll): VolumeRecord {
+  assertHeld(record, args.epoch);
+  const [current, spare] = record.open;
+  assert(current !== undefined && spare !== undefined, 'a roll goes on in a registered spare');
+  assert(current.segment === args.sealed.segment, 'a roll seals the current segment');
+  assert(current.createEpoch === args.epoch, 'a roll is of the epoch that opened the segment');
+  const promoted = args.promote === null ? [] : [plannedOf(record, args.promote, args.epoch)];
+  const rest = record.planned.filter((segment) => segment.segment !== args.promote);
+  return proposed(record, {
+    ...record,
+    planned: [...rest, ...planAt(args.epoch, args.plan, record)],
+    open: [spare, ...promoted],
+    sealed: [...record.sealed, sealedAt(current, args.sealed)],
+  });
+}
+
+/** Plans further segments, so that their CREATEs may be sent. */
+export function planSpare(
+  record: VolumeRecord,
+  args: { readonly epoch: Epoch; readonly plan: readonly NewSegment[] },
+): VolumeRecord {
+  assertHeld(record, args.epoch);
+  assert(args.plan.length > 0, 'plans at least one');
+  const planned = [...record.planned, ...planAt(args.epoch, args.plan, record)];
+  return proposed(record, { ...record, planned });
+}
+
+/** Gives up planned segments that could not be created on enough replicas. */
+export function unplan(
+  record: VolumeRecord,
+  args: { readonly epoch: Epoch; readonly segments: readonly SegmentId[] },
+): VolumeRecord {
+  assertHeld(record, args.epoch);
+  const given = args.segments.map((segment) => plannedOf(record, segment, args.epoch));
+  return proposed(record, {
+    ...record,
+    planned: record.planned.filter((segment) => !args.segments.includes(segment.segment)),
+    pendingDelete: [...record.pendingDelete, ...given],
+  });
+}
+
+/** Registers a planned segment, whose CREATEs ackQuorum replicas have answered, as the spare. */
+export function registerSpare(
+  record: VolumeRecord,
+  args: { readonly epoch: Epoch; readonly segment: SegmentId },
+): VolumeRecord {
+  assertHeld(record, args.epoch);
+  assert(record.open.length === 1, 'there is a current segment and no spare');
+  const spare = plannedOf(record, args.segment, args.epoch);
+  return proposed(record, {
+    ...record,
+    planned: record.planned.filter((segment) => segment.segment !== args.segment),
+    open: [...record.open, spare],
+  });
+}
+
+/** The owner stops in order: the next takeover need not wait for its read lease. */
+export function release(record: VolumeRecord, args: { readonly epoch: Epoch }): VolumeRecord {
+  assertHeld(record, args.epoch);
+  const { owner } = record;
+  assert(owner !== null, 'there is an owner');
+  return proposed(record, { ...record, owner: { ...owner, released: true } });
+}
+
+/** Takes segments out of pendingDelete after all their replicas have answered or are gone. */
+export function clearDeleted(
+  record: VolumeRecord,
+  args: { readonly segments: readonly SegmentId[] },
+): VolumeRecord {
+  const listed = record.pendingDelete.map((segment) => segment.segment);
+  for (const segment of args.segments) {
+    assert(listed.includes(segment), `${segment} is in pendingDelete`);
+  }
+  return proposed(record, {
+    ...record,
+    pendingDelete: record.pendingDelete.filter((one) => !args.segments.includes(one.segment)),
+  });
+}
+
+/** The cleaner's swap: sealed segments that nothing reaches any more may be deleted. */
+export function deleteSealed(
+  record: VolumeRecord,
+  args: { readonly epoch: Epoch; readonly segments: readonly SegmentId[] },
+): VolumeRecord {
+  assertHeld(record, args.epoch);
+  const dead = args.segments.map((id) => {
+    const found = record.sealed.find((sealed) => sealed.segment === id);
+    assert(found !== undefined, `${id} is sealed`);
+    const { segment, group, createEpoch, replicas } = found;
+    return { segment, group, createEpoch, replicas };
+  });
+  return proposed(record, {
+    ...record,
+    sealed: record.sealed.filter((sealed) => !args.segments.includes(sealed.segment)),
+    pendingDelete: [...record.pendingDelete, ...dead],
+  });
+}
+
+/** Points the volume at a newer, durable checkpoint. */
+export function setRoot(
+  record: VolumeRecord,
+  args: { readonly epoch: Epoch; readonly root: Root },
+): VolumeRecord {
+  assertHeld(record, args.epoch);
+  return proposed(record, { ...record, root: args.root });
+}
+
+/** Grows the volume. By an administrator, so under no epoch. Shrinking is refused by volumes.ts. */
+export function resize(record: VolumeRecord, args: { readonly sizeBytes: number }): VolumeRecord {
+  assert(args.sizeBytes >= record.sizeBytes, 'a volume does not shrink');
+  return proposed(record, { ...record, sizeBytes: args.sizeBytes });
+}
+
+/**
+ * Whether a swap whose outcome was unknown did happen, told from a later linearizable read: it did
+ * iff the record found holds the segments proposed, at least as far along, with the same ends. False
+ * may also mean that it was overtaken: look at the found epoch (a higher one: stop for good) and
+ * revision (unchanged: undecided, send the identical swap again).
+ */
+export function landed(proposal: VolumeRecord, found: VolumeRecord): boolean {
+  if (found.volume !== proposal.volume || found.epoch < proposal.epoch) return false;
+  const now = statuses(found);
+  for (const [segment, wanted] of statuses(proposal)) {
+    const is = now.get(segment);
+    // Deleted segments may have been cleared since; anything else that is missing never landed.
+    if (is === undefined && wanted.rank === RANK.pendingDelete) continue;
+    if (is === undefined || is.rank < wanted.rank || is.shape !== wanted.shape) return false;
+    if (is.seal !== undefined && wanted.seal !== undefined && is.seal !== wanted.seal) return false;
+  }
+  const { root, owner } = proposal;
+  if (root !== null && (found.root === null || found.root.lsn < root.lsn)) return false;
+  if (found.sizeBytes < proposal.sizeBytes) return false;
+  if (found.epoch > proposal.epoch) return true;
+  if (owner === null || found.owner === null) return owner === found.owner;
+  return owner.id === found.owner.id && (found.owner.released || !owner.released);
+}
+
+/** R: how many valid fence replies decide where an open segment ends. */
+export function fenceQuorum(record: VolumeRecord): number {
+  return record.replicas - record.ackQuorum + 1;
+}
+
+function assertHeld(record: VolumeRecord, epoch: Epoch): void {
+  assert(isHeldAt(record, epoch), `epoch ${epoch} does not hold a record of ${record.epoch}`);
+}
+
+function planAt(epoch: Epoch, plan: readonly NewSegment[], record: VolumeRecord): PlannedSegment[] {
+  const known = statuses(record);
+  return plan.map(({ segment, group, replicas }) => {
+    assert(!known.has(segment), `segment id ${segment} is used again`);
+    return { segment, group, createEpoch: epoch, replicas };
+  });
+}
+
+function plannedOf(record: VolumeRecord, segment: SegmentId, epoch: Epoch): OpenSegment {
+  const found = record.planned.find((planned) => planned.segment === segment);
+  assert(found !== undefined, `${segment} is planned`);
+  assert(found.createEpoch === epoch, `${segment} was planned by this epoch`);
+  return found;
+}
+
+function sealedAt(segment: OpenSegment, at: SegmentEnd): SealedSegment {
+  const { end, endLsn, crc } = at;
+  return { ...segment, end, endLsn, crc };
+}
