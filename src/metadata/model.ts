@@ -6,14 +6,7 @@
  * every segment id stands in exactly one of planned, open, sealed, pendingDelete; sealed ends never change;
  * endLsn does not fall along sealed; epoch never falls.
  */
-import type {
-  ClusterId,
-  Incarnation,
-  NodeId,
-  OwnerId,
-  SegmentId,
-  VolumeId,
-} from '../core/ids.js';
+import type { ClusterId, Incarnation, NodeId, OwnerId, SegmentId, VolumeId } from '../core/ids.js';
 import type { Epoch, Lsn, SegmentOffset } from '../core/units.js';
 
 /** Written into every record; a reader refuses a newer one instead of dropping fields it cannot see. */

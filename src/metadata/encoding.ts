@@ -1,0 +1,201 @@
+/**
+ * Records as JSON text in the metadata store, and back. Strict on purpose: an unknown field, a value out
+ * of range or a broken invariant is an error, because whoever swaps a record writes all of it and
+ * would drop or spread what it did not understand. A newer schema is refused with VERSION.
+ */
+import { z } from 'zod';
+import { assert } from '../core/assert.js';
+import { HoldfastError, malformed } from '../core/errors.js';
+import type { ClusterId, Incarnation, NodeId, OwnerId, SegmentId, VolumeId } from '../core/ids.js';
+import {
+  ADDRESS_MAX_BYTES,
+  PLACEMENT_GROUPS,
+  REPLICA_COUNTS,
+  REPLICAS_MAX,
+  VOLUME_MAX_BYTES,
+  VOLUME_MIN_BYTES,
+  ZONE_MAX_BYTES,
+} from '../core/limits.js';
+import { type Epoch, type Lsn, PAGE_BYTES, type SegmentOffset } from '../core/units.js';
+import {
+  type ClusterRecord,
+  METADATA_SCHEMA,
+  type NodeRecord,
+  type PlacementRecord,
+  type VolumeRecord,
+} from './model.js';
+import { isVolumeName, LABELS_MAX } from './names.js';
+import { brokenInvariant } from './record-invariant.js';
+
+const id = <T extends string>() =>
+  z.custom<T>((value) => typeof value === 'string' && /^[0-9a-f]{32}$/.test(value), {
+    error: 'must be 32 hex digits',
+  });
+const count = z.int().min(0);
+const branded = <T extends number>(schema: z.ZodType<number>) => schema as unknown as z.ZodType<T>;
+const text = (maxBytes: number) =>
+  z.string().refine((value) => Buffer.byteLength(value, 'utf8') <= maxBytes, 'is too long');
+const schemaNumber = z.literal(METADATA_SCHEMA);
+const replicaCount = z
+  .int()
+  .refine((value) => (REPLICA_COUNTS as readonly number[]).includes(value), 'is not supported');
+const address = text(ADDRESS_MAX_BYTES);
+const time = z.string().regex(/^\d{4}-\d\d-\d\dT[\d:.]+Z$/);
+
+const replica = z.strictObject({ node: id<NodeId>(), incarnation: id<Incarnation>() });
+const planned = z.strictObject({
+  segment: id<SegmentId>(),
+  group: count.max(PLACEMENT_GROUPS - 1),
+  createEpoch: branded<Epoch>(z.int().min(1)),
+  replicas: z.array(replica).min(1).max(REPLICAS_MAX),
+});
+const pageOffset = branded<SegmentOffset>(count.multipleOf(PAGE_BYTES));
+const sealed = planned.extend({
+  end: pageOffset,
+  endLsn: branded<Lsn>(count),
+  crc: count.max(0xffff_ffff),
+});
+const owner = z.strictObject({ id: id<OwnerId>(), address, released: z.boolean() });
+const root = z.strictObject({
+  segment: id<SegmentId>(),
+  offset: pageOffset,
+  lsn: branded<Lsn>(count),
+});
+
+const volume = z.strictObject({
+  schema: schemaNumber,
+  volume: id<VolumeId>(),
+  name: z.string().refine(isVolumeName, 'is not a volume name'),
+  kind: z.enum(['filesystem', 'block']),
+  sizeBytes: z.int().min(VOLUME_MIN_BYTES).max(VOLUME_MAX_BYTES),
+  replicas: replicaCount,
+  ackQuorum: z.int().min(1).max(REPLICAS_MAX),
+  labels: z
+    .record(text(128).min(1), text(1024))
+    .refine((labels) => Object.keys(labels).length <= LABELS_MAX, 'are too many'),
+  createdAt: time,
+  epoch: branded<Epoch>(count),
+  owner: owner.nullable(),
+  planned: z.array(planned),
+  open: z.array(planned),
+  sealed: z.array(sealed),
+  root: root.nullable(),
+  pendingDelete: z.array(planned),
+});
+
+const node = z.strictObject({
+  schema: schemaNumber,
+  node: id<NodeId>(),
+  address: address.min(1),
+  zone: text(ZONE_MAX_BYTES),
+  disks: z
+    .array(z.strictObject({ incarnation: id<Incarnation>(), capacityBytes: count }))
+    .max(1024)
+    .refine(
+      (disks) => new Set(disks.map((disk) => disk.incarnation)).size === disks.length,
+      'name one incarnation twice',
+    ),
+  version: text(64),
+});
+
+const placement = z.strictObject({
+  schema: schemaNumber,
+  replicas: replicaCount,
+  groups: z.array(z.array(replica).max(REPLICAS_MAX)).length(PLACEMENT_GROUPS),
+});
+
+const cluster = z.strictObject({
+  schema: schemaNumber,
+  cluster: id<ClusterId>(),
+  generation: z.int().min(1),
+  createdAt: time,
+});
+
+export function encodeVolume(record: VolumeRecord): string {
+  return encode(volume, record, `volume record ${record.volume}`);
+}
+
+/** Throws MALFORMED, VERSION, or INCONSISTENT when the record contradicts itself. */
+export function decodeVolume(json: string): VolumeRecord {
+  const record: VolumeRecord = decode(volume, json, 'volume record');
+  const broken = brokenInvariant(record);
+  if (broken !== null) {
+    throw new HoldfastError('INCONSISTENT', `volume record ${record.volume}: ${broken}`);
+  }
+  return record;
+}
+
+export function encodeNode(record: NodeRecord): string {
+  return encode(node, record, `node record ${record.node}`);
+}
+
+export function decodeNode(json: string): NodeRecord {
+  return decode(node, json, 'node record');
+}
+
+export function encodePlacement(record: PlacementRecord): string {
+  const broken = brokenPlacement(record);
+  assert(broken === null, `placement record: ${broken}`);
+  return encode(placement, record, `placement record of ${record.replicas}`);
+}
+
+export function decodePlacement(json: string): PlacementRecord {
+  const record: PlacementRecord = decode(placement, json, 'placement record');
+  const broken = brokenPlacement(record);
+  if (broken !== null) throw new HoldfastError('INCONSISTENT', `placement record: ${broken}`);
+  return record;
+}
+
+export function encodeCluster(record: ClusterRecord): string {
+  return encode(cluster, record, 'cluster record');
+}
+
+export function decodeCluster(json: string): ClusterRecord {
+  return decode(cluster, json, 'cluster record');
+}
+
+function brokenPlacement(record: PlacementRecord): string | null {
+  for (const [index, group] of record.groups.entries()) {
+    if (group.length > record.replicas) return `group ${index} has ${group.length} disks`;
+    const nodes = new Set(group.map((one) => one.node));
+    if (nodes.size !== group.length) return `group ${index} has two disks on one node`;
+  }
+  return null;
+}
+
+function encode<T>(schema: z.ZodType<T>, record: unknown, what: string): string {
+  const parsed = schema.safeParse(record);
+  assert(parsed.success, `${what}: ${parsed.success ? '' : firstIssue(parsed.error)}`);
+  if (schema === (volume as unknown)) {
+    const broken = brokenInvariant(record as VolumeRecord);
+    assert(broken === null, `${what}: ${broken}`);
+  }
+  return JSON.stringify(record);
+}
+
+function decode<T>(schema: z.ZodType<T>, json: string, what: string): T {
+  let value: unknown;
+  try {
+    value = JSON.parse(json);
+  } catch {
+    throw malformed(`${what}: not JSON`);
+  }
+  const found = (value as { schema?: unknown } | null)?.schema;
+  if (typeof found === 'number' && found > METADATA_SCHEMA) {
+    throw new HoldfastError(
+      'VERSION',
+      `${what}: schema ${found} is newer than ${METADATA_SCHEMA}, the newest known here`,
+      { hint: 'Upgrade this program; nothing was changed.' },
+    );
+  }
+  const parsed = schema.safeParse(value);
+  if (!parsed.success) throw malformed(`${what}: ${firstIssue(parsed.error)}`);
+  return parsed.data;
+}
+
+function firstIssue(error: z.ZodError): string {
+  const issue = error.issues[0];
+  if (issue === undefined) return 'invalid';
+  const path = issue.path.map(String).join('.');
+  return path === '' ? issue.message : `${path}: ${issue.message}`;
+}

@@ -1,0 +1,56 @@
+/**
+ * Where everything stands in the metadata store. Part of the stored format: docs/FORMATS.md. All
+ * keys begin with ROOT, all prefixes end in '/', and ids have one length, so no key is a prefix of
+ * another's. Volumes are stored by id; names/ makes names unique and is written with them.
+ */
+import { type NodeId, parseId, type VolumeId } from '../core/ids.js';
+
+export const ROOT = '/holdfast/v1/';
+export const CLUSTER_KEY = `${ROOT}cluster`;
+export const VOLUMES = `${ROOT}volumes/`;
+export const NAMES = `${ROOT}names/`;
+export const NODES = `${ROOT}nodes/`;
+/** A key a node, bound to its lease: a hint that it lives. */
+export const LIVE = `${ROOT}live/`;
+/** A table of groups for each replica count. */
+export const PLACEMENT = `${ROOT}placement/`;
+export const LEADERS = `${ROOT}leaders/`;
+
+export function volumeKey(volume: VolumeId): string {
+  return VOLUMES + volume;
+}
+
+/** `name` must be a valid volume name, which is a valid piece of a key. */
+export function nameKey(name: string): string {
+  return NAMES + name;
+}
+
+export function nodeKey(node: NodeId): string {
+  return NODES + node;
+}
+
+export function liveKey(node: NodeId): string {
+  return LIVE + node;
+}
+
+export function placementKey(replicas: number): string {
+  return `${PLACEMENT}${replicas}`;
+}
+
+/** Candidates for `role` compete for this key. */
+export function leaderPrefix(role: string): string {
+  return `${LEADERS}${role}/`;
+}
+
+export function leaderKey(role: string): string {
+  return `${leaderPrefix(role)}holder`;
+}
+
+/** The part of a key behind its prefix. */
+export function keyTail(key: string, prefix: string): string {
+  return key.slice(prefix.length);
+}
+
+export function nodeOfKey(key: string, prefix: string): NodeId {
+  return parseId<NodeId>(keyTail(key, prefix), 'node id in a key');
+}
