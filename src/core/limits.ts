@@ -44,6 +44,18 @@ export const DISK_MAX_PENDING_BYTES = 32 * MIB;
 export const JOURNAL_BATCH_MAX_BYTES = 64 * KIB;
 export const JOURNAL_DEFAULT_BYTES = 64 * MIB;
 export const JOURNAL_MIN_BYTES = 4 * MIB;
+/** One journal group: a write and a flush that many commits share. */
+export const JOURNAL_GROUP_MAX_BYTES = 1 * MIB;
+export const JOURNAL_GROUP_MAX_ENTRIES = 256;
+/** A LENGTH entry waits this long for another reason to write a group. */
+export const JOURNAL_IDLE_MS = 100;
+/** Files that one disk's store holds open, and segments whose page checksums it holds in memory. */
+export const DISK_MAX_OPEN_FILES = 256;
+export const DISK_MAX_CHECKSUM_TABLES = 256;
+/** How long after a full disk refused a write of journaled bytes it is tried again. */
+export const DISK_FULL_RETRY_MS = 1_000;
+/** A lone flush blocks the event loop only while the slowest recent ones took less than this. */
+export const FLUSH_IN_PLACE_MAX_MS = 2;
 /** Kept free on a disk for FENCE, RECOVER and SEAL: new CREATEs are refused below it. */
 export const DISK_RESERVE_BYTES = 64 * MIB;
 
@@ -89,5 +101,9 @@ export const INVENTORY_PAGE = 1_000;
 assert(BATCH_MAX_BYTES + 4 * KIB < FRAME_MAX_BYTES, 'a batch fits into a frame');
 assert(READ_MAX_PAGES * (PAGE_BYTES + 4) + KIB < FRAME_MAX_BYTES, 'a READ reply fits into a frame');
 assert(JOURNAL_BATCH_MAX_BYTES * 8 < JOURNAL_MIN_BYTES, 'a journal half holds several batches');
+assert(
+  JOURNAL_GROUP_MAX_BYTES * 2 <= JOURNAL_MIN_BYTES && JOURNAL_BATCH_MAX_BYTES < MIB / 2,
+  'a group fits into half a journal, a batch into a group',
+);
 assert(READ_LEASE_SAFE_FRACTION < 1, 'the owner stops before the node does');
 assert(REPLICA_MAX_LAG_BYTES < WRITER_MAX_PENDING_BYTES, 'a laggard is noticed before we block');
