@@ -1,0 +1,158 @@
+/**
+ * Brings planned segments into being: sends their CREATEs, again and again, and says when a segment may be
+ * registered (ackQuorum replicas have it durably) or should be given up for another group. Used for the
+ * fresh segments of a takeover and for spares; nothing on the write path waits here.
+ *
+ * INVARIANT: CREATE is sent only for segments that the volume record holds as planned, so none leaks.
+ */
+import { assert } from '../core/assert.js';
+import type { SegmentId } from '../core/ids.js';
+import type { Monotonic } from '../core/units.js';
+import type { PlannedSegment } from '../metadata/model.js';
+
+export interface CreationConfig {
+  readonly ackQuorum: number;
+  readonly retryMinMs: number;
+  readonly retryMaxMs: number;
+  /** How long replicas that have not answered may hold up a segment whose quorum is there. */
+  readonly graceMs: number;
+  /** How long a segment may lack its quorum before it should be given up. */
+  readonly replanMs: number;
+}
+
+interface Copy {
+  created: boolean;
+  inFlight: boolean;
+  failures: number;
+  /** When CREATE is to be sent (again). */
+  dueAt: number;
+}
+
+export interface Creating {
+  readonly planned: PlannedSegment;
+  readonly since: Monotonic;
+  readonly copies: Copy[];
+  quorumAt: Monotonic | null;
+}
+
+export interface CreationState {
+  readonly config: CreationConfig;
+  readonly segments: Creating[];
+}
+
+export type CreationEvent =
+  | { readonly type: 'planned'; readonly planned: PlannedSegment; readonly now: Monotonic }
+  | {
+      readonly type: 'answer';
+      readonly segment: SegmentId;
+      readonly replica: number;
+      /** OK of the right incarnation; false for anything else, or no answer. */
+      readonly created: boolean;
+      readonly now: Monotonic;
+    }
+  /** Registered or given up: no more CREATEs. */
+  | { readonly type: 'forget'; readonly segment: SegmentId }
+  | { readonly type: 'tick'; readonly now: Monotonic };
+
+export interface SendCreate {
+  readonly type: 'create';
+  readonly planned: PlannedSegment;
+  readonly replica: number;
+}
+
+export function newCreation(config: CreationConfig): CreationState {
+  return { config, segments: [] };
+}
+
+export function stepCreation(state: CreationState, event: CreationEvent): SendCreate[] {
+  switch (event.type) {
+    case 'planned': {
+      const { planned, now } = event;
+      assert(find(state, planned.segment) === null, 'a segment is planned once');
+      const copies = planned.replicas.map(
+        (): Copy => ({ created: false, inFlight: false, failures: 0, dueAt: now }),
+      );
+      state.segments.push({ planned, since: now, copies, quorumAt: null });
+      return due(state, now);
+    }
+    case 'answer':
+      answer(state, event);
+      return [];
+    case 'forget': {
+      const at = state.segments.findIndex((one) => one.planned.segment === event.segment);
+      if (at >= 0) state.segments.splice(at, 1);
+      return [];
+    }
+    case 'tick':
+      return due(state, event.now);
+  }
+}
+
+function answer(state: CreationState, event: Extract<CreationEvent, { type: 'answer' }>): void {
+  const creating = find(state, event.segment);
+  if (creating === null) return;
+  const copy = creating.copies[event.replica];
+  assert(copy !== undefined, 'an answer of a replica of the segment');
+  copy.inFlight = false;
+  if (event.created) {
+    copy.created = true;
+  } else {
+    copy.failures += 1;
+    const { retryMinMs, retryMaxMs } = state.config;
+    copy.dueAt = event.now + Math.min(retryMaxMs, retryMinMs * 2 ** Math.min(copy.failures, 10));
+  }
+  if (creating.quorumAt === null && hasQuorum(state, creating)) creating.quorumAt = event.now;
+}
+
+function due(state: CreationState, now: Monotonic): SendCreate[] {
+  const effects: SendCreate[] = [];
+  for (const { planned, copies } of state.segments) {
+    for (const [replica, copy] of copies.entries()) {
+      if (copy.created || copy.inFlight || copy.dueAt > now) continue;
+      copy.inFlight = true;
+      effects.push({ type: 'create', planned, replica });
+    }
+  }
+  return effects;
+}
+
+function find(state: CreationState, segment: SegmentId): Creating | null {
+  return state.segments.find((one) => one.planned.segment === segment) ?? null;
+}
+
+/** ackQuorum replicas hold the segment durably: it may take acknowledged appends. */
+function hasQuorum(state: CreationState, creating: Creating): boolean {
+  return creating.copies.filter((copy) => copy.created).length >= state.config.ackQuorum;
+}
+
+/** May be registered now: the quorum is there and the others have answered, failed or had their time. */
+export function isReady(state: CreationState, segment: SegmentId, now: Monotonic): boolean {
+  const creating = find(state, segment);
+  if (creating === null || creating.quorumAt === null) return false;
+  if (now >= creating.quorumAt + state.config.graceMs) return true;
+  return creating.copies.every((copy) => copy.created || copy.failures > 0);
+}
+
+/** Has lacked its quorum for too long: another group may do better. */
+export function isHopeless(state: CreationState, segment: SegmentId, now: Monotonic): boolean {
+  const creating = find(state, segment);
+  if (creating === null || creating.quorumAt !== null) return false;
+  return now >= creating.since + state.config.replanMs;
+}
+
+/** When the driver must call with a tick; Infinity when it need not. */
+export function creationDeadline(state: CreationState): number {
+  let earliest = Number.POSITIVE_INFINITY;
+  for (const { since, copies, quorumAt } of state.segments) {
+    for (const copy of copies) {
+      if (!copy.created && !copy.inFlight) earliest = Math.min(earliest, copy.dueAt);
+    }
+    const { graceMs, replanMs } = state.config;
+    // Both moments are over once they have been acted on; a retry is always ahead of them.
+    if (quorumAt === null) earliest = Math.min(earliest, since + replanMs);
+    else if (copies.some((copy) => !copy.created && copy.failures === 0)) {
+      earliest = Math.min(earliest, quorumAt + graceMs);
+    }
+  }
+  return earliest;
+}
