@@ -57,6 +57,13 @@ export class SegmentReader {
     this.#health = new ReaderHealth(parts.clock);
   }
 
+  /** Calls back after the events that are already waiting, unless closed by then. */
+  soon(callback: () => void): void {
+    this.#parts.clock.soon(() => {
+      if (!this.#closed) callback();
+    });
+  }
+
   /** No callback runs afterwards. */
   close(): void {
     this.#closed = true;
