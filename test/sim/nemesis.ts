@@ -1,0 +1,151 @@
+/**
+ * What goes wrong in a seed, decided before it begins: a list of faults, each with its moment (a time, or the
+ * first roll, fence, swap or copy after a time), its target and its duration as plain numbers. Removing one
+ * from the list changes nothing else, which is what shrinking rests on.
+ *
+ * Swarm testing: each seed enables a random subset of the kinds, so that some seeds are all about one thing.
+ */
+import type { SimRandom } from '../fixtures/sim-random.js';
+
+/** Things in the world's life that a fault may wait for. */
+export const MOMENTS = ['claim', 'fence', 'recover', 'register', 'roll', 'flush', 'ack'] as const;
+export type Moment = (typeof MOMENTS)[number];
+
+export const FAULT_KINDS = [
+  'node.kill',
+  'node.power',
+  'node.pause',
+  'node.wipe',
+  'all.power',
+  'disk.flush-error',
+  'disk.full',
+  'disk.read-error',
+  'disk.read-only',
+  'disk.failed',
+  'disk.stall',
+  'disk.slow',
+  'disk.rot',
+  'disk.bad-sector',
+  'net.isolate',
+  'net.isolate-one-way',
+  'net.cut-owner',
+  'net.cut-owner-one-way',
+  'net.reset-one',
+  'net.half-open-one',
+  'net.rates',
+  'owner.kill',
+  'owner.power',
+  'owner.pause',
+  'owner.compete',
+  'owner.release',
+  'metadata.outage',
+  'metadata.cut-host',
+  'metadata.rates',
+] as const;
+export type FaultKind = (typeof FAULT_KINDS)[number];
+
+export interface Fault {
+  /** Its place in the seed's full list: what shrinking names. */
+  readonly index: number;
+  readonly kind: FaultKind;
+  /** Milliseconds of true time from which it may happen. */
+  readonly at: number;
+  /** The moment that it waits for, or null to happen at `at`. */
+  readonly on: Moment | null;
+  /** Delay after that moment. */
+  readonly delay: number;
+  readonly duration: number;
+  /** In [0, 1): which machine, disk or direction; how strong. */
+  readonly target: number;
+  readonly detail: number;
+}
+
+/** Mean times of a kind in a seed that enables it. */
+const TIMES: Partial<Record<FaultKind, number>> = {
+  'node.kill': 3,
+  'node.power': 3,
+  'node.pause': 3,
+  'owner.compete': 4,
+  'owner.kill': 2,
+  'owner.pause': 3,
+  'owner.release': 2,
+  'net.isolate': 3,
+  'net.cut-owner': 4,
+  'net.cut-owner-one-way': 4,
+  'net.reset-one': 6,
+  'disk.stall': 3,
+  'disk.rot': 3,
+  'all.power': 1.5,
+};
+
+export function planFaults(random: SimRandom, chaosMs: number): Fault[] {
+  const enabled = FAULT_KINDS.filter(() => random.chance(0.45));
+  const faults: Omit<Fault, 'index'>[] = [];
+  const moments = MOMENTS.filter(() => random.chance(0.5));
+  for (const kind of enabled) {
+    const times = Math.max(1, Math.round(random.exponential(TIMES[kind] ?? 2)));
+    for (let i = 0; i < Math.min(times, 8); i++) {
+      const waits = moments.length > 0 && random.chance(0.4);
+      faults.push({
+        kind,
+        at: random.between(0.04, 0.95) * chaosMs,
+        on: waits ? random.pick(moments) : null,
+        delay: random.chance(0.3) ? 0 : random.exponential(random.pick([0.5, 3, 30])),
+        duration: random.exponential(random.pick([60, 500, 2_500])) + 1,
+        target: random.fraction(),
+        detail: random.fraction(),
+      });
+    }
+  }
+  faults.sort((a, b) => a.at - b.at);
+  return faults.map((fault, index) => ({ index, ...fault }));
+}
+
+export function describeFault(fault: Fault): string {
+  const when = fault.on === null ? '' : ` (at a ${fault.on}, ${fault.delay.toFixed(1)} ms later)`;
+  return `#${fault.index} ${fault.kind}${when} for ${fault.duration.toFixed(0)} ms`;
+}
+
+/** Fires the faults at their times and moments. */
+export class Nemesis {
+  readonly #armed = new Map<Moment, Fault[]>();
+  readonly #after: (delayMs: number, callback: () => void) => void;
+  readonly #fire: (fault: Fault) => void;
+  #over = false;
+
+  constructor(
+    faults: readonly Fault[],
+    after: (delayMs: number, callback: () => void) => void,
+    fire: (fault: Fault) => void,
+  ) {
+    this.#after = after;
+    this.#fire = fire;
+    for (const fault of faults) this.#after(fault.at, () => this.#due(fault));
+  }
+
+  #due(fault: Fault): void {
+    if (this.#over) return;
+    if (fault.on === null) {
+      this.#fire(fault);
+      return;
+    }
+    const waiting = this.#armed.get(fault.on) ?? [];
+    waiting.push(fault);
+    this.#armed.set(fault.on, waiting);
+  }
+
+  /** Something that faults wait for has happened. */
+  moment(moment: Moment): void {
+    const waiting = this.#armed.get(moment);
+    const fault = waiting?.shift();
+    if (fault === undefined || this.#over) return;
+    this.#after(fault.delay, () => {
+      if (!this.#over) this.#fire(fault);
+    });
+  }
+
+  /** Nothing happens any more. */
+  stop(): void {
+    this.#over = true;
+  }
+}
