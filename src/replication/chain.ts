@@ -60,11 +60,13 @@ export class ChainScan {
   #rest: Uint8Array = new Uint8Array();
   #offset = offset(0);
   #crc = 0;
-  #lsn: Lsn | null = null;
+  #lsn: Lsn | null;
 
-  constructor(volume: VolumeId, segment: OpenSegment) {
+  /** `base` is the LSN at which the segment begins; null when only its header can tell. */
+  constructor(volume: VolumeId, segment: OpenSegment, base: Lsn | null) {
     this.#volume = volume;
     this.#segment = segment;
+    this.#lsn = base;
   }
 
   /** The end of the last whole batch seen. */
@@ -82,7 +84,7 @@ export class ChainScan {
     return this.#crc;
   }
 
-  /** The LSN after the last record seen; null before the first batch. */
+  /** The LSN after the last record seen; null as long as nothing tells. */
   get lsn(): Lsn | null {
     return this.#lsn;
   }

@@ -140,19 +140,16 @@ export function isHopeless(state: CreationState, segment: SegmentId, now: Monoto
   return now >= creating.since + state.config.replanMs;
 }
 
-/** When the driver must call with a tick; Infinity when it need not. */
-export function creationDeadline(state: CreationState): number {
+/** When the driver must call with a tick; Infinity when it need not. Moments that are over are no reason. */
+export function creationDeadline(state: CreationState, now: Monotonic): number {
+  const { graceMs, replanMs } = state.config;
   let earliest = Number.POSITIVE_INFINITY;
   for (const { since, copies, quorumAt } of state.segments) {
     for (const copy of copies) {
       if (!copy.created && !copy.inFlight) earliest = Math.min(earliest, copy.dueAt);
     }
-    const { graceMs, replanMs } = state.config;
-    // Both moments are over once they have been acted on; a retry is always ahead of them.
-    if (quorumAt === null) earliest = Math.min(earliest, since + replanMs);
-    else if (copies.some((copy) => !copy.created && copy.failures === 0)) {
-      earliest = Math.min(earliest, quorumAt + graceMs);
-    }
+    const verdictAt = quorumAt === null ? since + replanMs : quorumAt + graceMs;
+    if (verdictAt > now) earliest = Math.min(earliest, verdictAt);
   }
   return earliest;
 }

@@ -1,0 +1,119 @@
+/**
+ * When to leave the current segment for the registered spare, and when to stop sending to a replica
+ * instead (DESIGN §4, Roll). A roll costs a swap and sends uncommitted records twice, so it is made when the
+ * segment is full or when the spare's replicas answer better than the current one's; otherwise writing goes
+ * on at the quorum.
+ *
+ * INVARIANT: no roll while the swap of the one before it is unconfirmed, and never into a segment that is
+ * not registered in the metadata store.
+ */
+import { assert } from '../core/assert.js';
+import type { Monotonic } from '../core/units.js';
+import type { OpenSegment } from '../metadata/model.js';
+import type { SegmentEnd } from '../metadata/volume-record.js';
+import { batchAt, endSeq, type Follower, type Stream, uncommittedBatches } from './stream.js';
+
+/** The registered spare, and which of its replicas answer. */
+export interface Spare {
+  readonly segment: OpenSegment;
+  /** Per replica: when it last answered a PING for this segment; -Infinity is never. */
+  readonly answeredAt: number[];
+  pingedAt: number;
+}
+
+export interface RollLimits {
+  readonly segmentSoftBytes: number;
+  readonly maxLagBytes: number;
+  readonly maxLagMs: number;
+}
+
+/** What a roll looks at. */
+export interface RollView {
+  readonly ackQuorum: number;
+  readonly limits: RollLimits;
+  readonly current: Stream;
+  readonly spare: Spare | null;
+  /** The segment rolled away from whose swap is not confirmed yet. */
+  readonly frozen: SegmentEnd | null;
+}
+
+export function newSpare(segment: OpenSegment): Spare {
+  const never = Number.NEGATIVE_INFINITY;
+  return { segment, answeredAt: segment.replicas.map(() => never), pingedAt: never };
+}
+
+/** Behind by too many bytes, or by a batch that is too old. */
+export function isLagging(view: RollView, follower: Follower, now: Monotonic): boolean {
+  const { current, limits } = view;
+  if (follower.mode === 'dropped') return true;
+  if (current.commitOffset - follower.durable > limits.maxLagBytes) return true;
+  if (follower.durableSeq >= endSeq(current)) return false;
+  return now - batchAt(current, follower.durableSeq).sentAt >= limits.maxLagMs;
+}
+
+export function healthyFollowers(view: RollView, now: Monotonic): number {
+  return view.current.followers.filter((follower) => !isLagging(view, follower, now)).length;
+}
+
+/** Replicas of the spare that answered lately, on disks that do not fail or stall the current segment. */
+export function healthyInSpare(view: RollView, now: Monotonic): number {
+  const { spare, current, limits } = view;
+  if (spare === null) return 0;
+  const bad = current.followers.filter((follower) => hasBadDisk(view, follower, now));
+  const since = now - 2 * limits.maxLagMs;
+  return spare.segment.replicas.filter(
+    (replica, index) =>
+      (spare.answeredAt[index] ?? Number.NEGATIVE_INFINITY) >= since &&
+      !bad.some((follower) => follower.replica.incarnation === replica.incarnation),
+  ).length;
+}
+
+function hasBadDisk(view: RollView, follower: Follower, now: Monotonic): boolean {
+  if (follower.mode === 'dropped') {
+    return follower.dropped === 'slow' || follower.dropped === 'disk';
+  }
+  return follower.mode === 'following' && isLagging(view, follower, now);
+}
+
+/** A second roll waits for the first one's swap: the record must name every segment that is written. */
+function mayRoll(view: RollView): boolean {
+  return view.spare !== null && view.frozen === null;
+}
+
+/** The segment is full and its successor can take over; the writer first lets what is sent commit. */
+export function wantsRollForSize(view: RollView, now: Monotonic): boolean {
+  if (view.current.nextOffset < view.limits.segmentSoftBytes || !mayRoll(view)) return false;
+  return healthyInSpare(view, now) >= view.ackQuorum;
+}
+
+/** Some replica is in trouble and the spare's answer better. */
+export function shouldRollForTrouble(view: RollView, now: Monotonic): boolean {
+  if (!mayRoll(view)) return false;
+  const better = healthyInSpare(view, now);
+  return better >= view.ackQuorum && better > healthyFollowers(view, now);
+}
+
+/** Whether it is worth asking the spare's replicas: a roll is near, and the last answers are getting old. */
+export function shouldAskSpare(view: RollView, now: Monotonic): boolean {
+  const { spare, current, limits } = view;
+  if (spare === null || !mayRoll(view)) return false;
+  if (now < spare.pingedAt + limits.maxLagMs / 2) return false;
+  if (current.nextOffset >= limits.segmentSoftBytes) return true;
+  return healthyFollowers(view, now) < current.followers.length;
+}
+
+/** A laggard that the quorum can do without: nothing more is kept for it or sent to it. */
+export function mayDrop(view: RollView, follower: Follower, now: Monotonic): boolean {
+  if (follower.mode === 'dropped' || !isLagging(view, follower, now)) return false;
+  return healthyFollowers(view, now) >= view.ackQuorum;
+}
+
+/** Whether time may change any of this: something is on its way, or a replica is in trouble. */
+export function needsWatching(view: RollView): boolean {
+  assert(view.current.followers.length >= view.ackQuorum, 'replicas of the current segment');
+  if (uncommittedBatches(view.current) > 0) return true;
+  const end = endSeq(view.current);
+  return view.current.followers.some(
+    (follower) => follower.mode !== 'following' || follower.durableSeq < end,
+  );
+}
