@@ -37,6 +37,10 @@ export const CONNECTION_MAX_IN_FLIGHT = 1024;
 /** Bytes queued to be sent on one connection before its producer must wait. */
 export const CONNECTION_MAX_QUEUED_BYTES = 8 * MIB;
 export const NODE_MAX_CONNECTIONS = 1024;
+/** Disks of one node: their incarnations fit into the last frame of the handshake. */
+export const NODE_MAX_DISKS = 32;
+/** Places that a COPY may be told to fetch from. */
+export const COPY_MAX_SOURCES = 16;
 /** Bytes of accepted, not yet durable writes of one disk. */
 export const DISK_MAX_PENDING_BYTES = 32 * MIB;
 
@@ -77,6 +81,10 @@ export const READ_LEASE_SAFE_FRACTION = 0.9;
 export const REQUEST_TIMEOUT_MS = 5_000;
 export const CONNECT_TIMEOUT_MS = 3_000;
 export const HANDSHAKE_TIMEOUT_MS = 3_000;
+/** A connection on which requests time out and nothing has arrived for this long is given up. */
+export const CONNECTION_SILENCE_MS = 5_000;
+/** How long an orderly stop waits for what is in progress. */
+export const STOP_GRACE_MS = 10_000;
 export const RECONNECT_MIN_MS = 20;
 export const RECONNECT_MAX_MS = 2_000;
 
@@ -94,6 +102,8 @@ export const PLACEMENT_GROUPS = 128;
 export const NAME_MAX_BYTES = 128;
 export const ZONE_MAX_BYTES = 128;
 export const ADDRESS_MAX_BYTES = 300;
+/** A program's version, as a node tells it to people. */
+export const VERSION_MAX_BYTES = 64;
 export const VOLUME_MIN_BYTES = 1 * MIB;
 export const VOLUME_MAX_BYTES = 1024 * 1024 * GIB;
 export const INVENTORY_PAGE = 1_000;
