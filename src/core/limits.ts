@@ -70,6 +70,10 @@ export const REPLICA_MAX_LAG_MS = 1_000;
 export const WRITER_MAX_PENDING_BYTES = 32 * MIB;
 /** Batches of one segment under way to one replica. */
 export const WRITER_MAX_BATCHES_IN_FLIGHT = 16;
+/** With this many batches under way, small appends wait and share the next one. */
+export const WRITER_SMALL_BATCHES_IN_FLIGHT = 2;
+/** Bytes of waiting appends that are worth a batch of their own at once. */
+export const WRITER_EAGER_BYTES = 128 * KIB;
 
 /** L: what a grant promises, on the node's monotonic clock. Part of the safety argument. */
 export const READ_LEASE_MS = 2_000;
