@@ -27,7 +27,7 @@ function nodeRecord(n: number): NodeRecord {
     schema: 1,
     node: id<NodeId>(n),
     address: `127.0.0.1:${4000 + n}`,
-    zone: `zone-${n % 3}`,
+    zone: `zone-${n}`,
     disks: [{ incarnation: id<Incarnation>(100 + n), capacityBytes: 1e12 }],
     version: '0.1.0',
   };
