@@ -69,16 +69,21 @@ t.test(
 );
 
 t.test('nodes that register at once do not lose each other’s disks', async (t) => {
-  const { server } = world();
-  const joining = [1, 2, 3, 4, 5].map(async (n) => {
-    const store = new MemoryStore(server, { clock });
-    await register(store, n);
-    await updatePlacement(store);
-    return store;
-  });
-  const [store] = await Promise.all(joining);
-  const { groups } = await table(store as MemoryStore, 3);
-  t.equal(new Set(groups.flat().map(({ node }) => node)).size, 5);
+  for (let seed = 0; seed < 8; seed++) {
+    const { server } = world();
+    const random = new SimRandom(seed);
+    const wait = (): number => Math.floor(random.fraction() * 6);
+    const trip = () => ({ requestMs: wait(), replyMs: wait() });
+    const joining = [1, 2, 3, 4, 5].map(async (n) => {
+      const store = new MemoryStore(server, { clock, trip });
+      await register(store, n);
+      await updatePlacement(store);
+      return store;
+    });
+    const [store] = await Promise.all(joining);
+    const { groups } = await table(store as MemoryStore, 3);
+    t.equal(new Set(groups.flat().map(({ node }) => node)).size, 5, `seed ${seed}`);
+  }
 });
 
 async function directoryOf(live: (node: NodeId) => boolean, count = 5): Promise<Directory> {
