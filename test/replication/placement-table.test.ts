@@ -5,7 +5,7 @@ import type { Monotonic } from '../../src/core/units.js';
 import type { Clock } from '../../src/io/clock.js';
 import { decodePlacement, encodeNode } from '../../src/metadata/encoding.js';
 import { nodeKey, placementKey } from '../../src/metadata/keys.js';
-import { MemoryServer, MemoryStore } from '../../src/metadata/memory.js';
+import { type Call, MemoryServer, MemoryStore } from '../../src/metadata/memory.js';
 import type { NodeRecord, PlacementRecord } from '../../src/metadata/model.js';
 import type { Directory } from '../../src/replication/directory.js';
 import { chooseGroup, updatePlacement } from '../../src/replication/placement-table.js';
@@ -72,8 +72,9 @@ t.test('nodes that register at once do not lose each other’s disks', async (t)
   for (let seed = 0; seed < 8; seed++) {
     const { server } = world();
     const random = new SimRandom(seed);
-    const wait = (): number => Math.floor(random.fraction() * 6);
-    const trip = () => ({ requestMs: wait(), replyMs: wait() });
+    const wait = (ms: number): number => Math.floor(random.fraction() * ms);
+    // Swaps are slow, so that much happens between what they were made from and their arrival.
+    const trip = ({ type }: Call) => ({ requestMs: wait(type === 'transact' ? 60 : 4) });
     const joining = [1, 2, 3, 4, 5].map(async (n) => {
       const store = new MemoryStore(server, { clock, trip });
       await register(store, n);
