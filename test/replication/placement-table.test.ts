@@ -82,8 +82,11 @@ t.test('nodes that register at once do not lose each other’s disks', async (t)
       return store;
     });
     const [store] = await Promise.all(joining);
-    const { groups } = await table(store as MemoryStore, 3);
-    t.equal(new Set(groups.flat().map(({ node }) => node)).size, 5, `seed ${seed}`);
+    for (const replicas of REPLICA_COUNTS) {
+      const { groups } = await table(store as MemoryStore, replicas);
+      const known = new Set(groups.flat().map(({ node }) => node)).size;
+      t.equal(known, 5, `seed ${seed}, ${replicas} replicas`);
+    }
   }
 });
 
