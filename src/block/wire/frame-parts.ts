@@ -109,6 +109,7 @@ export function readFlag(input: ByteReader, what: string): boolean {
 /** A u32 from `least` to `most`. */
 export function readCount(input: ByteReader, least: number, most: number, what: string): number {
   const value = input.u32(what);
-  if (value < least || value > most) throw malformed(`${what}: ${value} is not ${least} to ${most}`);
+  if (value < least || value > most)
+    throw malformed(`${what}: ${value} is not ${least} to ${most}`);
   return value;
 }

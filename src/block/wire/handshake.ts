@@ -17,8 +17,8 @@
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import { assert } from '../../core/assert.js';
 import { ByteReader, ByteWriter } from '../../core/codec.js';
-import { asFault, HoldfastError, malformed, type ErrorCode } from '../../core/errors.js';
-import { ID_BYTES, type ClusterId, type Incarnation, type NodeId } from '../../core/ids.js';
+import { asFault, type ErrorCode, HoldfastError, malformed } from '../../core/errors.js';
+import { type ClusterId, ID_BYTES, type Incarnation, type NodeId } from '../../core/ids.js';
 import { FRAME_MAX_BYTES_UNAUTHENTICATED, NODE_MAX_DISKS } from '../../core/limits.js';
 
 /** "HFHS", little-endian. The first bytes of every handshake frame, in all versions. */

@@ -13,30 +13,24 @@ import {
   VERSION_MAX_BYTES,
   ZONE_MAX_BYTES,
 } from '../../core/limits.js';
-import {
-  epoch,
-  offset,
-  PAGE_BYTES,
-  pageIndex,
-  type SegmentOffset,
-} from '../../core/units.js';
+import { epoch, offset, PAGE_BYTES, pageIndex, type SegmentOffset } from '../../core/units.js';
 import {
   beginFrame,
   closeFrame,
+  type EncodedFrame,
   finishFrame,
   openFrame,
   readCount,
   readFlag,
-  type EncodedFrame,
 } from './frame-parts.js';
 import {
-  Status,
   type DiskStatus,
   type FenceBody,
   type InventoryBody,
   type InventoryEntry,
   type ReadBody,
   type Reply,
+  Status,
   type StatusBody,
   type StatusName,
 } from './messages.js';
@@ -44,7 +38,12 @@ import {
 /** Persistent: these numbers are on the wire. */
 const BodyType = { none: 0, fence: 1, read: 2, inventory: 3, status: 4 } as const;
 /** Persistent. */
-const SEGMENT_STATES: readonly InventoryEntry['state'][] = ['open', 'sealed', 'tombstone', 'deleted'];
+const SEGMENT_STATES: readonly InventoryEntry['state'][] = [
+  'open',
+  'sealed',
+  'tombstone',
+  'deleted',
+];
 /** Persistent. */
 const DISK_STATES: readonly DiskStatus['state'][] = ['ok', 'full', 'failed'];
 

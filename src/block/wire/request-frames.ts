@@ -17,14 +17,14 @@ import { epoch, offset, PAGE_BYTES, pageIndex, revision } from '../../core/units
 import {
   beginFrame,
   closeFrame,
+  type EncodedFrame,
   finishFrame,
   openFrame,
   readCount,
   readFlag,
   readPageOffset,
-  type EncodedFrame,
 } from './frame-parts.js';
-import { RequestType, type CopyRequest, type CopySource, type Request } from './messages.js';
+import { type CopyRequest, type CopySource, type Request, RequestType } from './messages.js';
 
 export interface DecodedRequest {
   /** Chosen by the client, returned with the reply. */
@@ -48,7 +48,11 @@ export function encodeRequest(id: number, request: Request): EncodedFrame {
     case 'create':
       return finishFrame(out.id(request.segment).id(request.volume).u64(request.epoch));
     case 'fence':
-      out.id(request.segment).id(request.volume).u64(request.epoch).u8(request.released ? 1 : 0);
+      out
+        .id(request.segment)
+        .id(request.volume)
+        .u64(request.epoch)
+        .u8(request.released ? 1 : 0);
       return finishFrame(out);
     case 'recover':
       assert(request.bytes.length % PAGE_BYTES === 0, 'RECOVER carries whole pages');

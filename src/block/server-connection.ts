@@ -1,0 +1,206 @@
+/**
+ * One accepted connection: handshake, then requests in and replies out, with backpressure both ways. It
+ * stops reading while too many requests or bytes are in progress, or while the peer does not take its
+ * replies; so a peer can hold up only itself, and what the node holds for it is bounded.
+ *
+ * A malformed frame ends the connection with one logged fault. Replies after its end are dropped: the
+ * client knows that it does not know.
+ */
+import { asFault, type HoldfastError } from '../core/errors.js';
+import type { Incarnation, NodeId } from '../core/ids.js';
+import {
+  CONNECTION_MAX_IN_FLIGHT,
+  CONNECTION_MAX_QUEUED_BYTES,
+  FRAME_MAX_BYTES,
+  FRAME_MAX_BYTES_UNAUTHENTICATED,
+  HANDSHAKE_TIMEOUT_MS,
+} from '../core/limits.js';
+import type { Clock } from '../io/clock.js';
+import type { Log } from '../io/log.js';
+import type { Connection } from '../io/network.js';
+import type { Random } from '../io/random.js';
+import type { ServerMetrics } from './metrics.js';
+import type { RequestHandler } from './server.js';
+import { type Credentials, HandshakeServer, NONCE_BYTES } from './wire/handshake.js';
+import type { Reply } from './wire/messages.js';
+import { encodeReply } from './wire/reply-frames.js';
+import { type DecodedRequest, decodeRequest } from './wire/request-frames.js';
+
+export interface ServerConnectionOptions {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly credentials: Credentials;
+  readonly node: NodeId;
+  readonly disks: readonly Incarnation[];
+  readonly handler: RequestHandler;
+  readonly metrics: ServerMetrics;
+  /** Once, last. */
+  readonly onEnd: () => void;
+}
+
+/** proving → open → draining → closing → closed, forward only. */
+type Phase = 'proving' | 'open' | 'draining' | 'closing' | 'closed';
+
+export class ServerConnection {
+  readonly #connection: Connection;
+  readonly #options: ServerConnectionOptions;
+  readonly #handshake: HandshakeServer;
+  readonly #timer: { cancel(): void };
+  #phase: Phase = 'proving';
+  #inProgress = 0;
+  #bytesInProgress = 0;
+  #blocked = false;
+  #paused = false;
+
+  constructor(connection: Connection, options: ServerConnectionOptions) {
+    this.#connection = connection;
+    this.#options = options;
+    const { clock, random, credentials, node, disks } = options;
+    const nonce = random.bytes(NONCE_BYTES);
+    this.#handshake = new HandshakeServer({ credentials, node, disks, nonce });
+    this.#timer = clock.after(HANDSHAKE_TIMEOUT_MS, () => this.#onHandshakeTimeout());
+    connection.setMaxFrameBytes(FRAME_MAX_BYTES_UNAUTHENTICATED);
+    connection.handle({
+      onFrame: (frame) => this.#onFrame(frame),
+      onDrain: () => {
+        this.#blocked = false;
+        this.#adjust();
+      },
+      onClose: (error) => this.#onClose(error),
+    });
+  }
+
+  /** Takes no more requests; ends once everything in progress is answered. */
+  drain(): void {
+    if (this.#phase === 'proving') {
+      this.abort();
+      return;
+    }
+    if (this.#phase !== 'open') return;
+    this.#phase = 'draining';
+    this.#adjust();
+    this.#endIfDrained();
+  }
+
+  /** Ends at once. */
+  abort(): void {
+    if (this.#phase === 'closed') return;
+    this.#phase = 'closing';
+    this.#connection.close(true);
+  }
+
+  #onHandshakeTimeout(): void {
+    if (this.#phase !== 'proving') return;
+    this.#options.metrics.handshakesFailed += 1;
+    this.#options.log.warn({ peer: this.#connection.peer }, 'A peer connected and said nothing.');
+    this.abort();
+  }
+
+  #onFrame(frame: Buffer): void {
+    this.#options.metrics.bytesReceived += frame.length;
+    switch (this.#phase) {
+      case 'proving':
+        this.#onHandshake(frame);
+        return;
+      case 'open':
+        this.#onRequest(frame);
+        return;
+      case 'draining':
+      case 'closing':
+      case 'closed':
+        return;
+    }
+  }
+
+  #onHandshake(frame: Buffer): void {
+    const { log, metrics } = this.#options;
+    const step = this.#handshake.step(frame);
+    if (step.send !== null) this.#connection.send([step.send]);
+    if (step.type === 'continue') return;
+    this.#timer.cancel();
+    if (step.type === 'failed') {
+      metrics.handshakesFailed += 1;
+      const { code, message } = step.error;
+      log.warn({ peer: this.#connection.peer, code }, `Refused a connection: ${message}.`);
+      this.#phase = 'closing';
+      this.#connection.close(step.send === null);
+      return;
+    }
+    this.#connection.setMaxFrameBytes(FRAME_MAX_BYTES);
+    this.#phase = 'open';
+    const { role, id } = step.peer;
+    log.info({ peer: this.#connection.peer, role, id }, 'A peer connected.');
+  }
+
+  #onRequest(frame: Buffer): void {
+    const { clock, handler, metrics, log } = this.#options;
+    let decoded: DecodedRequest;
+    try {
+      decoded = decodeRequest(frame);
+    } catch (thrown) {
+      const { code, message } = asFault(thrown, 'MALFORMED');
+      metrics.malformedFrames += 1;
+      log.error({ peer: this.#connection.peer, code }, `Closed a connection: ${message}.`);
+      this.abort();
+      return;
+    }
+    const { id, request } = decoded;
+    const since = clock.monotonic();
+    const bytes = frame.length;
+    let isAnswered = false;
+    this.#inProgress += 1;
+    this.#bytesInProgress += bytes;
+    metrics.requestsInProgress += 1;
+    handler.handle(request, (reply) => {
+      if (isAnswered) return;
+      isAnswered = true;
+      this.#inProgress -= 1;
+      this.#bytesInProgress -= bytes;
+      if (this.#phase !== 'closed') metrics.requestsInProgress -= 1;
+      metrics.answered(request.type, reply.status, clock.monotonic() - since);
+      this.#onReply(id, reply);
+    });
+    this.#adjust();
+  }
+
+  #onReply(id: number, reply: Reply): void {
+    if (this.#phase !== 'open' && this.#phase !== 'draining') return;
+    const frame = encodeReply(id, reply);
+    this.#options.metrics.bytesSent += frame.bytes;
+    if (!this.#connection.send(frame.parts)) this.#blocked = true;
+    this.#adjust();
+    this.#endIfDrained();
+  }
+
+  /** Reads only while there is room for what would be read. */
+  #adjust(): void {
+    const paused =
+      this.#phase === 'draining' ||
+      this.#blocked ||
+      this.#inProgress >= CONNECTION_MAX_IN_FLIGHT ||
+      this.#bytesInProgress >= CONNECTION_MAX_QUEUED_BYTES;
+    if (paused === this.#paused) return;
+    this.#paused = paused;
+    this.#connection.pause(paused);
+  }
+
+  #endIfDrained(): void {
+    if (this.#phase !== 'draining' || this.#inProgress > 0) return;
+    this.#phase = 'closing';
+    this.#connection.close();
+  }
+
+  #onClose(error: HoldfastError | null): void {
+    const before = this.#phase;
+    this.#phase = 'closed';
+    this.#timer.cancel();
+    const { log, metrics, onEnd } = this.#options;
+    metrics.requestsInProgress -= this.#inProgress;
+    if (before === 'open' && error !== null) {
+      const { message } = error;
+      log.info({ peer: this.#connection.peer }, `A connection broke: ${message}.`);
+    }
+    onEnd();
+  }
+}
