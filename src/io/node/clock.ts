@@ -1,0 +1,39 @@
+/** The real clock: the process's monotonic clock and its timers. */
+import { performance } from 'node:perf_hooks';
+import type { Monotonic } from '../../core/units.js';
+import type { Clock, Timer } from '../clock.js';
+
+/** Longer delays would overflow Node's timers and fire at once. */
+const LONGEST_DELAY_MS = 0x7fff_ffff;
+
+class NodeClock implements Clock {
+  monotonic(): Monotonic {
+    return performance.now() as Monotonic;
+  }
+
+  wall(): number {
+    return Date.now();
+  }
+
+  after(delayMs: number, callback: () => void): Timer {
+    const due = performance.now() + delayMs;
+    let handle: NodeJS.Timeout;
+    // Node counts from the start of the event loop's turn, so a timer may fire before its time.
+    const fire = (): void => {
+      const left = due - performance.now();
+      if (left > 0) arm(left);
+      else callback();
+    };
+    const arm = (ms: number): void => {
+      handle = setTimeout(fire, Math.min(Math.ceil(ms), LONGEST_DELAY_MS));
+    };
+    arm(delayMs);
+    return { cancel: () => clearTimeout(handle) };
+  }
+
+  soon(callback: () => void): void {
+    setImmediate(callback);
+  }
+}
+
+export const nodeClock: Clock = new NodeClock();
