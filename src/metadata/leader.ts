@@ -80,9 +80,10 @@ export class LeaderElection {
 
   async #turn(): Promise<void> {
     let next = this.#ttlMs / 3;
+    const begunAt = this.#options.clock.monotonic();
     try {
       if (this.#lease !== null) await this.#renew(this.#lease);
-      if (this.#lease === null || this.#guard === null) await this.#campaign();
+      if (this.#lease === null || this.#guard === null) await this.#campaign(begunAt);
     } catch (thrown) {
       if (!(thrown instanceof HoldfastError)) throw thrown;
       if (thrown.code === 'NOT_FOUND') this.#lease = null;
@@ -101,8 +102,11 @@ export class LeaderElection {
     this.#stepDown();
   }
 
-  /** Tries to take the key; also finds that an earlier try, whose outcome was unknown, took it. */
-  async #campaign(): Promise<void> {
+  /**
+   * Tries to take the key; also finds that an earlier try, whose outcome was unknown, took it. The
+   * lease was granted or renewed after `begunAt`.
+   */
+  async #campaign(begunAt: number): Promise<void> {
     const { store, clock, candidate } = this.#options;
     const { entry } = await store.get(this.#key);
     if (entry !== null) {
@@ -113,13 +117,12 @@ export class LeaderElection {
       else this.#lease = null;
       return;
     }
-    const sentAt = clock.monotonic();
     this.#lease ??= await store.grantLease(this.#ttlMs / 1000);
     const result = await store.transact(
       [absent(this.#key)],
       [{ type: 'put', key: this.#key, value: candidate, lease: this.#lease.id }],
     );
-    if (result.committed) this.#lead(sentAt, { key: this.#key, modRevision: result.revision });
+    if (result.committed) this.#lead(begunAt, { key: this.#key, modRevision: result.revision });
   }
 
   #lead(sentAt: number, guard: Compare): void {

@@ -85,6 +85,12 @@ export class MemoryServer {
     return () => this.#listeners.delete(listener);
   }
 
+  /** Cancels the timers of leases: for a test that is over. */
+  close(): void {
+    for (const timer of this.#expiries.values()) timer.cancel();
+    this.#expiries.clear();
+  }
+
   #arm(id: LeaseId, ttlSeconds: number): void {
     this.#expiries.set(
       id,

@@ -1,0 +1,14 @@
+/** The etcd store passes the contract against a real etcd. */
+import { test } from 'tap';
+import { openMetadata } from '../../src/metadata/open.js';
+import { metadataStoreContract } from '../contract/metadata-store.js';
+import { startEtcd } from '../fixtures/etcd.js';
+import { realClock, realRandom } from './real-parts.js';
+
+test('etcd: the contract', async (t) => {
+  const etcd = await startEtcd();
+  t.teardown(() => etcd.close());
+  await metadataStoreContract(t, {
+    open: () => openMetadata(etcd.url, { clock: realClock, random: realRandom, env: {} }),
+  });
+});
