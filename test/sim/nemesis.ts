@@ -114,12 +114,15 @@ export class Nemesis {
   #over = false;
 
   constructor(
-    faults: readonly Fault[],
     after: (delayMs: number, callback: () => void) => void,
     fire: (fault: Fault) => void,
   ) {
     this.#after = after;
     this.#fire = fire;
+  }
+
+  /** The faults' times count from here. */
+  begin(faults: readonly Fault[]): void {
     for (const fault of faults) this.#after(fault.at, () => this.#due(fault));
   }
 

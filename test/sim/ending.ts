@@ -1,0 +1,211 @@
+/**
+ * How a seed ends: everything is healed, and then what the design promises must come true within a bounded time:
+ * takeovers complete, appends go through, sealed segments regain their copies (16); a total power loss takes
+ * nothing that was acknowledged (15, 14); and without the metadata store and one replica the volume goes on (17).
+ */
+import type { SealedSegment } from '../../src/metadata/model.js';
+import type { OwnerProcess } from './owner-process.js';
+import { short, Violation } from './violation.js';
+import type { VolumeSim, World } from './world.js';
+
+const LIVENESS_MS = 60_000;
+const COPIES_MS = 120_000;
+
+/** Runs the world until a condition holds; a violation if it does not in time. */
+export async function within(
+  world: World,
+  ms: number,
+  invariant: number,
+  condition: () => boolean,
+  what: () => string,
+): Promise<void> {
+  const limit = world.scheduler.now + ms;
+  while (!condition()) {
+    const ran = await world.step(limit);
+    if (ran || condition()) continue;
+    world.checkers.fail(new Violation(invariant, `after ${ms} ms still not: ${what()}`));
+  }
+}
+
+export async function runFor(world: World, ms: number): Promise<void> {
+  const limit = world.scheduler.now + ms;
+  while (await world.step(limit)) {
+    // Each step is one event.
+  }
+}
+
+export async function endWorld(world: World): Promise<void> {
+  world.nemesis.stop();
+  world.chaos = false;
+  world.note(() => 'HEAL everything');
+  world.injector.healAll();
+  for (const volume of world.volumes) await live(world, volume, 16);
+  await copies(world);
+  if (world.random.fork('ending').chance(0.5)) {
+    await powerLoss(world);
+    for (const volume of world.volumes) await live(world, volume, 16);
+  }
+  for (const volume of world.volumes) await replayAll(world, volume);
+  if (world.random.fork('outage').chance(0.3)) {
+    for (const volume of world.volumes) await withoutMetadata(world, volume);
+  }
+}
+
+/** Some owner serves and acknowledges. */
+async function live(world: World, volume: VolumeSim, invariant: number): Promise<OwnerProcess> {
+  await within(
+    world,
+    LIVENESS_MS,
+    invariant,
+    () => world.servingOwner(volume) !== null,
+    () => `${volume.name} is taken over (${describeOwners(volume)})`,
+  );
+  const limit = world.scheduler.now + LIVENESS_MS;
+  for (;;) {
+    const owner = world.servingOwner(volume);
+    let acked = false;
+    owner?.appendOnce(() => {
+      acked = true;
+    });
+    const tried = world.scheduler.now;
+    while (!acked && world.scheduler.now < tried + 5_000) {
+      if (!(await world.step(tried + 5_000))) break;
+    }
+    if (acked && owner !== null) return owner;
+    if (world.scheduler.now > limit) {
+      const what = `${volume.name} acknowledges appends (${describeOwners(volume)})`;
+      world.checkers.fail(new Violation(invariant, `not after ${LIVENESS_MS} ms: ${what}`));
+    }
+  }
+}
+
+function describeOwners(volume: VolumeSim): string {
+  return volume.owners
+    .slice(-4)
+    .map((owner) => {
+      const { state } = owner.owner;
+      const step = state.type === 'taking-over' ? ` ${state.step}` : '';
+      return `${owner.name} ${owner.process.alive ? state.type : 'dead'}${step}`;
+    })
+    .join(', ');
+}
+
+/** Every sealed segment has all the copies that its living disks can hold. */
+async function copies(world: World): Promise<void> {
+  const missing = (): string | null => {
+    for (const volume of world.volumes) {
+      for (const sealed of world.record(volume).sealed) {
+        const lacking = lacks(world, sealed);
+        if (lacking !== null) return `${short(sealed.segment)} on ${lacking}`;
+      }
+    }
+    return null;
+  };
+  await within(
+    world,
+    COPIES_MS,
+    16,
+    () => missing() === null,
+    () => `copies are complete (${missing()})`,
+  );
+}
+
+/** A disk that is up, listed and without a whole copy; null if there is none. */
+function lacks(world: World, sealed: SealedSegment): string | null {
+  for (const replica of sealed.replicas) {
+    const machine = world.machines.find((one) => one.node === replica.node);
+    if (machine?.incarnations().includes(replica.incarnation) !== true) continue;
+    const disk = machine.storage?.inspect().find((one) => {
+      return one.incarnation === replica.incarnation;
+    });
+    const found = disk?.segments.find((one) => one.segment === sealed.segment);
+    if (found?.durableLength !== sealed.end || found.sealedEnd !== sealed.end) {
+      return `${machine.name} (${found?.durableLength ?? 'nothing'} of ${sealed.end})`;
+    }
+  }
+  return null;
+}
+
+/** All storage nodes lose power at once, in the middle of things. */
+async function powerLoss(world: World): Promise<void> {
+  world.note(() => 'POWER LOSS of all nodes');
+  world.hit('fault.all.power');
+  for (const machine of world.machines) machine.powerOff();
+  for (const volume of world.volumes) for (const owner of volume.owners) owner.kill();
+  await runFor(world, 50);
+  for (const machine of world.machines) machine.powerOn();
+}
+
+async function replayAll(world: World, volume: VolumeSim): Promise<void> {
+  let done = false;
+  const limit = world.scheduler.now + LIVENESS_MS;
+  while (!done) {
+    let failed = false;
+    world.servingOwner(volume)?.replay((error) => {
+      if (error === null) done = true;
+      else failed = true;
+    });
+    const tried = world.scheduler.now;
+    while (!done && !failed && (await world.step(tried + 10_000))) {
+      // Each step is one event.
+    }
+    if (!done && world.scheduler.now > limit) {
+      world.checkers.fail(new Violation(16, `${volume.name} cannot be replayed`));
+    }
+    if (failed) await runFor(world, 100);
+  }
+}
+
+/** Invariant 17: the metadata store and one replica of the current segment are down. */
+async function withoutMetadata(world: World, volume: VolumeSim): Promise<void> {
+  if (volume.replicas - volume.ackQuorum < 1) return;
+  await runFor(world, 3_000);
+  const owner = await live(world, volume, 16);
+  world.note(() => 'OUTAGE of the metadata store, and one replica goes down');
+  world.hit('ending.without-metadata');
+  world.metadata.setOutage(true);
+  const current = world.record(volume).open[0];
+  const node = current?.replicas[0]?.node;
+  const machine = world.machines.find((one) => one.node === node);
+  machine?.powerOff();
+  for (let i = 0; i < 5; i++) {
+    let acked = false;
+    owner.appendOnce(() => {
+      acked = true;
+    });
+    await within(
+      world,
+      20_000,
+      17,
+      () => acked,
+      () => `${volume.name} acknowledges without metadata and ${machine?.name}`,
+    );
+  }
+  await readUntilOk(world, owner);
+  machine?.powerOn();
+  world.metadata.setOutage(false);
+  await live(world, volume, 16);
+}
+
+async function readUntilOk(world: World, owner: OwnerProcess): Promise<void> {
+  const acked = owner.volume.acked.at(-1);
+  if (acked === undefined) return;
+  let ok = false;
+  let waiting = false;
+  await within(
+    world,
+    20_000,
+    17,
+    () => {
+      if (!ok && !waiting) {
+        waiting = true;
+        owner.readOne(acked, (error) => {
+          waiting = false;
+          ok = error === null;
+        });
+      }
+      return ok;
+    },
+    () => `${owner.volume.name} serves reads without metadata`,
+  );
+}

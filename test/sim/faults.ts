@@ -1,0 +1,369 @@
+/**
+ * Carries a seed's faults out on the world, within the fault model of docs/FAULTS.md: crashes, cuts, pauses and
+ * outages without limit; permanent damage (wiped disks, rot, unreadable sectors) only on as many nodes as every
+ * segment can bear to lose.
+ */
+import type { SimDisk } from '../fixtures/sim-disk.js';
+import type { StorageMachine } from './machines.js';
+import { describeFault, type Fault, type FaultKind } from './nemesis.js';
+import { short } from './violation.js';
+import type { World } from './world.js';
+
+type Apply = (world: World, fault: Fault) => boolean;
+
+function at<T>(items: readonly T[], fraction: number): T | undefined {
+  return items[Math.floor(fraction * items.length)];
+}
+
+function machineOf(world: World, fault: Fault): StorageMachine {
+  return at(world.machines, fault.target) as StorageMachine;
+}
+
+function diskOf(world: World, fault: Fault): SimDisk | undefined {
+  const drives = world.machines.flatMap((machine) => machine.drives);
+  return at(drives, fault.target)?.medium;
+}
+
+/** One of the nodes that permanent damage may befall. */
+function damageable(world: World, fault: Fault): StorageMachine | undefined {
+  return at(world.machines.slice(0, world.spec.damagedNodes), fault.target);
+}
+
+function later(world: World, fault: Fault, undo: () => void): true {
+  world.injector.undoAfter(fault.duration, undo);
+  return true;
+}
+
+function withProcess(machine: StorageMachine, act: () => void): boolean {
+  if (!machine.up) return false;
+  act();
+  return true;
+}
+
+const powerCycle = (machine: StorageMachine, fault: Fault): boolean => {
+  if (!machine.powered) return false;
+  machine.powerOff();
+  machine.restartAfter(fault.duration);
+  return true;
+};
+
+const hostOf = (world: World, fault: Fault): string => at(world.hosts, fault.target) as string;
+
+function peers(world: World, name: string): string[] {
+  const all = [...world.machines.map((machine) => machine.name), ...world.hosts];
+  return all.filter((other) => other !== name);
+}
+
+function cutAll(world: World, fault: Fault, name: string, others: readonly string[]): true {
+  const oneWay = fault.kind.endsWith('one-way');
+  const outwards = !oneWay || fault.detail < 0.5;
+  const inwards = !oneWay || fault.detail >= 0.5;
+  for (const other of others) {
+    if (outwards) world.network.cut(name, other);
+    if (inwards) world.network.cut(other, name);
+  }
+  const resets = fault.detail * 2 - Math.floor(fault.detail * 2);
+  return later(world, fault, () => {
+    for (const other of others) {
+      world.network.heal(name, other, resets < 0.5 ? 0 : 0.7);
+      world.network.heal(other, name, resets < 0.5 ? 0 : 0.7);
+    }
+  });
+}
+
+function isolate(world: World, fault: Fault): true {
+  const name = machineOf(world, fault).name;
+  return cutAll(world, fault, name, peers(world, name));
+}
+
+/** Cuts an owner's host off from some or all nodes, and sometimes from the metadata store as well. */
+function cutOwner(world: World, fault: Fault): true {
+  const host = hostOf(world, fault);
+  const nodes = world.machines.map((machine) => machine.name);
+  const some = nodes.filter((_, index) => ((fault.detail * 977 * (index + 1)) % 1) * 3 > 1);
+  return cutAll(world, fault, host, some.length > 0 ? some : nodes);
+}
+
+function setDisk(set: (disk: SimDisk) => () => void): Apply {
+  return (world, fault) => {
+    const disk = diskOf(world, fault);
+    if (disk === undefined) return false;
+    return later(world, fault, set(disk));
+  };
+}
+
+function damage(world: World, fault: Fault, apply: (disk: SimDisk) => string | null): boolean {
+  const machine = damageable(world, fault);
+  const drive = machine === undefined ? undefined : at(machine.drives, fault.detail);
+  if (drive === undefined || drive.incarnation === null) return false;
+  const what = apply(drive.medium);
+  if (what === null) return false;
+  world.checkers.replicas.damaged(drive.incarnation);
+  world.note(() => `${drive.medium.name}: ${what}`);
+  return true;
+}
+
+/** What may rot: all but the lock, which holds nothing. */
+const rottable = (path: string): boolean => path !== 'lock';
+
+function wipe(world: World, fault: Fault): boolean {
+  const machine = damageable(world, fault);
+  if (machine === undefined || !machine.powered) return false;
+  const index = Math.floor(fault.detail * machine.drives.length);
+  const drive = machine.drives[index];
+  if (drive === undefined || drive.needsFormat) return false;
+  machine.powerOff();
+  world.note(() => `${drive.medium.name} (${short(drive.incarnation ?? '')}) is wiped`);
+  machine.wipe(index);
+  machine.restartAfter(fault.duration);
+  return true;
+}
+
+function allPower(world: World, fault: Fault): boolean {
+  for (const machine of world.machines) {
+    if (!machine.powered) continue;
+    machine.powerOff();
+    machine.restartAfter(fault.duration * (0.5 + machine.name.charCodeAt(1) * 0.01));
+  }
+  return true;
+}
+
+function pauseNode(world: World, fault: Fault): boolean {
+  const { process } = machineOf(world, fault);
+  if (process === null || !process.alive || process.paused) return false;
+  process.pause();
+  return later(world, fault, () => process.resume(fault.detail < 0.5));
+}
+
+function liveOwner(world: World, fault: Fault) {
+  const volume = at(world.volumes, fault.target);
+  return volume?.owners.filter((owner) => !owner.stopped).at(-1);
+}
+
+function pauseOwner(world: World, fault: Fault): boolean {
+  const owner = liveOwner(world, fault);
+  if (owner === undefined || owner.process.paused) return false;
+  owner.process.pause();
+  world.note(() => `${owner.name} is paused`);
+  // Long pauses are the interesting ones: somebody else takes over meanwhile.
+  const volume = owner.volume;
+  if (fault.detail < 0.6) world.injector.startOwnerSoon(volume, fault);
+  return later(world, fault, () => {
+    world.note(() => `${owner.name} wakes up`);
+    owner.process.resume(fault.detail < 0.3);
+  });
+}
+
+function powerOwner(world: World, fault: Fault): boolean {
+  const host = hostOf(world, fault);
+  if (world.network.isDark(host)) return false;
+  world.network.powerLoss(host);
+  for (const volume of world.volumes) {
+    for (const owner of volume.owners) if (owner.host === host) owner.kill();
+  }
+  return later(world, fault, () => world.network.powerOn(host));
+}
+
+function networkRates(world: World, fault: Fault): true {
+  const { faults } = world.network;
+  const before = { ...faults };
+  const d = fault.detail;
+  const pick = (nth: number): boolean => Math.floor(d * 1000) % nth === 0;
+  faults.slowFrame = 0.03;
+  faults.slowFrameMs = 20 + d * 400;
+  if (!pick(2)) faults.drop = 0.01 + d * 0.03;
+  if (!pick(3)) faults.duplicate = 0.05;
+  if (!pick(5)) faults.overtake = 0.1;
+  if (pick(4)) faults.reset = 0.003;
+  if (pick(7)) faults.bytesPerMs = 2_000;
+  return later(world, fault, () => Object.assign(faults, before));
+}
+
+function metadataRates(world: World, fault: Fault): true {
+  const { faults } = world.metadata;
+  const before = { ...faults };
+  faults.appliedReplyLost = 0.15;
+  faults.failedNotApplied = 0.1;
+  faults.appliedLate = 0.15;
+  faults.readFails = 0.1;
+  faults.slow = fault.detail * 0.5;
+  return later(world, fault, () => {
+    Object.assign(faults, before, { outage: faults.outage });
+  });
+}
+
+function outage(world: World, fault: Fault): boolean {
+  if (world.metadata.faults.outage) return false;
+  world.metadata.setOutage(true);
+  return later(world, fault, () => world.metadata.setOutage(false));
+}
+
+function cutHostFromMetadata(world: World, fault: Fault): true {
+  const names = [...world.hosts, ...world.machines.map((machine) => machine.name)];
+  const name = at(names, fault.target) as string;
+  world.metadata.setReachable(name, false);
+  return later(world, fault, () => world.metadata.setReachable(name, true));
+}
+
+const APPLY: Readonly<Record<FaultKind, Apply>> = {
+  'node.kill': (world, fault) => {
+    const machine = machineOf(world, fault);
+    return withProcess(machine, () => {
+      machine.kill();
+      machine.restartAfter(fault.duration);
+    });
+  },
+  'node.power': (world, fault) => powerCycle(machineOf(world, fault), fault),
+  'node.pause': pauseNode,
+  'node.wipe': wipe,
+  'all.power': allPower,
+  'disk.flush-error': (world, fault) => {
+    const disk = diskOf(world, fault);
+    if (disk === undefined) return false;
+    disk.faults.failFlushes += 1 + Math.floor(fault.detail * 2);
+    return true;
+  },
+  'disk.full': setDisk((disk) => {
+    disk.faults.full = true;
+    return () => {
+      disk.faults.full = false;
+    };
+  }),
+  'disk.read-error': (world, fault) => {
+    const disk = diskOf(world, fault);
+    if (disk === undefined) return false;
+    disk.faults.failReads += 1 + Math.floor(fault.detail * 3);
+    return true;
+  },
+  'disk.read-only': setDisk((disk) => {
+    disk.faults.readOnly = true;
+    return () => {
+      disk.faults.readOnly = false;
+    };
+  }),
+  'disk.failed': setDisk((disk) => {
+    disk.faults.failed = true;
+    return () => {
+      disk.faults.failed = false;
+    };
+  }),
+  'disk.stall': setDisk((disk) => {
+    disk.faults.stalledUntil = disk.scheduler.now + 1_500;
+    return () => {};
+  }),
+  'disk.slow': setDisk((disk) => {
+    disk.faults.slowness = 20;
+    return () => {
+      disk.faults.slowness = 1;
+    };
+  }),
+  'disk.rot': (world, fault) =>
+    damage(world, fault, (disk) => {
+      const where = disk.rot(rottable, disk.random);
+      return where === null ? null : `a bit of ${where} flips`;
+    }),
+  'disk.bad-sector': (world, fault) =>
+    damage(world, fault, (disk) => {
+      const where = disk.breakPage(rottable, disk.random);
+      return where === null ? null : `${where} becomes unreadable`;
+    }),
+  'net.isolate': isolate,
+  'net.isolate-one-way': isolate,
+  'net.cut-owner': cutOwner,
+  'net.cut-owner-one-way': cutOwner,
+  'net.reset-one': (world) => world.network.resetSome(world.network.random) !== null,
+  'net.half-open-one': (world) => world.network.halfOpenSome(world.network.random) !== null,
+  'net.rates': networkRates,
+  'owner.kill': (world, fault) => {
+    const owner = liveOwner(world, fault);
+    owner?.kill();
+    return owner !== undefined;
+  },
+  'owner.power': powerOwner,
+  'owner.pause': pauseOwner,
+  'owner.compete': (world, fault) => {
+    const volume = at(world.volumes, fault.target);
+    const host = at(world.hosts, fault.detail);
+    return volume !== undefined && host !== undefined && world.startOwner(volume, host) !== null;
+  },
+  'owner.release': (world, fault) => {
+    const owner = liveOwner(world, fault);
+    owner?.release();
+    return owner !== undefined;
+  },
+  'metadata.outage': outage,
+  'metadata.cut-host': cutHostFromMetadata,
+  'metadata.rates': metadataRates,
+};
+
+export class FaultInjector {
+  readonly #world: World;
+  readonly #undo = new Set<() => void>();
+
+  constructor(world: World) {
+    this.#world = world;
+  }
+
+  fire(fault: Fault): void {
+    const fired = APPLY[fault.kind](this.#world, fault);
+    if (!fired) return;
+    this.#world.hit(`fault.${fault.kind}`);
+    this.#world.note(() => `FAULT ${describeFault(fault)}`);
+  }
+
+  /** Ends a fault after its duration, or when everything is healed. */
+  undoAfter(delayMs: number, undo: () => void): void {
+    const once = (): void => {
+      if (this.#undo.delete(once)) undo();
+    };
+    this.#undo.add(once);
+    this.#world.scheduler.after(delayMs, once);
+  }
+
+  startOwnerSoon(volume: World['volumes'][number], fault: Fault): void {
+    const world = this.#world;
+    world.scheduler.after(fault.detail * 200, () => {
+      const host = at(world.hosts, (fault.detail * 7) % 1);
+      if (world.chaos && host !== undefined) world.startOwner(volume, host);
+    });
+  }
+
+  /** Ends every fault that has an end, and starts what is down. */
+  healAll(): void {
+    for (const undo of [...this.#undo]) undo();
+    const world = this.#world;
+    world.network.healAll(0.5);
+    Object.assign(world.network.faults, {
+      latencyMs: world.spec.latencyMs,
+      slowFrame: 0,
+      drop: 0,
+      duplicate: 0,
+      overtake: 0,
+      reset: 0,
+      bytesPerMs: 1_000_000,
+    });
+    Object.assign(world.metadata.faults, {
+      appliedReplyLost: 0,
+      failedNotApplied: 0,
+      appliedLate: 0,
+      readFails: 0,
+      slow: 0,
+    });
+    world.metadata.healAll();
+    for (const machine of world.machines) {
+      for (const { medium } of machine.drives) {
+        Object.assign(medium.faults, {
+          failFlushes: 0,
+          failReads: 0,
+          full: false,
+          readOnly: false,
+          failed: false,
+          slowness: 1,
+          stalledUntil: 0,
+        });
+      }
+      machine.restartAfter(0);
+    }
+    for (const host of world.hosts) world.network.powerOn(host);
+  }
+}

@@ -1,0 +1,109 @@
+/**
+ * Shows that the simulator sees known bugs: each mutant is one change to the compiled product, made in a copy,
+ * and must be caught by some seed of the same profile that the unchanged product passes.
+ */
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { MUTANTS, type Mutant } from './mutants.js';
+import { runSeeds } from './runner.js';
+
+/** The directory of compiled code that this file runs from: dist. */
+const DIST = fileURLToPath(new URL('../..', import.meta.url));
+const SEEDS_PER_MUTANT = 600;
+const DEADLINE_MS = 90_000;
+
+interface Outcome {
+  readonly mutant: Mutant;
+  readonly caughtAfter: number | null;
+  readonly seconds: number;
+  readonly how: string;
+}
+
+function projectRoot(): string {
+  let at = DIST;
+  while (!existsSync(join(at, 'package.json'))) at = dirname(at);
+  return at;
+}
+
+/** A copy of the compiled code with the mutant's change in it. */
+function mutate(mutant: Mutant): string {
+  const root = mkdtempSync(join(tmpdir(), 'holdfast-mutant-'));
+  cpSync(join(DIST, 'src'), join(root, 'dist/src'), { recursive: true });
+  cpSync(join(DIST, 'test/sim'), join(root, 'dist/test/sim'), { recursive: true });
+  cpSync(join(DIST, 'test/fixtures'), join(root, 'dist/test/fixtures'), { recursive: true });
+  cpSync(join(projectRoot(), 'package.json'), join(root, 'package.json'));
+  symlinkSync(join(projectRoot(), 'node_modules'), join(root, 'node_modules'));
+  const path = join(root, 'dist', mutant.file);
+  writeFileSync(path, replaced(mutant, readFileSync(path, 'utf8')));
+  return root;
+}
+
+/** The source with the mutant's change; throws unless its text occurs exactly once. */
+export function replaced(mutant: Mutant, source: string): string {
+  const parts = source.split(mutant.find);
+  if (parts.length !== 2) {
+    throw new Error(
+      `mutant "${mutant.name}": its text occurs ${parts.length - 1} times in ${mutant.file}`,
+    );
+  }
+  return parts.join(mutant.replace);
+}
+
+async function hunt(mutant: Mutant): Promise<Outcome> {
+  const started = Date.now();
+  const root = mutate(mutant);
+  try {
+    const summary = await runSeeds({
+      seeds: Array.from({ length: SEEDS_PER_MUTANT }, (_, i) => String(i + 1)),
+      workers: 1,
+      maxViolations: 1,
+      deadlineMs: DEADLINE_MS,
+      workerPath: join(root, 'dist/test/sim/worker.js'),
+    });
+    const violation = summary.violations[0]?.violation;
+    return {
+      mutant,
+      caughtAfter: violation ? summary.seeds : null,
+      seconds: (Date.now() - started) / 1000,
+      how: violation
+        ? `invariant ${violation.invariant}: ${violation.message.split('\n')[0]}`
+        : `${summary.seeds} seeds passed`,
+    };
+  } finally {
+    rmSync(root, { recursive: true, force: true });
+  }
+}
+
+/** Runs all mutants, two at a time; true when every one was caught. */
+export async function runMutants(only: string | null): Promise<boolean> {
+  const chosen = MUTANTS.filter((mutant) => only === null || mutant.name.includes(only));
+  for (const mutant of chosen) replaced(mutant, readFileSync(join(DIST, mutant.file), 'utf8'));
+  const queue = [...chosen];
+  const outcomes: Outcome[] = [];
+  const lane = async (): Promise<void> => {
+    for (let mutant = queue.shift(); mutant !== undefined; mutant = queue.shift()) {
+      const outcome = await hunt(mutant);
+      outcomes.push(outcome);
+      const after =
+        outcome.caughtAfter === null ? 'NOT CAUGHT' : `caught after ${outcome.caughtAfter} seeds`;
+      console.log(
+        `${mutant.name.padEnd(44)} ${after.padEnd(24)} ${outcome.seconds.toFixed(1).padStart(6)} s  ` +
+          outcome.how,
+      );
+    }
+  };
+  await Promise.all([lane(), lane()]);
+  const missed = outcomes.filter((outcome) => outcome.caughtAfter === null);
+  console.log(`${outcomes.length - missed.length} of ${outcomes.length} mutants caught`);
+  return missed.length === 0 && outcomes.length > 0;
+}

@@ -1,0 +1,286 @@
+/**
+ * One simulated cluster: storage machines, client hosts, a metadata store, volumes, and everything that happens
+ * to them. The product's programs run unchanged on simulated seams (parts.ts); what they say and swap goes to
+ * the checkers as it happens.
+ */
+import type { Reply, Request } from '../../src/block/wire/messages.js';
+import {
+  type ClusterId,
+  type Incarnation,
+  idFromBytes,
+  type SegmentId,
+  type VolumeId,
+} from '../../src/core/ids.js';
+import { epoch } from '../../src/core/units.js';
+import { decodeVolume, encodeVolume } from '../../src/metadata/encoding.js';
+import { VOLUMES, volumeKey } from '../../src/metadata/keys.js';
+import { MemoryServer } from '../../src/metadata/memory.js';
+import { METADATA_SCHEMA, type VolumeRecord } from '../../src/metadata/model.js';
+import type { Operation } from '../../src/metadata/store.js';
+import { SimProcess, SimScheduler } from '../fixtures/sim-clock.js';
+import { SimMetadata } from '../fixtures/sim-metadata.js';
+import { SimNetwork } from '../fixtures/sim-network.js';
+import { SimRandom } from '../fixtures/sim-random.js';
+import { Checkers } from './checkers.js';
+import { Coverage } from './coverage.js';
+import { FaultInjector } from './faults.js';
+import { type SimDrive, StorageMachine } from './machines.js';
+import { type Fault, type Moment, Nemesis } from './nemesis.js';
+import type { AckedOp } from './ops.js';
+import { OwnerProcess } from './owner-process.js';
+import { writePlacement } from './parts.js';
+import { makeSpec, type WorldSpec } from './spec.js';
+import { short, Violation } from './violation.js';
+
+export interface VolumeSim {
+  readonly index: number;
+  readonly id: VolumeId;
+  readonly name: string;
+  readonly replicas: number;
+  readonly ackQuorum: number;
+  nextOp: number;
+  /** Acknowledged operations with pages, for reads. */
+  readonly acked: AckedOp[];
+  /** All its owners, dead ones as well, oldest first. */
+  readonly owners: OwnerProcess[];
+}
+
+export interface WorldOptions {
+  readonly seed: string | number;
+  /** Overrides the seed's faults: for shrinking. */
+  readonly faults?: readonly Fault[];
+  readonly transcript?: boolean;
+}
+
+const TRANSCRIPT_MAX = 20_000;
+/** Nothing goes wrong before the cluster has begun, so it begins soon. */
+const BEGIN_MS = 60_000;
+
+export class World {
+  readonly seed: string;
+  readonly scheduler = new SimScheduler();
+  readonly random: SimRandom;
+  readonly spec: WorldSpec;
+  readonly checkers = new Checkers();
+  readonly coverage = new Coverage();
+  readonly network: SimNetwork;
+  readonly server: MemoryServer;
+  readonly metadata: SimMetadata;
+  readonly cluster: ClusterId;
+  readonly machines: StorageMachine[];
+  readonly hosts: readonly string[];
+  readonly volumes: VolumeSim[];
+  readonly nemesis: Nemesis;
+  readonly injector: FaultInjector;
+  readonly transcript: string[] = [];
+  readonly transcribes: boolean;
+  readonly #faults: readonly Fault[];
+  eventsMax = Number.POSITIVE_INFINITY;
+  /** What product code rejected and nobody awaited. */
+  rejection: () => unknown = () => null;
+  #owners = 0;
+  /** False from the moment on when everything is healed. */
+  chaos = true;
+
+  constructor(options: WorldOptions) {
+    this.seed = String(options.seed);
+    this.random = new SimRandom(this.seed);
+    this.spec = makeSpec(this.random.fork('spec'));
+    this.transcribes = options.transcript ?? false;
+    this.network = new SimNetwork(this.scheduler, this.random.fork('network'));
+    this.network.observer = { fired: (kind) => this.hit(`fault.${kind}`) };
+    this.network.faults.latencyMs = this.spec.latencyMs;
+    this.server = new MemoryServer(new SimProcess(this.scheduler, 'metadata').clock);
+    this.metadata = new SimMetadata(this.scheduler, this.random.fork('metadata'), this.server);
+    this.metadata.observer = {
+      fired: (kind) => this.hit(`fault.${kind}`),
+      applied: (operations) => this.#swapped(operations),
+    };
+    this.cluster = idFromBytes<ClusterId>(this.random.fork('cluster').bytes(16));
+    this.machines = this.spec.drives.map((drives, i) => new StorageMachine(this, i, drives));
+    this.hosts = ['c0', 'c1', 'c2'];
+    this.volumes = this.spec.volumes.map((volume, index) => ({
+      index,
+      id: idFromBytes<VolumeId>(this.random.fork(`volume${index}`).bytes(16)),
+      name: `volume-${index}`,
+      ...volume,
+      nextOp: 0,
+      acked: [],
+      owners: [],
+    }));
+    this.#faults = options.faults ?? this.spec.faults;
+    this.injector = new FaultInjector(this);
+    this.nemesis = new Nemesis(
+      (delayMs, callback) => this.scheduler.after(delayMs, callback),
+      (fault) => this.injector.fire(fault),
+    );
+  }
+
+  hit(name: string): void {
+    this.coverage.hit(name);
+  }
+
+  note(text: () => string): void {
+    if (!this.transcribes || this.transcript.length >= TRANSCRIPT_MAX) return;
+    this.transcript.push(`${this.scheduler.now.toFixed(2).padStart(10)}  ${text()}`);
+  }
+
+  moment(moment: Moment): void {
+    this.nemesis.moment(moment);
+  }
+
+  ownerStep(step: string): void {
+    if (step === 'swap') this.moment('claim');
+    if (step === 'fence' || step === 'recover' || step === 'register') this.moment(step);
+  }
+
+  /** One event and what follows from it; throws the first violation. */
+  async step(limit: number): Promise<boolean> {
+    const ran = this.scheduler.step(limit);
+    if (this.scheduler.unsettled) await this.scheduler.settle();
+    if (this.checkers.violation !== null) throw this.checkers.violation;
+    const rejection = this.rejection();
+    if (rejection !== null) throw rejection;
+    if (this.scheduler.events > this.eventsMax) {
+      throw new Violation(16, `more than ${this.eventsMax} events: something spins`);
+    }
+    return ran;
+  }
+
+  /** Formats disks, writes the first records, starts the first owners. */
+  async begin(): Promise<void> {
+    for (const machine of this.machines) machine.start();
+    while (!this.machines.every((machine) => machine.registered)) {
+      if (!(await this.step(BEGIN_MS))) throw new Violation(16, 'the cluster does not start');
+    }
+    writePlacement(this);
+    for (const volume of this.volumes) this.#createVolume(volume);
+    for (const volume of this.volumes) this.startOwner(volume, this.random.pick(this.hosts));
+    for (const volume of this.volumes) this.#failover(volume);
+    this.nemesis.begin(this.#faults);
+  }
+
+  #createVolume(volume: VolumeSim): void {
+    const record: VolumeRecord = {
+      schema: METADATA_SCHEMA,
+      volume: volume.id,
+      name: volume.name,
+      kind: 'filesystem',
+      sizeBytes: 1 << 30,
+      replicas: volume.replicas,
+      ackQuorum: volume.ackQuorum,
+      labels: {},
+      createdAt: '2026-01-01T00:00:00Z',
+      epoch: epoch(0),
+      owner: null,
+      planned: [],
+      open: [],
+      sealed: [],
+      root: null,
+      pendingDelete: [],
+    };
+    const put: Operation = {
+      type: 'put',
+      key: volumeKey(volume.id),
+      value: encodeVolume(record),
+    };
+    this.server.transact([], [put]);
+    this.#swapped([put]);
+  }
+
+  /** Whenever nobody tries to own a volume for a while, somebody starts. */
+  #failover(volume: VolumeSim): void {
+    const random = this.random.fork(`failover${volume.index}`);
+    const look = (): void => {
+      this.scheduler.after(random.between(100, 1_500), () => {
+        if (volume.owners.every((owner) => owner.stopped)) {
+          this.startOwner(volume, random.pick(this.hosts));
+        }
+        look();
+      });
+    };
+    look();
+  }
+
+  startOwner(volume: VolumeSim, host: string): OwnerProcess | null {
+    if (this.network.isDark(host)) return null;
+    const owner = new OwnerProcess(this, volume, host, this.#owners++);
+    volume.owners.push(owner);
+    return owner;
+  }
+
+  /** The owner that serves with the highest epoch, if any. */
+  servingOwner(volume: VolumeSim): OwnerProcess | null {
+    const serving = volume.owners.filter((owner) => owner.serving);
+    return serving[serving.length - 1] ?? null;
+  }
+
+  record(volume: VolumeSim): VolumeRecord {
+    const record = this.checkers.volumes.record(volume.id);
+    if (record === null) throw new Error('every volume has a record');
+    return record;
+  }
+
+  #swapped(operations: readonly Operation[]): void {
+    for (const operation of operations) {
+      if (operation.type !== 'put' || !operation.key.startsWith(VOLUMES)) continue;
+      const record = decodeVolume(operation.value);
+      const before = this.checkers.volumes.record(record.volume);
+      this.checkers.changed(record);
+      this.note(() => describeRecord(record));
+      if (before !== null && record.sealed.length > before.sealed.length) this.hit('seals');
+    }
+  }
+
+  nodeReplied(machine: StorageMachine, request: Request, reply: Reply): void {
+    this.hit(`reply.${request.type}.${reply.status}`);
+    if (this.transcribes && (request.type !== 'append' || reply.status !== 'OK')) {
+      this.note(() => describeReply(machine.name, request, reply));
+    }
+    this.checkers.replied(request, reply);
+  }
+
+  requestSent(request: Request): void {
+    if (request.type === 'append') {
+      if (request.offset === 0) this.moment('roll');
+      if (this.transcribes) this.note(() => `APPEND ${short(request.segment)}@${request.offset}`);
+    }
+    this.checkers.sent(request);
+  }
+
+  /** A disk came up with another incarnation: only if it was damaged. */
+  tookNewIncarnation(machine: StorageMachine, drive: SimDrive, incarnation: Incarnation): void {
+    this.hit('new-incarnation');
+    this.note(() => `${drive.medium.name} takes the new incarnation ${short(incarnation)}`);
+    const old = drive.incarnation;
+    if (old !== null && !this.checkers.replicas.isDamaged(old)) {
+      const what = `${machine.name} gives up ${short(old)}, which nothing damaged`;
+      this.checkers.fail(new Violation(15, what));
+    }
+  }
+
+  /** Whether permanent damage may have reached every copy: never, by the injector's rule. */
+  mayLose(_segment: SegmentId): boolean {
+    return false;
+  }
+}
+
+function describeRecord(record: VolumeRecord): string {
+  const names = (list: readonly { readonly segment: SegmentId }[]): string =>
+    list.map((one) => short(one.segment)).join(' ') || '-';
+  const sealed = record.sealed.map((one) => `${short(one.segment)}<${one.end}`).slice(-3);
+  return (
+    `SWAP ${record.name} epoch ${record.epoch}: open ${names(record.open)}, ` +
+    `planned ${names(record.planned)}, sealed (${record.sealed.length}) ${sealed.join(' ')}, ` +
+    `pendingDelete ${names(record.pendingDelete)}`
+  );
+}
+
+function describeReply(name: string, request: Request, reply: Reply): string {
+  const segment = 'segment' in request ? ` ${short(request.segment)}` : '';
+  const epoch = 'epoch' in request ? ` e${request.epoch}` : '';
+  return (
+    `${name} answers ${request.type.toUpperCase()}${segment}${epoch}: ${reply.status} ` +
+    `length ${reply.durableLength}, maxEpoch ${reply.maxEpoch}`
+  );
+}
