@@ -74,6 +74,11 @@ export const WRITER_MAX_BATCHES_IN_FLIGHT = 16;
 export const WRITER_SMALL_BATCHES_IN_FLIGHT = 2;
 /** Bytes of waiting appends that are worth a batch of their own at once. */
 export const WRITER_EAGER_BYTES = 128 * KIB;
+/** SEALs, COPYs and DELETEs of one owner under way at once, and the longest pause between tries. */
+export const UPKEEP_MAX_IN_FLIGHT = 8;
+export const UPKEEP_RETRY_MAX_MS = 5_000;
+/** A COPY may fetch a whole segment. */
+export const COPY_TIMEOUT_MS = 120_000;
 
 /** L: what a grant promises, on the node's monotonic clock. Part of the safety argument. */
 export const READ_LEASE_MS = 2_000;

@@ -6,7 +6,7 @@
  * INVARIANT: CREATE is sent only for segments that the volume record holds as planned, so none leaks.
  */
 import { assert } from '../core/assert.js';
-import type { SegmentId } from '../core/ids.js';
+import type { NodeId, SegmentId } from '../core/ids.js';
 import type { Monotonic } from '../core/units.js';
 import type { PlannedSegment } from '../metadata/model.js';
 
@@ -138,6 +138,18 @@ export function isHopeless(state: CreationState, segment: SegmentId, now: Monoto
   const creating = find(state, segment);
   if (creating === null || creating.quorumAt !== null) return false;
   return now >= creating.since + state.config.replanMs;
+}
+
+/** Nodes that have not answered a CREATE with OK: better not chosen for the next segment. */
+export function failingNodes(state: CreationState): Set<NodeId> {
+  const nodes = new Set<NodeId>();
+  for (const { planned, copies } of state.segments) {
+    for (const [index, replica] of planned.replicas.entries()) {
+      const copy = copies[index];
+      if (copy !== undefined && !copy.created) nodes.add(replica.node);
+    }
+  }
+  return nodes;
 }
 
 /** When the driver must call with a tick; Infinity when it need not. Moments that are over are no reason. */

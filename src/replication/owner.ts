@@ -1,33 +1,67 @@
 /**
- * The log owner: takes a volume over, writes its log, keeps its read lease, rolls, seals and releases.
- * It is the driver: decisions are the pure cores (swap.ts, takeover.ts, writer.ts, lease.ts, ...); this file
- * turns their effects into requests, swaps and timers, and the answers into events.
+ * The log owner: takes a volume over (acquisition.ts), then serves it (service.ts) until it releases it, is
+ * stopped, or finds that a newer owner has taken over. Decisions are the pure cores named in these two;
+ * this file is the public face and the order of things.
+ *
+ * INVARIANT: once stopped, for whatever reason, nothing is acknowledged or answered any more but the reason.
  */
 import type { BatchEntry } from '../block/wire/batch.js';
+import { assert, present } from '../core/assert.js';
 import { HoldfastError } from '../core/errors.js';
 import type { SegmentId } from '../core/ids.js';
 import { epoch, type Lsn, lsn, type Monotonic } from '../core/units.js';
-import type { VolumeRecord } from '../metadata/model.js';
-import type { Appended, OwnerState, ReplayedRecord, VolumeOwner } from './owner-api.js';
+import type { OpenSegment, Replica, VolumeRecord } from '../metadata/model.js';
+import { release } from '../metadata/volume-record.js';
+import { Acquisition, type OwnerSwap } from './acquisition.js';
+import type { OwnerState, ReplayedRecord, VolumeOwner } from './owner-api.js';
+import { OwnerContext } from './owner-context.js';
 import {
   DEFAULT_OWNER_LIMITS,
+  type InspectedSegment,
   type OwnerDeps,
   type OwnerInspection,
-  type OwnerLimits,
   type OwnerOptions,
 } from './owner-types.js';
+import { SegmentReader } from './reader.js';
+import { RecordSwapper } from './record-swapper.js';
+import { replayLog } from './replay.js';
+import { type AppendDone, Service } from './service.js';
+import type { Stream } from './stream.js';
 
 export class LogOwner implements VolumeOwner {
-  readonly #deps: OwnerDeps;
-  readonly #options: OwnerOptions;
-  readonly #limits: OwnerLimits;
+  readonly #context: OwnerContext;
+  readonly #swapper: RecordSwapper;
+  readonly #reader: SegmentReader;
+  #acquisition: Acquisition | null = null;
+  #service: Service | null = null;
   #state: OwnerState = { type: 'idle' };
-  #record: VolumeRecord | null = null;
+  #onState: (state: OwnerState) => void = () => {};
+  #releasing = false;
+  #onReleased: ((error: HoldfastError | null) => void) | null = null;
 
   constructor(deps: OwnerDeps, options: OwnerOptions) {
-    this.#deps = deps;
-    this.#options = options;
-    this.#limits = { ...DEFAULT_OWNER_LIMITS, ...options.limits };
+    const limits = { ...DEFAULT_OWNER_LIMITS, ...options.limits };
+    const context = new OwnerContext(deps, options, limits);
+    this.#context = context;
+    const { clock, store, log, requests, directory } = deps;
+    const { volume, owner } = options;
+    this.#swapper = new RecordSwapper({
+      clock,
+      store,
+      log,
+      volume,
+      owner,
+      retryMinMs: limits.retryMinMs,
+      retryMaxMs: limits.retryMaxMs,
+      landed: (purpose) => (purpose as OwnerSwap).onLanded(context.now()),
+      stop: (reason) => this.#stop(reason),
+      wake: () => context.wake(this.#swapper.deadline(), context.now()),
+    });
+    this.#reader = new SegmentReader({ clock, requests, directory });
+    context.watch({
+      deadline: () => this.#swapper.deadline(),
+      tick: (now) => this.#swapper.tick(now),
+    });
   }
 
   get state(): OwnerState {
@@ -35,65 +69,232 @@ export class LogOwner implements VolumeOwner {
   }
 
   get record(): VolumeRecord | null {
-    return this.#record;
+    return this.#swapper.known?.record ?? null;
   }
 
   get committedLsn(): Lsn {
-    return lsn(0);
+    return this.#service?.committedLsn ?? lsn(0);
   }
 
   start(onState: (state: OwnerState) => void): void {
-    this.#state = { type: 'taking-over', step: 'swap', epoch: epoch(0) };
-    this.#deps.clock.soon(() => onState(this.#state));
+    assert(this.#acquisition === null, 'an owner is started once');
+    this.#onState = onState;
+    this.#acquisition = new Acquisition(this.#context, this.#swapper, this.#reader, {
+      onStep: (step) => this.#step(step),
+      onOwned: (creation) => {
+        const stop = (reason: HoldfastError): void => this.#stop(reason);
+        this.#service = new Service(this.#context, this.#swapper, creation, stop);
+        this.#enter({ type: 'serving', epoch: present(this.record, 'a record').epoch });
+      },
+      onStop: (reason) => this.#stop(reason),
+    });
+    const acquisition = this.#acquisition;
+    this.#context.deps.clock.soon(() => {
+      if (!this.#context.closed) acquisition.start();
+    });
   }
 
-  append(
-    _entry: BatchEntry,
-    _done: (error: HoldfastError | null, appended: Appended | null) => void,
-  ): boolean {
-    return this.#limits.maxPendingBytes > 0;
+  append(entry: BatchEntry, done: AppendDone): boolean {
+    const service = this.#serving();
+    if (service !== null) return service.append(entry, done);
+    this.#refuse((reason) => done(reason, null));
+    return true;
   }
 
-  onDrain(_callback: () => void): void {}
+  onDrain(callback: () => void): void {
+    const service = this.#serving();
+    if (service === null) this.#context.deps.clock.soon(callback);
+    else service.onDrain(callback);
+  }
 
   readPages(
-    _segment: SegmentId,
-    _page: number,
-    _count: number,
-    _done: (error: HoldfastError | null, data: Uint8Array | null) => void,
-  ): void {}
+    segment: SegmentId,
+    page: number,
+    count: number,
+    done: (error: HoldfastError | null, data: Uint8Array | null) => void,
+  ): void {
+    this.checkLease((refused) => {
+      if (refused !== null) {
+        done(refused, null);
+        return;
+      }
+      const replicas = this.#replicasOf(segment);
+      if (replicas === null) {
+        const what = `segment ${segment} is not in the log`;
+        this.#context.deps.clock.soon(() => done(new HoldfastError('NOT_FOUND', what), null));
+        return;
+      }
+      this.#reader.readPages({ segment, replicas }, page, count, (error, data) => {
+        // The owner may have lost the volume while it read: asked again just before the answer.
+        this.checkLease((lapsed) => {
+          if (lapsed !== null) done(lapsed, null);
+          else if (error?.retryable === true) this.#readAgain(segment, page, count, done);
+          else done(error, data);
+        });
+      });
+    });
+  }
 
-  /** Calls back with null once this owner provably still owns the volume: for answers from memory. */
-  checkLease(_done: (error: HoldfastError | null) => void): void {}
+  /**
+   * Calls back with null while this owner provably still owns the volume (perhaps before this call
+   * returns): what it answers then from memory is not stale. FENCED or CLOSED otherwise.
+   */
+  checkLease(done: (error: HoldfastError | null) => void): void {
+    const service = this.#serving();
+    if (service === null) this.#refuse(done);
+    else service.withLease(done);
+  }
 
   replay(
-    _from: Lsn,
-    _onRecord: (record: ReplayedRecord) => void,
-    _done: (error: HoldfastError | null) => void,
-  ): void {}
+    from: Lsn,
+    onRecord: (record: ReplayedRecord) => void,
+    done: (error: HoldfastError | null) => void,
+  ): void {
+    const service = this.#serving();
+    const { record } = this;
+    if (service === null || record === null) {
+      this.#refuse(done);
+      return;
+    }
+    const { current, frozen } = service.writer;
+    const tails: { segment: OpenSegment; end: Stream['commitOffset'] }[] = [];
+    if (frozen !== null) {
+      const segment = record.open.find((open) => open.segment === frozen.segment);
+      tails.push({ segment: present(segment, 'a frozen segment is open'), end: frozen.end });
+    }
+    tails.push({ segment: current.segment, end: current.commitOffset });
+    const heard = (found: ReplayedRecord): void => {
+      if (this.#state.type === 'serving') onRecord(found);
+    };
+    replayLog(this.#reader, { record, tails, from }, heard, (error) =>
+      this.checkLease((lapsed) => done(lapsed ?? error)),
+    );
+  }
 
-  release(_done: (error: HoldfastError | null) => void): void {}
+  release(done: (error: HoldfastError | null) => void): void {
+    const service = this.#serving();
+    if (service === null) {
+      // Not taken over yet: the lease of the owner before us may still run, so nothing is marked.
+      this.stop();
+      this.#context.deps.clock.soon(() => done(null));
+      return;
+    }
+    this.#releasing = true;
+    this.#onReleased = done;
+    service.release(() => {
+      const { epoch: held } = present(this.record, 'a record');
+      const swap: OwnerSwap = {
+        name: 'release',
+        change: (found) => release(found, { epoch: held }),
+        onLanded: () => {
+          this.#onReleased = null;
+          this.#stop(new HoldfastError('CLOSED', 'the volume was released'));
+          done(null);
+        },
+      };
+      this.#swapper.propose(swap);
+    });
+  }
 
   stop(): void {
-    const reason = new HoldfastError('CLOSED', 'the owner was stopped');
-    this.#state = { type: 'stopped', reason };
+    this.#stop(new HoldfastError('CLOSED', 'the owner was stopped'));
   }
 
   /** A view of everything that the invariants speak of. */
   inspect(): OwnerInspection {
+    const service = this.#service;
+    const { record } = this;
+    const writer = service?.writer ?? null;
+    const planned = record?.planned.find((one) => one.createEpoch === record.epoch) ?? null;
+    const { owner } = this.#context.options;
     return {
-      owner: this.#options.owner,
-      epoch: epoch(0),
+      owner,
+      epoch: record?.owner?.id === owner ? record.epoch : epoch(0),
       state: this.#state,
-      current: null,
-      frozen: null,
-      spare: null,
-      planned: null,
-      committedLsn: lsn(0),
-      nextLsn: lsn(0),
-      leaseValidUntil: 0 as Monotonic,
-      swapInFlight: null,
-      pendingBytes: 0,
+      current: writer === null ? null : inspected(writer.current),
+      frozen: writer?.frozen ?? null,
+      spare: writer?.spare?.segment.segment ?? null,
+      planned: planned?.segment ?? null,
+      committedLsn: this.committedLsn,
+      nextLsn: writer?.nextLsn ?? lsn(0),
+      leaseValidUntil: service?.leaseValidUntil ?? (0 as Monotonic),
+      swapInFlight: this.#swapper.inFlight,
+      pendingBytes: service?.pendingBytes ?? 0,
     };
   }
+
+  /** The service, unless it has stopped or is being released. */
+  #serving(): Service | null {
+    return this.#state.type === 'serving' && !this.#releasing ? this.#service : null;
+  }
+
+  #refuse(done: (reason: HoldfastError) => void): void {
+    const reason =
+      this.#state.type === 'stopped'
+        ? this.#state.reason
+        : new HoldfastError('CLOSED', `the owner is ${this.#state.type}, not serving`);
+    this.#context.deps.clock.soon(() => done(reason));
+  }
+
+  #readAgain(
+    segment: SegmentId,
+    page: number,
+    count: number,
+    done: (error: HoldfastError | null, data: Uint8Array | null) => void,
+  ): void {
+    const { clock } = this.#context.deps;
+    clock.after(this.#context.limits.retryMinMs, () => this.readPages(segment, page, count, done));
+  }
+
+  /** Who may have a copy: those that took the writes, then those that repair has chosen since. */
+  #replicasOf(segment: SegmentId): readonly Replica[] | null {
+    const { record } = this;
+    if (record === null) return null;
+    const open = record.open.find((one) => one.segment === segment);
+    if (open !== undefined) return open.replicas;
+    const sealed = record.sealed.findLast((one) => one.segment === segment);
+    if (sealed === undefined) return null;
+    const table = this.#context.deps.directory.placement(record.replicas);
+    const moved = (table?.groups[sealed.group] ?? []).filter(
+      (one) => !sealed.replicas.some((known) => known.incarnation === one.incarnation),
+    );
+    return moved.length === 0 ? sealed.replicas : [...sealed.replicas, ...moved];
+  }
+
+  #step(step: string): void {
+    if (this.#state.type === 'stopped' || this.#state.type === 'serving') return;
+    if (this.#state.type === 'taking-over' && this.#state.step === step) return;
+    this.#enter({ type: 'taking-over', step, epoch: this.record?.epoch ?? epoch(0) });
+  }
+
+  #enter(state: OwnerState): void {
+    if (this.#state.type === 'stopped') return;
+    this.#state = state;
+    this.#onState(state);
+  }
+
+  #stop(reason: HoldfastError): void {
+    if (this.#state.type === 'stopped') return;
+    const { volume, owner } = this.#context.options;
+    const fields = { volume, owner, code: reason.code };
+    const { log } = this.#context.deps;
+    if (reason.code === 'INCONSISTENT') log.error(fields, reason.message);
+    else log.info(fields, reason.message);
+    this.#context.close();
+    this.#swapper.close();
+    this.#reader.close();
+    this.#service?.fail(reason);
+    const onReleased = this.#onReleased;
+    if (onReleased !== null) this.#context.deps.clock.soon(() => onReleased(reason));
+    this.#enter({ type: 'stopped', reason });
+  }
+}
+
+function inspected(stream: Stream): InspectedSegment {
+  return {
+    segment: stream.segment.segment,
+    commitOffset: stream.commitOffset,
+    nextOffset: stream.nextOffset,
+    replicas: stream.followers.map(({ replica, durable, mode }) => ({ replica, durable, mode })),
+  };
 }

@@ -302,13 +302,7 @@ function heard(
       return;
     case 'OK':
     case 'GAP':
-      if (!noteDurable(state.current, follower, reply.durableLength)) {
-        drop(follower, 'disk', `claims ${reply.durableLength} bytes, never sent`, effects);
-      } else if (event.generation === null) {
-        if (reply.status === 'OK' && follower.mode === 'resync') restart(follower);
-      } else if (reply.status === 'GAP' && event.generation === follower.generation) {
-        restart(follower);
-      }
+      progress(state, follower, event, reply, effects);
       return;
     case 'BUSY':
       lost(state, follower, event.now);
@@ -318,6 +312,29 @@ function heard(
       return;
     default:
       drop(follower, 'disk', `answers ${reply.status}`, effects);
+  }
+}
+
+function progress(
+  state: WriterState,
+  follower: Follower,
+  event: Extract<WriterEvent, { type: 'answer' }>,
+  reply: Reply,
+  effects: WriterEffect[],
+): void {
+  const before = follower.durable;
+  if (!noteDurable(state.current, follower, reply.durableLength)) {
+    drop(follower, 'disk', `claims ${reply.durableLength} bytes, never sent`, effects);
+  } else if (event.generation === null) {
+    if (reply.status === 'OK' && follower.mode === 'resync') restart(follower);
+  } else if (reply.status === 'GAP' && event.generation === follower.generation) {
+    // Once at once; when that brought nothing, with a pause, so that a gap that stays is no storm.
+    if (follower.durable === before && follower.failures > 0) {
+      lost(state, follower, event.now);
+      return;
+    }
+    follower.failures += 1;
+    restart(follower);
   }
 }
 

@@ -1,0 +1,464 @@
+/**
+ * Serves a volume that was taken over: drives the writer and the lease, brings spares into being, swaps
+ * rolls into the record, and keeps up the segments it no longer writes. Every append passes through
+ * `append` and every acknowledgement through `#committed`.
+ */
+import type { BatchEntry } from '../block/wire/batch.js';
+import { entryBytes } from '../block/wire/batch.js';
+import type { Reply } from '../block/wire/messages.js';
+import { assert, present, unreachable } from '../core/assert.js';
+import type { HoldfastError } from '../core/errors.js';
+import type { NodeId, SegmentId } from '../core/ids.js';
+import type { Lsn, Monotonic } from '../core/units.js';
+import type { OpenSegment, VolumeRecord } from '../metadata/model.js';
+import type { SegmentEnd } from '../metadata/volume-record.js';
+import { clearDeleted, planSpare, registerSpare, roll, unplan } from '../metadata/volume-record.js';
+import { type OwnerSwap, sendCreate } from './acquisition.js';
+import {
+  type CreationState,
+  creationDeadline,
+  failingNodes,
+  isHopeless,
+  isReady,
+  type SendCreate,
+  stepCreation,
+} from './creation.js';
+import {
+  type LeaseEvent,
+  type LeaseState,
+  leaseDeadline,
+  leaseHolds,
+  newLease,
+  stepLease,
+} from './lease.js';
+import type { Appended } from './owner-api.js';
+import type { OwnerContext } from './owner-context.js';
+import { answersFor } from './quorum.js';
+import type { RecordSwapper } from './record-swapper.js';
+import type { QueuedEntry, SentBatch } from './stream.js';
+import { Upkeep } from './upkeep-driver.js';
+import {
+  startWriter,
+  stepWriter,
+  unfinished,
+  type WriterEffect,
+  type WriterEvent,
+  type WriterState,
+  writerDeadline,
+} from './writer.js';
+
+export type AppendDone = (error: HoldfastError | null, appended: Appended | null) => void;
+
+export class Service {
+  readonly #context: OwnerContext;
+  readonly #swapper: RecordSwapper;
+  readonly #onStop: (reason: HoldfastError) => void;
+  readonly #creation: CreationState;
+  readonly #writer: WriterState;
+  readonly #lease: LeaseState;
+  readonly #upkeep: Upkeep;
+  /** Rolled in the log, not yet in the record. */
+  #rollPending: SegmentEnd | null = null;
+  #retryPlanAt = 0;
+  #pendingBytes = 0;
+  #drained: (() => void)[] = [];
+  #waiting: ((error: HoldfastError | null) => void)[] = [];
+  #releasing = false;
+  readonly #effects: WriterEffect[] = [];
+  #performing = false;
+  #failure: HoldfastError | null = null;
+
+  constructor(
+    context: OwnerContext,
+    swapper: RecordSwapper,
+    creation: CreationState,
+    onStop: (reason: HoldfastError) => void,
+  ) {
+    this.#context = context;
+    this.#swapper = swapper;
+    this.#creation = creation;
+    this.#onStop = onStop;
+    const now = context.now();
+    const record = this.#record();
+    const { ackQuorum, epoch, volume, name, kind, sizeBytes, replicas } = record;
+    const [current, spare] = record.open;
+    assert(current !== undefined && current.createEpoch === epoch, 'a fresh current segment');
+    const { limits } = context;
+    const { leaseMs, leaseSafeFraction: safeFraction } = limits;
+    this.#lease = newLease({ ackQuorum, leaseMs, safeFraction, retryMs: leaseMs / 10 });
+    this.#leaseStep({
+      type: 'current',
+      segment: current.segment,
+      replicas: current.replicas.length,
+    });
+    stepCreation(creation, { type: 'forget', segment: current.segment });
+    const facts = { name, kind, sizeBytes, replicas, ackQuorum };
+    const previous = record.sealed.at(-1) ?? null;
+    const start = { current, spare: spare ?? null, previous, now };
+    const [writer, effects] = startWriter({ volume, ackQuorum, facts, limits }, start);
+    this.#writer = writer;
+    this.#upkeep = new Upkeep(context, () => this.maintain(context.now()));
+    context.watch({ deadline: (at) => this.#deadline(at), tick: (at) => this.#tick(at) });
+    this.#perform(effects, now);
+    const revision = present(swapper.known, 'a known record').revision;
+    this.#upkeep.adopt(record, revision, now);
+    this.maintain(now);
+  }
+
+  get committedLsn(): Lsn {
+    return this.#writer.committedLsn;
+  }
+
+  get writer(): WriterState {
+    return this.#writer;
+  }
+
+  get leaseValidUntil(): Monotonic {
+    return this.#lease.validUntil;
+  }
+
+  get pendingBytes(): number {
+    return this.#pendingBytes;
+  }
+
+  #record(): VolumeRecord {
+    return present(this.#swapper.known, 'a known record').record;
+  }
+
+  append(entry: BatchEntry, done: AppendDone): boolean {
+    assert(!this.#releasing, 'appends end before the release');
+    if (this.#writer.stopped) {
+      this.#context.deps.clock.soon(() => done(this.#failure, null));
+      return true;
+    }
+    let pageBytes = 0;
+    for (const part of entry.pages) pageBytes += part.length;
+    const bytes = entryBytes(entry.record.length, pageBytes);
+    this.#pendingBytes += bytes;
+    const queued: QueuedEntry = { entry, lsn: this.#writer.nextLsn, bytes, done };
+    this.#step({ type: 'append', queued, now: this.#context.now() });
+    return this.#pendingBytes <= this.#context.limits.maxPendingBytes;
+  }
+
+  onDrain(callback: () => void): void {
+    if (this.#pendingBytes <= this.#context.limits.maxPendingBytes) {
+      this.#context.deps.clock.soon(callback);
+    } else this.#drained.push(callback);
+  }
+
+  /** Calls back with null when, at that moment, no other owner can have acknowledged anything. */
+  withLease(done: (error: HoldfastError | null) => void): void {
+    const now = this.#context.now();
+    if (leaseHolds(this.#lease, now)) {
+      this.#leaseStep({ type: 'used', now });
+      done(null);
+      return;
+    }
+    this.#waiting.push(done);
+    this.#leaseStep({ type: 'wanted', now });
+  }
+
+  /** Stops taking anything; calls back once nothing is pending and the release has landed. */
+  release(done: () => void): void {
+    this.#releasing = true;
+    const whenIdle = (): void => {
+      if (this.#context.closed) return;
+      const { queue, current } = this.#writer;
+      const pending = queue.length > 0 || current.commitOffset < current.nextOffset;
+      if (!pending && !this.#swapper.busy && this.#rollPending === null) done();
+      else this.#context.deps.clock.after(this.#context.limits.retryMinMs, whenIdle);
+    };
+    whenIdle();
+  }
+
+  /** Fails everything that waits, in order. The owner has stopped. */
+  fail(reason: HoldfastError): void {
+    this.#failure = reason;
+    this.#leaseStep({ type: 'current', segment: null, replicas: 0 });
+    const entries = unfinished(this.#writer);
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    this.#context.deps.clock.soon(() => {
+      for (const queued of entries) queued.done(reason, null);
+      for (const done of waiting) done(reason);
+    });
+  }
+
+  #deadline(now: Monotonic): number {
+    return Math.min(
+      writerDeadline(this.#writer),
+      leaseDeadline(this.#lease),
+      creationDeadline(this.#creation, now),
+      this.#retryPlanAt > now ? this.#retryPlanAt : Number.POSITIVE_INFINITY,
+    );
+  }
+
+  #tick(now: Monotonic): void {
+    this.#create(stepCreation(this.#creation, { type: 'tick', now }));
+    this.#leaseStep({ type: 'tick', now });
+    this.#step({ type: 'tick', now });
+    if (!this.#context.closed) this.maintain(now);
+  }
+
+  #step(event: WriterEvent): void {
+    const effects = stepWriter(this.#writer, event);
+    this.#followCurrent();
+    this.#perform(effects, event.now);
+    this.#context.wake(writerDeadline(this.#writer), event.now);
+  }
+
+  /** In the order of the events: an append from within a callback must not overtake what is queued. */
+  #perform(effects: readonly WriterEffect[], now: Monotonic): void {
+    for (const effect of effects) this.#effects.push(effect);
+    if (this.#performing) return;
+    this.#performing = true;
+    for (let i = 0; i < this.#effects.length; i++) this.#run(this.#effects[i] as WriterEffect, now);
+    this.#effects.length = 0;
+    this.#performing = false;
+  }
+
+  /** The lease moves with the writer, at once: grants on a frozen segment are worth nothing. */
+  #followCurrent(): void {
+    const { segment, replicas } = this.#writer.current.segment;
+    if (segment === this.#lease.segment || this.#context.closed) return;
+    this.#leaseStep({ type: 'current', segment, replicas: replicas.length });
+    if (this.#waiting.length > 0) this.#leaseStep({ type: 'wanted', now: this.#context.now() });
+  }
+
+  #run(effect: WriterEffect, now: Monotonic): void {
+    if (this.#context.closed && effect.type !== 'committed') return;
+    switch (effect.type) {
+      case 'send':
+        this.#send(effect, now);
+        break;
+      case 'ping':
+        this.#ping(effect.segment, effect.replica, now);
+        break;
+      case 'committed':
+        this.#committed(effect.segment, effect.batch);
+        break;
+      case 'rolled':
+        this.#rolled(effect);
+        break;
+      case 'dropped': {
+        const { replica, dropped } = effect.follower;
+        const { volume } = this.#context.options;
+        const fields = { volume, node: replica.node, reason: dropped, why: effect.why };
+        this.#context.deps.log.warn(fields, 'going on without a replica');
+        break;
+      }
+      case 'stop':
+        this.#onStop(effect.reason);
+        break;
+      default:
+        unreachable(effect);
+    }
+  }
+
+  #send(effect: Extract<WriterEffect, { type: 'send' }>, sentAt: Monotonic): void {
+    const { segment, replica, generation, batch } = effect;
+    const to = present(segment.replicas[replica], 'a replica of the segment');
+    const request = {
+      type: 'append',
+      incarnation: to.incarnation,
+      segment: segment.segment,
+      epoch: segment.createEpoch,
+      offset: batch.offset,
+      batch: batch.encoded.parts,
+    } as const;
+    this.#context.send(to, request, (reply) =>
+      this.#answered(segment, replica, generation, reply, sentAt),
+    );
+  }
+
+  #ping(segment: OpenSegment, replica: number, sentAt: Monotonic): void {
+    const to = present(segment.replicas[replica], 'a replica of the segment');
+    const { incarnation } = to;
+    const epoch = segment.createEpoch;
+    const request = { type: 'ping', incarnation, segment: segment.segment, epoch } as const;
+    this.#context.send(to, request, (reply) =>
+      this.#answered(segment, replica, null, reply, sentAt),
+    );
+  }
+
+  #answered(
+    segment: OpenSegment,
+    replica: number,
+    generation: number | null,
+    reply: Reply | null,
+    sentAt: Monotonic,
+  ): void {
+    const now = this.#context.now();
+    const from = present(segment.replicas[replica], 'a replica of the segment');
+    if (reply !== null && reply.status === 'OK' && answersFor(from, reply)) {
+      this.#leaseStep({ type: 'granted', segment: segment.segment, replica, sentAt, now });
+    }
+    if (this.#context.closed) return;
+    this.#step({ type: 'answer', segment: segment.segment, replica, generation, reply, now });
+  }
+
+  #committed(segment: SegmentId, batch: SentBatch): void {
+    const { entries, encoded } = batch;
+    for (let i = 0; i < entries.length; i++) {
+      const queued = entries[i] as QueuedEntry;
+      this.#pendingBytes -= queued.bytes;
+      const firstPage = present(encoded.entryPages[i], 'a place for each entry');
+      // A callback before this one may have stopped the owner.
+      if (this.#failure !== null) queued.done(this.#failure, null);
+      else queued.done(null, { lsn: queued.lsn, segment, firstPage });
+    }
+    if (this.#drained.length === 0) return;
+    if (this.#pendingBytes > this.#context.limits.maxPendingBytes / 2) return;
+    const drained = this.#drained;
+    this.#drained = [];
+    for (const callback of drained) callback();
+  }
+
+  #rolled(effect: Extract<WriterEffect, { type: 'rolled' }>): void {
+    stepCreation(this.#creation, { type: 'forget', segment: effect.current.segment });
+    assert(this.#rollPending === null, 'one roll at a time');
+    this.#rollPending = effect.sealed;
+    this.#context.deps.clock.soon(() => {
+      if (!this.#context.closed) this.maintain(this.#context.now());
+    });
+  }
+
+  #leaseStep(event: LeaseEvent): void {
+    for (const effect of stepLease(this.#lease, event)) {
+      if (effect.type === 'ping') {
+        const { segment } = this.#writer.current;
+        assert(segment.segment === effect.segment, 'the lease is on the current segment');
+        const now = this.#context.now();
+        for (const replica of segment.replicas.keys()) this.#ping(segment, replica, now);
+      } else {
+        const waiting = this.#waiting;
+        this.#waiting = [];
+        // Each asks again: the lease may lapse while the one before is served.
+        for (const done of waiting) this.withLease(done);
+      }
+    }
+    const now = this.#context.now();
+    this.#context.wake(leaseDeadline(this.#lease), now);
+  }
+
+  #create(effects: readonly SendCreate[]): void {
+    for (const effect of effects) {
+      sendCreate(this.#context, this.#creation, this.#context.options.volume, effect, () =>
+        this.maintain(this.#context.now()),
+      );
+    }
+  }
+
+  /** Proposes the most urgent swap, if none is in flight. */
+  maintain(now: Monotonic): void {
+    if (this.#swapper.busy || this.#context.closed) return;
+    const record = this.#record();
+    const planned = record.planned.find((one) => one.createEpoch === record.epoch) ?? null;
+    const ready = planned !== null && isReady(this.#creation, planned.segment, now);
+    if (this.#rollPending !== null) {
+      this.#proposeRoll(record, this.#rollPending, ready ? planned.segment : null);
+    } else if (this.#releasing) {
+      return;
+    } else if (record.open.length === 1 && ready) {
+      this.#proposeRegister(record, planned.segment);
+    } else if (planned !== null && isHopeless(this.#creation, planned.segment, now)) {
+      this.#proposePlan(record, planned.segment, now);
+    } else if (planned === null && now >= this.#retryPlanAt) {
+      this.#proposePlan(record, null, now);
+    } else {
+      this.#proposeClear(record);
+    }
+    this.#context.wake(this.#deadline(now), now);
+  }
+
+  #propose(name: string, change: OwnerSwap['change'], then: (now: Monotonic) => void): void {
+    const swap: OwnerSwap = {
+      name,
+      change,
+      onLanded: (now) => {
+        const { record, revision } = present(this.#swapper.known, 'a known record');
+        then(now);
+        this.#upkeep.adopt(record, revision, now);
+        this.maintain(now);
+      },
+    };
+    this.#swapper.propose(swap);
+  }
+
+  #proposeRoll(record: VolumeRecord, sealed: SegmentEnd, promote: SegmentId | null): void {
+    const { epoch } = record;
+    const plan = promote !== null || record.planned.length === 0 ? this.#fresh(record) : [];
+    const args = { epoch, sealed, promote, plan };
+    this.#propose(
+      'roll',
+      (found) => roll(found, args),
+      (now) => {
+        this.#rollPending = null;
+        this.#step({ type: 'roll-confirmed', now });
+        if (promote !== null) this.#spareRegistered(promote, now);
+        this.#createPlanned(now);
+      },
+    );
+  }
+
+  #proposeRegister(record: VolumeRecord, segment: SegmentId): void {
+    const { epoch } = record;
+    this.#propose(
+      'register',
+      (found) => registerSpare(found, { epoch, segment }),
+      (now) => this.#spareRegistered(segment, now),
+    );
+  }
+
+  #spareRegistered(segment: SegmentId, now: Monotonic): void {
+    const spare = this.#record().open.find((one) => one.segment === segment);
+    this.#step({ type: 'spare', segment: present(spare, 'a registered spare'), now });
+  }
+
+  /** Plans the next spare, in the place of one that could not be created if there is such. */
+  #proposePlan(record: VolumeRecord, hopeless: SegmentId | null, now: Monotonic): void {
+    const { epoch } = record;
+    const plan = this.#fresh(record);
+    if (plan.length === 0) {
+      this.#retryPlanAt = now + this.#context.limits.retryMaxMs;
+      return;
+    }
+    const change = (found: VolumeRecord): VolumeRecord => {
+      const rest = hopeless === null ? found : unplan(found, { epoch, segments: [hopeless] });
+      return planSpare(rest, { epoch, plan });
+    };
+    this.#propose(hopeless === null ? 'plan' : 'unplan', change, (at) => {
+      if (hopeless !== null) stepCreation(this.#creation, { type: 'forget', segment: hopeless });
+      this.#createPlanned(at);
+    });
+  }
+
+  #proposeClear(record: VolumeRecord): void {
+    const listed = new Set(record.pendingDelete.map((one) => one.segment));
+    const segments = this.#upkeep.deleted().filter((segment) => listed.has(segment));
+    if (segments.length === 0) return;
+    const change = (found: VolumeRecord): VolumeRecord => clearDeleted(found, { segments });
+    this.#propose('clear', change, () => this.#upkeep.forget(segments));
+  }
+
+  #fresh(
+    record: VolumeRecord,
+  ): ReturnType<OwnerContext['newSegment']> extends infer S ? Exclude<S, null>[] : never {
+    const avoid: Set<NodeId> = failingNodes(this.#creation);
+    for (const follower of this.#writer.current.followers) {
+      if (follower.mode !== 'following') avoid.add(follower.replica.node);
+    }
+    const segment = this.#context.newSegment(record, avoid);
+    return segment === null ? [] : [segment];
+  }
+
+  #createPlanned(now: Monotonic): void {
+    const record = this.#record();
+    for (const planned of record.planned) {
+      if (planned.createEpoch !== record.epoch) continue;
+      const known = this.#creation.segments.some((one) => one.planned.segment === planned.segment);
+      if (known) continue;
+      this.#create(stepCreation(this.#creation, { type: 'planned', planned, now }));
+    }
+  }
+}

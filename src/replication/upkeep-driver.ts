@@ -1,0 +1,101 @@
+/**
+ * Drives upkeep.ts: SEAL, COPY and DELETE requests for what the volume record says, off the write path.
+ */
+import type { Request } from '../block/wire/messages.js';
+import { present } from '../core/assert.js';
+import type { SegmentId } from '../core/ids.js';
+import type { Monotonic, Revision } from '../core/units.js';
+import type { VolumeRecord } from '../metadata/model.js';
+import type { OwnerContext } from './owner-context.js';
+import {
+  forgetDeleted,
+  type Job,
+  type JobKind,
+  newUpkeep,
+  stepUpkeep,
+  type UpkeepEvent,
+  type UpkeepState,
+  upkeepDeadline,
+} from './upkeep.js';
+
+export class Upkeep {
+  readonly #context: OwnerContext;
+  readonly #state: UpkeepState;
+  readonly #onDeleted: () => void;
+  /** Sealed segments that were handed to the core. */
+  readonly #adopted = new Set<SegmentId>();
+
+  constructor(context: OwnerContext, onDeleted: () => void) {
+    this.#context = context;
+    this.#onDeleted = onDeleted;
+    this.#state = newUpkeep(context.limits.retryMinMs);
+    context.watch({
+      deadline: () => upkeepDeadline(this.#state),
+      tick: (now) => this.#step({ type: 'tick', now }),
+    });
+  }
+
+  /** Takes up what a landed record has sealed or listed for deletion. */
+  adopt(record: VolumeRecord, revision: Revision, now: Monotonic): void {
+    for (const sealed of record.sealed) {
+      if (this.#adopted.has(sealed.segment)) continue;
+      this.#adopted.add(sealed.segment);
+      this.#step({ type: 'sealed', sealed, now });
+    }
+    for (const segment of record.pendingDelete) {
+      this.#adopted.delete(segment.segment);
+      this.#step({ type: 'delete', segment, revision, now });
+    }
+  }
+
+  /** Segments whose replicas have all answered a DELETE or are gone. */
+  deleted(): SegmentId[] {
+    const found: SegmentId[] = [];
+    for (const [segment, left] of this.#state.deleting) if (left === 0) found.push(segment);
+    return found;
+  }
+
+  /** The record lists them no more. */
+  forget(segments: readonly SegmentId[]): void {
+    for (const segment of segments) forgetDeleted(this.#state, segment);
+  }
+
+  #step(event: UpkeepEvent): void {
+    const effects = stepUpkeep(this.#state, event);
+    let deleted = false;
+    for (const effect of effects) {
+      if (effect.type === 'send') this.#send(effect.job, effect.kind);
+      else deleted = true;
+    }
+    this.#context.wake(upkeepDeadline(this.#state), event.now);
+    if (deleted) this.#onDeleted();
+  }
+
+  #send(job: Job, kind: JobKind): void {
+    const to = present(job.segment.replicas[job.replica], 'a replica of the segment');
+    this.#context.send(to, this.#request(job, kind), (reply) => {
+      const gone =
+        (reply === null || reply.status !== 'OK') && this.#context.isGone(to.incarnation);
+      this.#step({ type: 'answer', job, reply, gone, now: this.#context.now() });
+    });
+  }
+
+  #request(job: Job, kind: JobKind): Request {
+    const to = present(job.segment.replicas[job.replica], 'a replica of the segment');
+    const { incarnation } = to;
+    const { segment, createEpoch, replicas } = job.segment;
+    const { volume } = this.#context.options;
+    if (kind === 'delete') {
+      return { type: 'delete', incarnation, segment, volume, revision: job.revision };
+    }
+    const { end, crc } = present(job.sealed, 'a sealed segment');
+    if (kind === 'seal') return { type: 'seal', incarnation, segment, volume, end, crc };
+    const sources = replicas.flatMap(({ node, incarnation: disk }, index) => {
+      const address = this.#context.deps.directory.address(node);
+      return index === job.replica || address === null
+        ? []
+        : [{ node, address, incarnation: disk }];
+    });
+    return { type: 'copy', incarnation, segment, volume, createEpoch, sources, end, crc };
+  }
+}
