@@ -1,59 +1,271 @@
 /**
  * The storage engine of one disk: answers every request that concerns a segment. One event loop owns
  * all of a disk's state; each event is applied at once, and replies leave when what they state is
- * durable.
+ * durable. Verdicts are segment-table.ts, durability is engine.ts; SEAL, DELETE and COPY, which ask the
+ * metadata store first, are confirmed.ts and copy.ts; reads and fences are answers.ts.
+ *
+ * INVARIANT: `reply` is called exactly once for each request.
  */
-import type { HoldfastError } from '../core/errors.js';
+import { asFault, HoldfastError } from '../core/errors.js';
 import type { ClusterId, Incarnation, NodeId } from '../core/ids.js';
+import {
+  DISK_MAX_CHECKSUM_TABLES,
+  DISK_MAX_OPEN_FILES,
+  DISK_MAX_PENDING_BYTES,
+  DISK_RESERVE_BYTES,
+  INVENTORY_PAGE,
+  JOURNAL_BATCH_MAX_BYTES,
+  READ_LEASE_MS,
+} from '../core/limits.js';
 import type { Disk } from '../io/disk.js';
 import type { Random } from '../io/random.js';
+import { answerFence, answerRead } from './answers.js';
+import { confirmDelete, confirmSeal } from './confirmed.js';
+import { confirmCopy } from './copy.js';
 import type {
+  DiskLimits,
   DiskState,
   DiskStats,
   DiskStoreOptions,
   ReplyCallback,
   SegmentInspection,
 } from './disk-store-api.js';
-import type { Request } from './wire/messages.js';
+import { Engine } from './engine.js';
+import { formatDisk } from './forming.js';
+import { openDisk } from './opening.js';
+import { decide, inventoryEntry, type Segment, suspectFrom } from './segment-table.js';
+import { Replies, type Task } from './task.js';
+import type { InventoryRequest, Request } from './wire/messages.js';
+import { acceptAppend, acceptCreate, acceptRecover, promise } from './writes.js';
+
+type OnSegment = Exclude<Request, { type: 'inventory' | 'status' }>;
+
+const DEFAULT_LIMITS: DiskLimits = {
+  pendingBytes: DISK_MAX_PENDING_BYTES,
+  reserveBytes: DISK_RESERVE_BYTES,
+  journalBatchBytes: JOURNAL_BATCH_MAX_BYTES,
+  openFiles: DISK_MAX_OPEN_FILES,
+  cachedSums: DISK_MAX_CHECKSUM_TABLES,
+  readLeaseMs: READ_LEASE_MS,
+};
 
 export class DiskStore {
-  constructor(_options: DiskStoreOptions) {}
+  readonly #options: DiskStoreOptions;
+  readonly #limits: DiskLimits;
+  readonly #replies = new Replies();
+  #engine: Engine | null = null;
+  #task: Task | null = null;
+  #opening = false;
+  #stopping: (() => void)[] | null = null;
+
+  constructor(options: DiskStoreOptions) {
+    this.#options = options;
+    this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
+  }
 
   /** Writes superblock and journal of an empty disk. ALREADY_EXISTS when it holds one. */
   static format(
-    _disk: Disk,
-    _identity: {
+    disk: Disk,
+    identity: {
       readonly cluster: ClusterId;
       readonly node: NodeId;
       readonly journalBytes: number;
     },
-    _random: Random,
-    _done: (error: HoldfastError | null, incarnation: Incarnation | null) => void,
-  ): void {}
+    random: Random,
+    done: (error: HoldfastError | null, incarnation: Incarnation | null) => void,
+  ): void {
+    formatDisk(disk, identity, random, done);
+  }
 
-  /** The disk's current life; known once open() has called back without an error. */
+  /** For messages to people. */
+  get name(): string {
+    return this.#options.disk.name;
+  }
+
+  /** The disk's current life; '' until open() has called back without an error. */
   get incarnation(): Incarnation {
-    return '' as Incarnation;
+    return this.#replies.incarnation;
   }
 
   get state(): DiskState {
-    return 'closed';
+    if (this.#engine !== null) return this.#engine.state;
+    return this.#opening ? 'opening' : 'closed';
   }
 
-  /** Recovers what the disk holds. Requests are refused until `done`. */
-  open(_done: (error: HoldfastError | null) => void): void {}
+  /** Recovers what the disk holds. Requests are refused until `done`. For errors see opening.ts. */
+  open(done: (error: HoldfastError | null) => void): void {
+    const { disk, random, log, cluster, node, clock, confirmations, requests } = this.#options;
+    const openFiles = { files: this.#limits.openFiles, tables: this.#limits.cachedSums };
+    const onFailure = (error: HoldfastError): void => this.#engine?.fail(error);
+    this.#opening = true;
+    const options = { disk, random, log, cluster, node, openFiles, onFailure };
+    openDisk(options, (error, recovered) => {
+      this.#opening = false;
+      if (recovered === null) {
+        done(error);
+        return;
+      }
+      const limits = this.#limits;
+      const engine = new Engine({ disk, clock, log, limits }, recovered);
+      this.#engine = engine;
+      this.#replies.incarnation = engine.incarnation;
+      this.#task = { engine, replies: this.#replies, confirmations, requests };
+      done(null);
+    });
+  }
+
+  /** Does this disk know the segment, if only as a tombstone? */
+  knows(segment: Segment['id']): boolean {
+    return this.#engine?.segments.has(segment) ?? false;
+  }
 
   /** Handles a request; `reply` is called once, perhaps before this call returns. */
-  handle(_request: Request, _reply: ReplyCallback): void {}
-
-  inspect(): SegmentInspection[] {
-    return [];
+  handle(request: Request, reply: ReplyCallback): void {
+    const task = this.#task;
+    const replies = this.#replies;
+    if (task === null || task.engine.state === 'closed') {
+      replies.send(reply, 'DISK', null);
+      return;
+    }
+    if (this.#stopping !== null) {
+      replies.send(reply, 'BUSY', null);
+      return;
+    }
+    const { engine } = task;
+    if (request.type === 'status') {
+      replies.send(reply, 'REFUSED', null);
+      return;
+    }
+    if (request.incarnation !== engine.incarnation) {
+      // A FENCE may still fence; the reply's incarnation keeps it from counting.
+      const fences = request.type === 'fence' && engine.segments.has(request.segment);
+      if (!fences) {
+        replies.send(reply, 'INCARNATION', null);
+        return;
+      }
+    }
+    if (request.type === 'inventory') {
+      this.#inventory(engine, request, reply);
+      return;
+    }
+    if (engine.state === 'failed' && request.type !== 'read') {
+      replies.send(reply, 'DISK', engine.segments.get(request.segment));
+      return;
+    }
+    try {
+      this.#dispatch(task, request, reply);
+    } catch (error) {
+      // Only a disk that is gone throws here, before anything was accepted.
+      if (!(error instanceof HoldfastError)) throw error;
+      engine.fail(asFault(error, 'DISK_FAILED'));
+      replies.send(reply, 'DISK', undefined);
+    }
   }
 
+  #dispatch(task: Task, request: OnSegment, reply: ReplyCallback): void {
+    const { engine, replies } = task;
+    const state = engine.segments.get(request.segment);
+    const verdict = decide(state, request);
+    if (verdict.act === 'answer' && verdict.status !== 'OK') {
+      replies.send(reply, verdict.status, state);
+      return;
+    }
+    switch (request.type) {
+      case 'append':
+        if (state !== undefined) acceptAppend(task, state, request, reply);
+        return;
+      case 'ping':
+        if (state === undefined) return;
+        promise(task, state, request.epoch);
+        replies.send(reply, 'OK', state);
+        return;
+      case 'create':
+        acceptCreate(task, state, request, reply);
+        return;
+      case 'fence':
+        answerFence(task, state, request, reply);
+        return;
+      case 'read':
+        if (state !== undefined) answerRead(task, state, request, reply);
+        return;
+      case 'recover':
+        if (state !== undefined) acceptRecover(task, state, request, reply);
+        return;
+      case 'seal':
+        if (state !== undefined) confirmSeal(task, state, request, reply);
+        return;
+      case 'copy':
+        confirmCopy(task, request, reply);
+        return;
+      case 'delete':
+        confirmDelete(task, request, reply);
+        return;
+    }
+  }
+
+  #inventory(engine: Engine, request: InventoryRequest, reply: ReplyCallback): void {
+    const limit = Math.max(1, Math.min(request.limit, INVENTORY_PAGE));
+    const after = request.after ?? '';
+    const ids = [...engine.segments.keys()].filter((id) => id > after).sort();
+    const entries = ids.slice(0, limit).flatMap((id) => {
+      const state = engine.segments.get(id);
+      return state === undefined ? [] : [inventoryEntry(state)];
+    });
+    const more = ids.length > limit;
+    this.#replies.send(reply, 'OK', null, { type: 'inventory', entries, more });
+  }
+
+  /** What is durable of every segment. */
+  inspect(): SegmentInspection[] {
+    return [...(this.#engine?.segments.values() ?? [])].map((state) => ({
+      segment: state.id,
+      createEpoch: state.createEpoch,
+      maxEpoch: state.durable.maxEpoch,
+      durableLength: state.durableLength,
+      acceptedLength: state.acceptedLength,
+      sealedEnd: state.durable.sealed ? state.durableLength : null,
+      suspectFrom: suspectFrom(state),
+      deleted: state.durable.deleted,
+      hasCreate: state.durable.hasCreate,
+    }));
+  }
+
+  /** Facts for metrics and status. */
   stats(): DiskStats {
-    throw new Error('not yet');
+    const engine = this.#engine;
+    const { counts } = this.#replies;
+    const space = engine?.space() ?? { freeBytes: 0, totalBytes: 0 };
+    return {
+      incarnation: this.incarnation,
+      state: this.state,
+      ...space,
+      segments: engine?.segments.size ?? 0,
+      bytesWritten: (engine?.journal.bytesWritten ?? 0) + (engine?.directBytes ?? 0),
+      bytesRead: counts.bytesRead,
+      flushes: engine?.journal.flushes ?? 0,
+      flushMs: engine?.journal.flushMs ?? [],
+      journalBytes: engine?.journal.sizeBytes ?? 0,
+      journalUsedBytes: engine?.journal.usedBytes ?? 0,
+      pendingBytes: (engine?.pendingBytes ?? 0) + (engine?.files.pendingBytes ?? 0),
+      journalQueue: engine?.journal.queued ?? 0,
+      waiting: counts.waiting,
+      reads: counts.reads,
+      checksumFailures: counts.checksumFailures,
+    };
   }
 
   /** Lets what is under way become durable, then closes. Idempotent. */
-  stop(_done: () => void): void {}
+  stop(done: () => void): void {
+    if (this.#stopping !== null) {
+      this.#stopping.push(done);
+      return;
+    }
+    const waiting = [done];
+    this.#stopping = waiting;
+    const finish = (): void => {
+      for (const callback of waiting.splice(0)) callback();
+    };
+    if (this.#engine === null) this.#options.clock.soon(finish);
+    else this.#engine.stop(finish);
+  }
 }

@@ -4,9 +4,10 @@
  */
 import type { HoldfastError } from '../core/errors.js';
 import type { Incarnation, NodeId } from '../core/ids.js';
+import { epoch, offset } from '../core/units.js';
 import type { DiskStore } from './disk-store.js';
 import type { DiskStats, ReplyCallback, SegmentInspection } from './disk-store-api.js';
-import type { Request } from './wire/messages.js';
+import type { DiskStatus, Reply, Request, StatusName } from './wire/messages.js';
 
 export interface StorageNodeOptions {
   readonly node: NodeId;
@@ -15,25 +16,101 @@ export interface StorageNodeOptions {
   readonly stores: readonly DiskStore[];
 }
 
-export class StorageNode {
-  constructor(_options: StorageNodeOptions) {}
+export interface DiskFailure {
+  readonly disk: string;
+  readonly error: HoldfastError;
+}
 
-  /** Opens all disks; those that fail are left out and reported. */
-  open(
-    _done: (failures: readonly { readonly disk: string; readonly error: HoldfastError }[]) => void,
-  ): void {}
+export class StorageNode {
+  readonly #options: StorageNodeOptions;
+  readonly #byIncarnation = new Map<Incarnation, DiskStore>();
+
+  constructor(options: StorageNodeOptions) {
+    this.#options = options;
+  }
+
+  /** Opens all disks at once; those that fail are left out and reported. */
+  open(done: (failures: readonly DiskFailure[]) => void): void {
+    const { stores } = this.#options;
+    const failures: DiskFailure[] = [];
+    let waiting = stores.length;
+    if (waiting === 0) {
+      done(failures);
+      return;
+    }
+    for (const store of stores) {
+      store.open((error) => {
+        if (error !== null) failures.push({ disk: store.name, error });
+        else this.#byIncarnation.set(store.incarnation, store);
+        waiting -= 1;
+        if (waiting === 0) done(failures);
+      });
+    }
+  }
 
   /** Handles a request; `reply` is called once, perhaps before this call returns. */
-  handle(_request: Request, _reply: ReplyCallback): void {}
+  handle(request: Request, reply: ReplyCallback): void {
+    if (request.type === 'status') {
+      reply(this.#status(request.incarnation));
+      return;
+    }
+    const store = this.#byIncarnation.get(request.incarnation);
+    if (store !== undefined) {
+      store.handle(request, reply);
+      return;
+    }
+    if (request.type === 'fence') {
+      // A FENCE may still fence what another disk of ours knows; that disk's incarnation in the reply
+      // keeps it from counting.
+      for (const other of this.#byIncarnation.values()) {
+        if (other.knows(request.segment)) {
+          other.handle(request, reply);
+          return;
+        }
+      }
+    }
+    const [only] = this.#byIncarnation.keys();
+    reply(plainReply('INCARNATION', only ?? ('0'.repeat(32) as Incarnation)));
+  }
+
+  #status(asked: Incarnation): Reply {
+    const { node, zone, version } = this.#options;
+    const disks = [...this.#byIncarnation.values()].map((store): DiskStatus => {
+      const { incarnation, state, totalBytes, freeBytes, segments } = store.stats();
+      const shown = state === 'ok' || state === 'full' ? state : 'failed';
+      return { incarnation, state: shown, totalBytes, freeBytes, segments };
+    });
+    const incarnation = this.#byIncarnation.has(asked) ? asked : (disks[0]?.incarnation ?? asked);
+    const body = { type: 'status', node, zone, version, disks } as const;
+    return { ...plainReply('OK', incarnation), body };
+  }
 
   inspect(): { readonly incarnation: Incarnation; readonly segments: SegmentInspection[] }[] {
-    return [];
+    return [...this.#byIncarnation].map(([incarnation, store]) => {
+      return { incarnation, segments: store.inspect() };
+    });
   }
 
   stats(): DiskStats[] {
-    return [];
+    return [...this.#byIncarnation.values()].map((store) => store.stats());
   }
 
   /** Stops all disks. */
-  stop(_done: () => void): void {}
+  stop(done: () => void): void {
+    let waiting = this.#options.stores.length;
+    if (waiting === 0) {
+      done();
+      return;
+    }
+    for (const store of this.#options.stores) {
+      store.stop(() => {
+        waiting -= 1;
+        if (waiting === 0) done();
+      });
+    }
+  }
+}
+
+function plainReply(status: StatusName, incarnation: Incarnation): Reply {
+  return { status, incarnation, durableLength: offset(0), maxEpoch: epoch(0), body: null };
 }

@@ -1,0 +1,143 @@
+/**
+ * FENCE and READ. A FENCE takes effect at once; its answer waits for its flush, for everything that was accepted
+ * before it, and for the read-lease promises that lower epochs were given.
+ */
+import { HoldfastError } from '../core/errors.js';
+import { BATCH_MAX_BYTES, READ_MAX_PAGES } from '../core/limits.js';
+import { PAGE_BYTES } from '../core/units.js';
+import type { ReplyCallback } from './disk-store-api.js';
+import { decide, newSegment, type Segment, suspectFrom } from './segment-table.js';
+import type { Task } from './task.js';
+import {
+  BATCH_HEADER_BYTES,
+  batchSegmentBytes,
+  decodeBatchHeader,
+  decodeSegmentBatch,
+  pagesStart,
+} from './wire/batch.js';
+import type { FenceRequest, ReadRequest } from './wire/messages.js';
+
+export function answerFence(
+  task: Task,
+  found: Segment | undefined,
+  request: FenceRequest,
+  reply: ReplyCallback,
+): void {
+  const { engine, replies } = task;
+  const { segment, volume, epoch } = request;
+  const state = found ?? newSegment(segment, volume);
+  if (found === undefined) {
+    // A disk that once lost journal groups cannot say that it never knew a segment.
+    state.suspect = engine.amnesia;
+    engine.segments.set(segment, state);
+  }
+  const deadline = request.released ? 0 : leaseDeadline(task, state, request);
+  // In force from now on: no append of a lower epoch is acknowledged any more, nor a promise given.
+  state.maxEpoch = epoch;
+  replies.counts.waiting += 1;
+  const answer = (): void => {
+    replies.counts.waiting -= 1;
+    sendFence(task, state, request, reply);
+  };
+  engine.mark(state, { type: 'fence', segment, volume, epoch }, (failure) => {
+    if (failure !== null) {
+      replies.counts.waiting -= 1;
+      return replies.send(reply, failure, state);
+    }
+    if (state.durable.maxEpoch < epoch) state.durable.maxEpoch = epoch;
+    const wait = deadline - engine.clock.monotonic();
+    if (wait <= 0) answer();
+    else engine.clock.after(wait, answer);
+  });
+}
+
+/** When no promise to a lower epoch is alive any more, also of those given before this start. */
+function leaseDeadline(task: Task, state: Segment, request: FenceRequest): number {
+  const { startedAt, limits } = task.engine;
+  const before = startedAt + limits.readLeaseMs;
+  return request.epoch > state.leaseEpoch ? Math.max(before, state.leaseUntil) : before;
+}
+
+function sendFence(task: Task, state: Segment, request: FenceRequest, reply: ReplyCallback): void {
+  const { engine, replies } = task;
+  const finish = (firstBatch: Uint8Array | null): void => {
+    if (state.maxEpoch > request.epoch) {
+      replies.send(reply, 'STALE', state);
+      return;
+    }
+    if (state.deleted) {
+      replies.send(reply, 'DELETED', state);
+      return;
+    }
+    if (engine.state === 'failed') {
+      replies.send(reply, 'DISK', state);
+      return;
+    }
+    const sealed = state.durable.sealed;
+    const body = { type: 'fence', suspectFrom: suspectFrom(state), firstBatch, sealed } as const;
+    replies.send(reply, 'OK', state, body);
+  };
+  if (state.durableLength === 0 || state.deleted || engine.state === 'failed') finish(null);
+  else readFirstBatch(task, state, finish);
+}
+
+/** The header batch in wire form; null when it cannot be read. */
+function readFirstBatch(
+  task: Task,
+  state: Segment,
+  done: (batch: Uint8Array | null) => void,
+): void {
+  const file = task.engine.files.get(state.id);
+  const read = (bytes: number): void => {
+    const into = Buffer.alloc(Math.min(bytes, state.durableLength));
+    file.read(into, 0, (error, bytesRead) => {
+      if (error !== null) return done(null);
+      try {
+        const header = decodeBatchHeader(into.subarray(0, bytesRead));
+        const whole = batchSegmentBytes(header);
+        if (whole > bytesRead && bytes < BATCH_MAX_BYTES) return read(BATCH_MAX_BYTES);
+        decodeSegmentBatch(into, 0);
+        const head = into.subarray(0, BATCH_HEADER_BYTES + header.bodyLength);
+        done(Buffer.concat([head, into.subarray(pagesStart(header), whole)]));
+      } catch (thrown) {
+        if (!(thrown instanceof HoldfastError)) throw thrown;
+        done(null);
+      }
+    });
+  };
+  read(PAGE_BYTES);
+}
+
+export function answerRead(
+  task: Task,
+  state: Segment,
+  request: ReadRequest,
+  reply: ReplyCallback,
+): void {
+  const { engine, replies } = task;
+  const { page, count } = request;
+  if (count < 1 || count > READ_MAX_PAGES) {
+    replies.send(reply, 'REFUSED', state);
+    return;
+  }
+  const file = engine.files.get(state.id);
+  const data = Buffer.allocUnsafe(count * PAGE_BYTES);
+  file.read(data, page * PAGE_BYTES, (error, bytesRead) => {
+    const verdict = decide(state, request);
+    if (verdict.act === 'answer') return replies.send(reply, verdict.status, state);
+    const sums = file.checksums(page, count, state.durableLength);
+    let good = error === null && bytesRead === data.length && sums !== null;
+    for (let i = 0; good && i < count; i++) {
+      good = file.checksummer.page(data, i * PAGE_BYTES, page + i) === sums?.[i];
+    }
+    if (!good || sums === null) {
+      replies.counts.checksumFailures += 1;
+      const fields = { disk: engine.disk.name, segment: state.id, page, count };
+      engine.log.error(fields, 'pages cannot be read or fail their checksum');
+      return replies.send(reply, 'DISK', state);
+    }
+    replies.counts.reads += 1;
+    replies.counts.bytesRead += data.length;
+    replies.send(reply, 'OK', state, { type: 'read', page, data, checksums: sums });
+  });
+}

@@ -1,0 +1,60 @@
+/**
+ * The two index files and which one counts (formats: index-snapshot.ts). Writing overwrites the older one;
+ * a write that is cut short leaves the newer one valid.
+ */
+import { asFault, HoldfastError } from '../core/errors.js';
+import type { Incarnation } from '../core/ids.js';
+import type { Disk, DiskDone, DiskFile } from '../io/disk.js';
+import { decodeIndex, type Index } from './index-snapshot.js';
+
+export const INDEX_PATHS = ['index-A', 'index-B'] as const;
+/** More than any disk has segments for: a file beyond it is not read into memory. */
+const INDEX_MAX_BYTES = 2 ** 31 - 1;
+
+/** Writes and flushes a snapshot into slot 0 or 1. The name is durable since the disk was formed. */
+export function writeIndex(disk: Disk, slot: 0 | 1, bytes: Buffer, done: DiskDone): void {
+  let file: DiskFile;
+  try {
+    file = disk.open(INDEX_PATHS[slot], 'maybe');
+  } catch (error) {
+    done(asFault(error, 'DISK_FAILED'));
+    return;
+  }
+  const finish: DiskDone = (error) => {
+    file.close();
+    done(error);
+  };
+  file.write([bytes], 0, (error) => {
+    if (error !== null) finish(error);
+    else file.datasync(false, finish);
+  });
+}
+
+/**
+ * The newest valid index of this incarnation and the slot to write next; null when none is valid. Throws
+ * DISK_FAILED when a file cannot be read at all: that may pass, and is no reason to give data up.
+ */
+export function readIndex(
+  disk: Disk,
+  incarnation: Incarnation,
+): { readonly index: Index; readonly slot: 0 | 1 } | null {
+  let best: { index: Index; slot: 0 | 1 } | null = null;
+  for (const [at, path] of INDEX_PATHS.entries()) {
+    if (!disk.exists(path)) continue;
+    const file = disk.open(path, 'never');
+    try {
+      const size = file.size();
+      if (size > INDEX_MAX_BYTES) continue;
+      const bytes = Buffer.alloc(size);
+      file.readSync(bytes, 0);
+      const index = decodeIndex(bytes);
+      if (index.incarnation !== incarnation) continue;
+      if (best === null || index.lap > best.index.lap) best = { index, slot: at === 0 ? 1 : 0 };
+    } catch (error) {
+      if (!(error instanceof HoldfastError) || error.code !== 'MALFORMED') throw error;
+    } finally {
+      file.close();
+    }
+  }
+  return best;
+}
