@@ -9,7 +9,7 @@ import type { Reply } from '../block/wire/messages.js';
 import { assert, present, unreachable } from '../core/assert.js';
 import type { HoldfastError } from '../core/errors.js';
 import type { NodeId, SegmentId } from '../core/ids.js';
-import type { Lsn, Monotonic } from '../core/units.js';
+import { type Lsn, type Monotonic, offset, type SegmentOffset } from '../core/units.js';
 import type { OpenSegment, VolumeRecord } from '../metadata/model.js';
 import type { SegmentEnd } from '../metadata/volume-record.js';
 import { clearDeleted, planSpare, registerSpare, roll, unplan } from '../metadata/volume-record.js';
@@ -48,6 +48,13 @@ import {
 } from './writer.js';
 
 export type AppendDone = (error: HoldfastError | null, appended: Appended | null) => void;
+
+/** What the answer to an APPEND or PING is matched with. */
+interface Sent {
+  readonly generation: number | null;
+  readonly end: SegmentOffset;
+  readonly sentAt: Monotonic;
+}
 
 export class Service {
   readonly #context: OwnerContext;
@@ -267,7 +274,7 @@ export class Service {
       batch: batch.encoded.parts,
     } as const;
     this.#context.send(to, request, (reply) =>
-      this.#answered(segment, replica, generation, reply, sentAt),
+      this.#answered(segment, replica, { generation, end: batch.end, sentAt }, reply),
     );
   }
 
@@ -276,25 +283,20 @@ export class Service {
     const { incarnation } = to;
     const epoch = segment.createEpoch;
     const request = { type: 'ping', incarnation, segment: segment.segment, epoch } as const;
-    this.#context.send(to, request, (reply) =>
-      this.#answered(segment, replica, null, reply, sentAt),
-    );
+    const sent: Sent = { generation: null, end: offset(0), sentAt };
+    this.#context.send(to, request, (reply) => this.#answered(segment, replica, sent, reply));
   }
 
-  #answered(
-    segment: OpenSegment,
-    replica: number,
-    generation: number | null,
-    reply: Reply | null,
-    sentAt: Monotonic,
-  ): void {
+  #answered(segment: OpenSegment, replica: number, sent: Sent, reply: Reply | null): void {
+    const { generation, end, sentAt } = sent;
     const now = this.#context.now();
     const from = present(segment.replicas[replica], 'a replica of the segment');
     if (reply !== null && reply.status === 'OK' && answersFor(from, reply)) {
       this.#leaseStep({ type: 'granted', segment: segment.segment, replica, sentAt, now });
     }
     if (this.#context.closed) return;
-    this.#step({ type: 'answer', segment: segment.segment, replica, generation, reply, now });
+    const id = segment.segment;
+    this.#step({ type: 'answer', segment: id, replica, generation, end, reply, now });
   }
 
   #committed(segment: SegmentId, batch: SentBatch): void {

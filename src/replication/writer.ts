@@ -19,7 +19,7 @@ import {
   WRITER_EAGER_BYTES,
   WRITER_SMALL_BATCHES_IN_FLIGHT,
 } from '../core/limits.js';
-import { alignToPage, type Lsn, lsn, type Monotonic } from '../core/units.js';
+import { alignToPage, type Lsn, lsn, type Monotonic, type SegmentOffset } from '../core/units.js';
 import type { OpenSegment } from '../metadata/model.js';
 import type { SegmentEnd } from '../metadata/volume-record.js';
 import { answersFor, countsForCommit } from './quorum.js';
@@ -93,6 +93,8 @@ export type WriterEvent =
       readonly segment: SegmentId;
       readonly replica: number;
       readonly generation: number | null;
+      /** Where the batch sent ends; 0 for a PING. */
+      readonly end: SegmentOffset;
       readonly reply: Reply | null;
       readonly now: Monotonic;
     }
@@ -327,7 +329,14 @@ function progress(
     drop(follower, 'disk', `claims ${reply.durableLength} bytes, never sent`, effects);
   } else if (event.generation === null) {
     if (reply.status === 'OK' && follower.mode === 'resync') restart(follower);
-  } else if (reply.status === 'GAP' && event.generation === follower.generation) {
+  } else if (event.generation !== follower.generation) {
+    // An older sending: what it says is durable was noted, what to send next is settled already.
+  } else if (reply.status === 'OK') {
+    // A batch sent twice is answered before its flush: ask later how far it is.
+    if (reply.durableLength < event.end && event.end > follower.durable) {
+      lost(state, follower, event.now);
+    }
+  } else {
     // Once at once; when that brought nothing, with a pause, so that a gap that stays is no storm.
     if (follower.durable === before && follower.failures > 0) {
       lost(state, follower, event.now);

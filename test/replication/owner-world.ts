@@ -1,0 +1,216 @@
+/** A small world for owners: fake nodes, an in-memory metadata store, simulated time. */
+import type { BatchEntry } from '../../src/block/wire/batch.js';
+import type { HoldfastError } from '../../src/core/errors.js';
+import type { OwnerId, SegmentId, VolumeId } from '../../src/core/ids.js';
+import { PLACEMENT_GROUPS } from '../../src/core/limits.js';
+import { epoch, lsn, PAGE_BYTES } from '../../src/core/units.js';
+import { silentLog } from '../../src/io/log.js';
+import { decodeVolume, encodeVolume } from '../../src/metadata/encoding.js';
+import { volumeKey } from '../../src/metadata/keys.js';
+import { type Call, MemoryServer, MemoryStore, type Trip } from '../../src/metadata/memory.js';
+import { METADATA_SCHEMA, type VolumeRecord } from '../../src/metadata/model.js';
+import type { Directory } from '../../src/replication/directory.js';
+import { LogOwner } from '../../src/replication/owner.js';
+import type { Appended, OwnerState } from '../../src/replication/owner-api.js';
+import type { OwnerLimits } from '../../src/replication/owner-types.js';
+import { SimProcess, SimScheduler } from '../fixtures/sim-clock.js';
+import { SimRandom } from '../fixtures/sim-random.js';
+import { FakeNode, FakeRequests, id } from './owner-nodes.js';
+
+export const VOLUME = id<VolumeId>(0xee);
+
+export interface TestOwner {
+  readonly owner: LogOwner;
+  readonly process: SimProcess;
+  readonly requests: FakeRequests;
+  readonly store: MemoryStore;
+  readonly states: OwnerState[];
+  /** LSN → place, in the order of the acknowledgements. */
+  readonly acked: Appended[];
+  readonly failed: HoldfastError[];
+  /** What happens to its next calls to the metadata store. */
+  readonly trips: ((call: Call) => Trip | null)[];
+}
+
+export interface WorldOptions {
+  readonly nodes?: number;
+  readonly replicas?: number;
+  readonly ackQuorum?: number;
+  readonly limits?: Partial<OwnerLimits>;
+}
+
+/** A record whose bytes tell its LSN, and one page that does too. */
+export function entryOf(n: number): BatchEntry {
+  return { record: Buffer.from(`record ${n}`), pages: [Buffer.alloc(PAGE_BYTES, (n % 250) + 1)] };
+}
+
+export class OwnerWorld {
+  readonly scheduler = new SimScheduler();
+  readonly nodes: FakeNode[];
+  readonly server: MemoryServer;
+  readonly limits: Partial<OwnerLimits>;
+  readonly owners: TestOwner[] = [];
+  readonly #random = new SimRandom('owner-world');
+  readonly #replicas: number;
+
+  constructor(options: WorldOptions = {}) {
+    const { nodes = 3, replicas = 3, ackQuorum = 2, limits = {} } = options;
+    this.nodes = Array.from({ length: nodes }, (_, n) => new FakeNode(n, this.scheduler));
+    this.limits = limits;
+    this.#replicas = replicas;
+    this.server = new MemoryServer(new SimProcess(this.scheduler, 'store').clock);
+    const record: VolumeRecord = {
+      schema: METADATA_SCHEMA,
+      volume: VOLUME,
+      name: 'data',
+      kind: 'filesystem',
+      sizeBytes: 1 << 30,
+      replicas,
+      ackQuorum,
+      labels: {},
+      createdAt: '2026-01-01T00:00:00.000Z',
+      epoch: epoch(0),
+      owner: null,
+      planned: [],
+      open: [],
+      sealed: [],
+      root: null,
+      pendingDelete: [],
+    };
+    const put = { type: 'put', key: volumeKey(VOLUME), value: encodeVolume(record) } as const;
+    this.server.transact([], [put]);
+  }
+
+  get record(): VolumeRecord {
+    const entry = this.server.peek(volumeKey(VOLUME));
+    if (entry === null) throw new Error('no record');
+    return decodeVolume(entry.value);
+  }
+
+  /** Changes the record as an administrator would. */
+  amend(change: (record: VolumeRecord) => VolumeRecord): void {
+    const put = { type: 'put', key: volumeKey(VOLUME), value: encodeVolume(change(this.record)) };
+    this.server.transact([], [put as { type: 'put'; key: string; value: string }]);
+  }
+
+  node(n: number): FakeNode {
+    return this.nodes[n] as FakeNode;
+  }
+
+  #directory(): Directory {
+    const groups = Array.from({ length: PLACEMENT_GROUPS }, (_, group) =>
+      Array.from({ length: this.#replicas }, (__, i) => {
+        return this.node((group + i) % this.nodes.length).replica;
+      }),
+    );
+    return {
+      address: (node) => node,
+      nodes: () =>
+        this.nodes.map((one) => ({
+          schema: 1,
+          node: one.node,
+          address: one.node,
+          zone: '',
+          disks: [{ incarnation: one.incarnation, capacityBytes: 1e12 }],
+          version: '0',
+        })),
+      isLive: (node) => this.nodes.find((one) => one.node === node)?.state === 'up',
+      placement: (replicas) => ({ schema: 1, replicas, groups }),
+    };
+  }
+
+  /** Starts an owner; it takes over as soon as time passes. */
+  start(): TestOwner {
+    const number = this.owners.length + 1;
+    const process = new SimProcess(this.scheduler, `owner${number}`, { offsetMs: 7000, rate: 1 });
+    const trips: TestOwner['trips'] = [];
+    const store = new MemoryStore(this.server, {
+      clock: process.clock,
+      onSettled: () => this.scheduler.notePromise(),
+      trip: (call) => {
+        const trip = trips[0]?.(call) ?? null;
+        if (trip !== null) trips.shift();
+        return trip ?? { requestMs: 1, replyMs: 1 };
+      },
+    });
+    const requests = new FakeRequests(this.nodes, this.scheduler, (callback) =>
+      process.run(callback),
+    );
+    const owner = new LogOwner(
+      {
+        clock: process.clock,
+        random: this.#random.fork(`owner${number}`),
+        requests,
+        store,
+        directory: this.#directory(),
+        log: silentLog,
+      },
+      { volume: VOLUME, owner: id<OwnerId>(0x500 + number), address: 'here', limits: this.limits },
+    );
+    const states: OwnerState[] = [];
+    owner.start((state) => states.push(state));
+    const one = { owner, process, requests, store, states, acked: [], failed: [], trips };
+    this.owners.push(one);
+    return one;
+  }
+
+  async until(condition: () => boolean, timeoutMs = 60_000): Promise<void> {
+    await this.scheduler.until(condition, timeoutMs);
+  }
+
+  async pass(ms: number): Promise<void> {
+    const end = this.scheduler.now + ms;
+    while (await this.scheduler.stepAsync(end)) {
+      // Each step is one event and its promises.
+    }
+    await this.scheduler.settle();
+  }
+
+  async serving(): Promise<TestOwner> {
+    const one = this.start();
+    await this.until(() => one.owner.state.type === 'serving');
+    return one;
+  }
+
+  /** Appends records whose content is their LSN. */
+  append(one: TestOwner, count: number): void {
+    for (let i = 0; i < count; i++) {
+      const { nextLsn } = one.owner.inspect();
+      one.owner.append(entryOf(nextLsn), (error, appended) => {
+        if (error !== null || appended === null) one.failed.push(error as HoldfastError);
+        else one.acked.push(appended);
+      });
+    }
+  }
+
+  async appended(one: TestOwner, count: number): Promise<void> {
+    const before = one.acked.length;
+    this.append(one, count);
+    await this.until(() => one.acked.length === before + count);
+  }
+
+  /** The records of the whole log, as a replay gives them. */
+  async replayed(one: TestOwner): Promise<string[]> {
+    const found: string[] = [];
+    let ended: HoldfastError | null | undefined;
+    one.owner.replay(
+      lsn(0),
+      (record) => found.push(`${record.lsn}:${Buffer.from(record.record).toString()}`),
+      (error) => {
+        ended = error;
+      },
+    );
+    await this.until(() => ended !== undefined);
+    if (ended) throw ended;
+    return found;
+  }
+
+  /** Nodes whose replica of the segment has at least this length. */
+  holders(segment: SegmentId, length: number): number {
+    return this.nodes.filter((node) => node.length(segment) >= length).length;
+  }
+}
+
+export function expectedLog(count: number): string[] {
+  return Array.from({ length: count }, (_, n) => `${n}:record ${n}`);
+}

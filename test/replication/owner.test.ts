@@ -1,0 +1,302 @@
+/** Owners against fake nodes: what DESIGN §4 promises, seen from outside. */
+import t from 'tap';
+import { PAGE_BYTES } from '../../src/core/units.js';
+import { resize } from '../../src/metadata/volume-record.js';
+import { expectedLog, OwnerWorld } from './owner-world.js';
+
+const TINY = { segmentSoftBytes: 16 * PAGE_BYTES };
+
+t.test('a new volume is taken over, written, and read back', async (t) => {
+  const world = new OwnerWorld();
+  const one = await world.serving();
+  t.equal(world.record.epoch, 1);
+  t.equal(world.record.open.length, 2, 'a current segment and a spare are registered');
+  await world.appended(one, 20);
+  t.same(
+    one.acked.map((place) => place.lsn),
+    Array.from({ length: 20 }, (_, n) => n),
+    'acknowledged in LSN order',
+  );
+  const place = one.acked[7];
+  let data: Uint8Array | null = null;
+  one.owner.readPages(place?.segment as never, place?.firstPage as number, 1, (error, bytes) => {
+    t.equal(error, null);
+    data = bytes;
+  });
+  await world.until(() => data !== null);
+  t.equal((data as unknown as Uint8Array)[0], 8);
+  t.same(await world.replayed(one), expectedLog(20));
+});
+
+t.test('a steady owner has a spare registered and one more planned and created', async (t) => {
+  const world = new OwnerWorld();
+  const one = await world.serving();
+  await world.until(() => world.record.planned.length === 1);
+  t.equal(one.owner.inspect().spare, world.record.open[1]?.segment);
+});
+
+t.test('a full segment is rolled, sealed on all replicas, and the log goes on', async (t) => {
+  const world = new OwnerWorld({ limits: TINY });
+  const one = await world.serving();
+  for (let i = 0; i < 60; i++) await world.appended(one, 1);
+  await world.until(() => world.record.sealed.length >= 5);
+  await world.pass(1000);
+  for (const sealed of world.record.sealed) {
+    for (const node of world.nodes) {
+      t.equal(node.segments.get(sealed.segment)?.sealed, true, 'sealed everywhere');
+      t.equal(node.length(sealed.segment), sealed.end);
+    }
+  }
+  t.same(await world.replayed(one), expectedLog(60));
+});
+
+t.test(
+  'with one node down appends and reads go on, and no roll is made without a better spare',
+  async (t) => {
+    const world = new OwnerWorld();
+    const one = await world.serving();
+    await world.appended(one, 5);
+    world.node(2).state = 'down';
+    await world.appended(one, 5);
+    await world.pass(5_000);
+    await world.appended(one, 5);
+    t.equal(world.record.sealed.length, 0, 'the spare has the same bad node');
+    t.equal(one.owner.inspect().current?.replicas.filter((r) => r.mode === 'dropped').length, 1);
+  },
+);
+
+t.test('a replica that comes back soon gets what it missed', async (t) => {
+  const world = new OwnerWorld();
+  const one = await world.serving();
+  await world.appended(one, 5);
+  world.node(2).state = 'down';
+  await world.appended(one, 5);
+  world.node(2).state = 'up';
+  await world.pass(500);
+  const { current } = one.owner.inspect();
+  t.equal(world.holders(current?.segment as never, current?.nextOffset as number), 3);
+});
+
+t.test('a stalled replica makes the owner roll to a spare on healthier nodes', async (t) => {
+  const world = new OwnerWorld({ nodes: 6 });
+  const one = await world.serving();
+  await world.appended(one, 5);
+  const { replicas } = world.record.open[0] ?? { replicas: [] };
+  const spare = world.record.open[1]?.replicas.map((replica) => replica.node) ?? [];
+  const bad = replicas.find((replica) => !spare.includes(replica.node));
+  const node = world.nodes.find((candidate) => candidate.node === bad?.node);
+  if (node === undefined) return t.pass('the groups are the same: nothing to see');
+  node.state = 'hung';
+  await world.appended(one, 5);
+  await world.until(() => world.record.sealed.length === 1);
+  await world.appended(one, 5);
+  t.same(await world.replayed(one), expectedLog(15));
+});
+
+t.test(
+  'a second owner takes over; the first is fenced and nothing acknowledged is lost',
+  async (t) => {
+    const world = new OwnerWorld({ limits: TINY });
+    const first = await world.serving();
+    for (let i = 0; i < 30; i++) await world.appended(first, 1);
+    const second = await world.serving();
+    t.equal(world.record.epoch, 2);
+    world.append(first, 1);
+    await world.until(() => first.failed.length > 0);
+    t.equal(first.failed[0]?.code, 'FENCED');
+    t.same(await world.replayed(second), expectedLog(30));
+    await world.appended(second, 10);
+    t.same(await world.replayed(second), expectedLog(40));
+  },
+);
+
+t.test(
+  'a crash in the middle of appends: the next owner keeps every acknowledged record',
+  async (t) => {
+    for (let seed = 0; seed < 20; seed++) {
+      const world = new OwnerWorld({ limits: TINY });
+      const first = await world.serving();
+      world.node(seed % 3).delayMs = 7;
+      if (seed % 4 === 1) world.node(0).state = 'down';
+      world.append(first, 40);
+      await world.pass(2 + seed / 2);
+      first.process.kill();
+      const acked = first.acked.length;
+      if (seed % 4 === 2) world.node(1).state = 'down';
+      const second = await world.serving();
+      const log = await world.replayed(second);
+      t.ok(log.length >= acked, `${log.length} records, ${acked} acknowledged`);
+      t.same(log, expectedLog(log.length));
+    }
+  },
+);
+
+t.test('takeover waits for the read lease of the owner before, unless it released', async (t) => {
+  const world = new OwnerWorld();
+  const first = await world.serving();
+  await world.appended(first, 3);
+  const before = world.scheduler.now;
+  const second = await world.serving();
+  t.ok(world.scheduler.now - before >= 1_900, 'waited for the lease');
+  await world.appended(second, 1);
+  let released = false;
+  second.owner.release((error) => {
+    t.equal(error, null);
+    released = true;
+  });
+  await world.until(() => released);
+  t.equal(world.record.owner?.released, true);
+  const again = world.scheduler.now;
+  await world.serving();
+  t.ok(world.scheduler.now - again < 500, 'did not wait');
+});
+
+t.test('a paused owner does not answer a read from before its pause', async (t) => {
+  const world = new OwnerWorld();
+  const first = await world.serving();
+  await world.appended(first, 3);
+  const place = first.acked[0];
+  first.process.pause();
+  await world.serving();
+  let answer: string | null = null;
+  first.process.resume();
+  await world.pass(1);
+  first.owner.readPages(place?.segment as never, place?.firstPage as number, 1, (error) => {
+    answer = error?.code ?? 'served';
+  });
+  await world.until(() => answer !== null);
+  t.equal(answer, 'FENCED');
+});
+
+t.test('swaps with unknown outcomes land exactly once', async (t) => {
+  for (const lost of ['request', 'reply'] as const) {
+    const world = new OwnerWorld({ limits: TINY });
+    const one = world.start();
+    let left = 12;
+    const trip = (call: { type: string }): { lost: 'request' | 'reply' } | null =>
+      call.type === 'transact' ? { lost } : null;
+    while (left-- > 0) one.trips.push(trip);
+    await world.until(() => one.owner.state.type === 'serving', 600_000);
+    for (let i = 0; i < 30; i++) await world.appended(one, 1);
+    await world.until(() => world.record.sealed.length >= 2, 600_000);
+    t.equal(world.record.epoch, 1, `claimed once (${lost} lost)`);
+    t.same(await world.replayed(one), expectedLog(30));
+  }
+});
+
+t.test(
+  'another field changed meanwhile: the same change is made to the record found',
+  async (t) => {
+    const world = new OwnerWorld({ limits: TINY });
+    const one = await world.serving();
+    for (let i = 0; i < 30; i++) {
+      await world.appended(one, 1);
+      world.amend((record) => resize(record, { sizeBytes: record.sizeBytes + 1 }));
+    }
+    await world.until(() => world.record.sealed.length >= 2);
+    t.equal(world.record.sizeBytes, (1 << 30) + 30);
+    t.equal(one.owner.state.type, 'serving');
+  },
+);
+
+t.test('with the metadata store and one node down, appends and reads go on', async (t) => {
+  const world = new OwnerWorld({ limits: TINY });
+  const one = await world.serving();
+  await world.until(() => world.record.planned.length === 1);
+  one.store.setReachable(false);
+  world.node(1).state = 'down';
+  for (let i = 0; i < 50; i++) await world.appended(one, 1);
+  let read: string | null = null;
+  const place = one.acked[49];
+  one.owner.readPages(place?.segment as never, place?.firstPage as number, 1, (error) => {
+    read = error?.code ?? 'served';
+  });
+  await world.until(() => read !== null);
+  t.equal(read, 'served');
+  t.ok(one.owner.inspect().frozen, 'rolled once, unconfirmed');
+  one.store.setReachable(true);
+  world.node(1).state = 'up';
+  await world.until(() => world.record.sealed.length >= 2);
+  t.same(await world.replayed(one), expectedLog(50));
+});
+
+t.test('competing takeovers: one wins, the others stop', async (t) => {
+  const world = new OwnerWorld();
+  const owners = [world.start(), world.start(), world.start()];
+  const settled = (): boolean =>
+    owners.every((one) => ['serving', 'stopped'].includes(one.owner.state.type));
+  await world.until(settled);
+  const serving = owners.filter((one) => one.owner.state.type === 'serving');
+  t.equal(serving.length, 1);
+  t.equal(serving[0]?.owner.inspect().epoch, world.record.epoch);
+});
+
+t.test('a wiped node is no evidence', async (t) => {
+  const world = new OwnerWorld();
+  const first = await world.serving();
+  world.node(2).state = 'down';
+  await world.appended(first, 5);
+  first.process.kill();
+  world.node(0).wipe();
+  world.node(2).state = 'up';
+  const second = await world.serving().catch(() => null);
+  t.not(second, null, 'node 1 has everything, node 2 answers too: R = 2');
+  t.same(await world.replayed(second as never), expectedLog(5));
+});
+
+t.test('a wiped node and a silent one: the taker waits', async (t) => {
+  const world = new OwnerWorld();
+  const first = await world.serving();
+  world.node(2).state = 'down';
+  await world.appended(first, 5);
+  first.process.kill();
+  world.node(0).wipe();
+  const second = world.start();
+  await world.pass(20_000);
+  t.match(second.owner.state, { type: 'taking-over', step: 'fence' });
+  world.node(2).state = 'up';
+  await world.until(() => second.owner.state.type === 'serving');
+  t.same(await world.replayed(second), expectedLog(5));
+});
+
+t.test('back-pressure: append says so and onDrain tells when it is over', async (t) => {
+  const world = new OwnerWorld({ limits: { maxPendingBytes: 50_000 } });
+  const one = await world.serving();
+  let accepted = 0;
+  while (one.owner.append({ record: Buffer.alloc(10), pages: [Buffer.alloc(4096)] }, () => {})) {
+    accepted += 1;
+  }
+  t.equal(accepted, 12);
+  let drained = false;
+  one.owner.onDrain(() => {
+    drained = true;
+  });
+  t.equal(drained, false);
+  await world.until(() => drained);
+});
+
+t.test('abandoned and unneeded segments are deleted, and the record is cleared', async (t) => {
+  const world = new OwnerWorld();
+  const first = await world.serving();
+  await world.appended(first, 3);
+  await world.serving();
+  await world.until(() => world.record.pendingDelete.length === 0);
+  t.equal(world.record.sealed.length, 1);
+});
+
+t.test('single replicas and five of them work by the same rules', async (t) => {
+  for (const [replicas, ackQuorum] of [
+    [1, 1],
+    [2, 2],
+    [2, 1],
+    [5, 3],
+    [3, 3],
+  ] as const) {
+    const world = new OwnerWorld({ nodes: replicas, replicas, ackQuorum, limits: TINY });
+    const first = await world.serving();
+    for (let i = 0; i < 20; i++) await world.appended(first, 1);
+    first.process.kill();
+    const second = await world.serving();
+    t.same(await world.replayed(second), expectedLog(20), `${ackQuorum} of ${replicas}`);
+  }
+});
