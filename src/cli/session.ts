@@ -1,0 +1,169 @@
+/**
+ * What a command works with: the metadata store, the clients of the nodes, the directory, built from the
+ * options that all commands share. Everything is opened when first asked for, and closed at the end.
+ */
+import { hostname } from 'node:os';
+import type { Command } from 'commander';
+import { z } from 'zod';
+import { NodeClients } from '../block/wire/client.js';
+import type { Reply, Request } from '../block/wire/messages.js';
+import type { RequestTarget } from '../block/wire/requests.js';
+import { HoldfastError, invalid } from '../core/errors.js';
+import { idFromBytes } from '../core/ids.js';
+import { REQUEST_TIMEOUT_MS } from '../core/limits.js';
+import type { Clock } from '../io/clock.js';
+import type { Log } from '../io/log.js';
+import { silentLog } from '../io/log.js';
+import { nodeClock } from '../io/node/clock.js';
+import { nodeRandom } from '../io/node/random.js';
+import { tcpNetwork } from '../io/node/tcp.js';
+import type { Random } from '../io/random.js';
+import { readCluster } from '../metadata/cluster.js';
+import { DirectoryCache } from '../metadata/directory-cache.js';
+import type { ClusterRecord } from '../metadata/model.js';
+import { openMetadata } from '../metadata/open.js';
+import type { MetadataStore } from '../metadata/store.js';
+import { Volumes } from '../metadata/volumes.js';
+import { type Environment, resolveSettings } from './config.js';
+import { loadSecret } from './secret.js';
+import { findUpFile, readUpFile, UP_DIRECTORY } from './up-file.js';
+
+/** Options that every command which talks to a cluster has. */
+export interface SessionOptions {
+  readonly config?: string;
+  readonly metadata?: string;
+  readonly secretFile?: string;
+  readonly dataDir?: string;
+  readonly json?: boolean;
+}
+
+/** Adds the options of SessionOptions. */
+export function sessionOptions(command: Command): Command {
+  return command
+    .option('--metadata <url>', 'etcd://HOST:PORT[,HOST:PORT…] or embedded:DIR')
+    .option('--secret-file <file>', "holds the cluster's secret")
+    .option('--data-dir <dir>', `of a "holdfast up"; default: ./${UP_DIRECTORY} if it exists`)
+    .option('--config <file>', 'JSON with these settings')
+    .option('--json', 'print JSON');
+}
+
+const settings = z.object({
+  metadata: z.string().optional(),
+  secretFile: z.string().optional(),
+  dataDir: z.string().optional(),
+});
+
+export interface ClusterLocation {
+  readonly metadata: string;
+  readonly secretFile: string | null;
+}
+
+/** Where the cluster is: from flags, environment or configuration, else a `holdfast up` directory. */
+export function locate(options: SessionOptions, env: Environment): ClusterLocation {
+  const sources = { command: 'session', flags: { ...options }, env };
+  const { metadata, secretFile, dataDir } = resolveSettings(settings, sources);
+  const isNear = dataDir !== undefined || findUpFile(UP_DIRECTORY) !== null;
+  const up = metadata === undefined && isNear ? readUpFile(dataDir ?? UP_DIRECTORY) : null;
+  const found = metadata ?? up?.metadata;
+  if (found === undefined) {
+    const hint = 'Name it: --metadata etcd://HOST:PORT, or run "holdfast up" here first.';
+    throw invalid('which cluster is meant?', hint);
+  }
+  return { metadata: found, secretFile: secretFile ?? up?.secretFile ?? null };
+}
+
+export class Session {
+  readonly clock: Clock = nodeClock;
+  readonly random: Random = nodeRandom;
+  readonly log: Log = silentLog;
+  readonly address = `${hostname()}/${process.pid}`;
+  readonly store: MetadataStore;
+  readonly cluster: ClusterRecord;
+  readonly volumes: Volumes;
+  readonly #secretFile: string | null;
+  #clients: NodeClients | null = null;
+  #directory: DirectoryCache | null = null;
+
+  private constructor(store: MetadataStore, cluster: ClusterRecord, secretFile: string | null) {
+    this.store = store;
+    this.cluster = cluster;
+    this.volumes = new Volumes(store, this.clock, this.random);
+    this.#secretFile = secretFile;
+  }
+
+  /** Opens, runs `work`, and closes whatever comes. */
+  static async run<T>(options: SessionOptions, work: (session: Session) => Promise<T>): Promise<T> {
+    const { metadata, secretFile } = locate(options, process.env);
+    const parts = { clock: nodeClock, random: nodeRandom, env: process.env };
+    const store = await openMetadata(metadata, parts);
+    try {
+      const session = new Session(store, await readCluster(store), secretFile);
+      try {
+        return await work(session);
+      } finally {
+        session.#directory?.close();
+        session.#clients?.close();
+      }
+    } finally {
+      await store.close();
+    }
+  }
+
+  /** The clients of all nodes. Throws INVALID_ARGUMENT for an unusable secret. */
+  get clients(): NodeClients {
+    this.#clients ??= nodeClients({
+      clock: this.clock,
+      random: this.random,
+      cluster: this.cluster.cluster,
+      secretFile: this.#secretFile,
+    });
+    return this.#clients;
+  }
+
+  /** Resolves once everything has been read for the first time. */
+  directory(): Promise<DirectoryCache> {
+    if (this.#directory?.ready === true) return Promise.resolve(this.#directory);
+    return new Promise((resolve) => {
+      const { store, clock, log } = this;
+      const directory = new DirectoryCache({
+        store,
+        clock,
+        log,
+        onReady: () => clock.soon(() => resolve(directory)),
+      });
+      this.#directory = directory;
+    });
+  }
+}
+
+/** Without any, the empty one of a cluster that listens on loopback only. Throws INVALID_ARGUMENT. */
+export function clusterSecret(file: string | null): Uint8Array {
+  return loadSecret(file ?? undefined, process.env) ?? new Uint8Array(0);
+}
+
+export function nodeClients(options: {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly cluster: ClusterRecord['cluster'];
+  readonly secretFile: string | null;
+}): NodeClients {
+  const { clock, random, cluster, secretFile } = options;
+  return new NodeClients({
+    network: tcpNetwork,
+    clock,
+    random,
+    credentials: { cluster, secret: clusterSecret(secretFile) },
+    identity: { role: 'tool', id: idFromBytes(random.bytes(16)) },
+  });
+}
+
+/** One request as a promise. Rejects with the error of NodeRequests.send. */
+export function ask(clients: NodeClients, target: RequestTarget, request: Request): Promise<Reply> {
+  return new Promise((resolve, reject) => {
+    clients.send(target, request, REQUEST_TIMEOUT_MS, (error, reply) => {
+      if (error !== null) reject(error);
+      else if (reply === null) reject(new HoldfastError('MALFORMED', 'an empty answer'));
+      else resolve(reply);
+    });
+  });
+}

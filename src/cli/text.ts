@@ -1,0 +1,39 @@
+/** How numbers and tables are read from and written for people: sizes, labels, aligned columns. */
+import { invalid } from '../core/errors.js';
+
+/** "10 GiB", "1.5 TiB", "512 B". */
+export function formatSize(bytes: number): string {
+  const names = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
+  let value = bytes;
+  let at = 0;
+  while (value >= 1024 && at < names.length - 1) {
+    value /= 1024;
+    at += 1;
+  }
+  return `${at === 0 || value >= 100 ? Math.round(value) : Number(value.toPrecision(3))} ${names[at]}`;
+}
+
+/** Rows of cells as aligned columns, with a heading; nothing but the heading when there are none. */
+export function table(heading: readonly string[], rows: readonly (readonly string[])[]): string {
+  const all = [heading, ...rows];
+  const widths = heading.map((_, i) => Math.max(...all.map((row) => (row[i] ?? '').length)));
+  return all
+    .map((row) =>
+      row
+        .map((cell, i) => cell.padEnd(widths[i] ?? 0))
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n');
+}
+
+/** "k=v" pairs, as of repeated --label options. Throws INVALID_ARGUMENT. */
+export function parseLabels(pairs: readonly string[]): Record<string, string> {
+  const labels: Record<string, string> = {};
+  for (const pair of pairs) {
+    const at = pair.indexOf('=');
+    if (at < 1) throw invalid(`"${pair}" is not a label`, 'Write labels as KEY=VALUE.');
+    labels[pair.slice(0, at)] = pair.slice(at + 1);
+  }
+  return labels;
+}

@@ -1,0 +1,129 @@
+/** `holdfast volume`: creates, lists and shows volumes. */
+import type { Command } from 'commander';
+import { invalid } from '../core/errors.js';
+import type { VolumeKind, VolumeRecord } from '../metadata/model.js';
+import { addExamples, printResult } from './output.js';
+import { Session, type SessionOptions, sessionOptions } from './session.js';
+import { parseSize } from './sizes.js';
+import { formatSize, parseLabels, table } from './text.js';
+
+interface CreateOptions extends SessionOptions {
+  readonly size: string;
+  readonly replicas: string;
+  readonly ack?: string;
+  readonly kind: string;
+  readonly label: readonly string[];
+}
+
+export function addVolumeCommands(program: Command): void {
+  const volume = program.command('volume').description('create, list and show volumes');
+  const collect = (value: string, all: readonly string[]): readonly string[] => [...all, value];
+  const create = sessionOptions(volume.command('create <name>'))
+    .description('create a volume')
+    .requiredOption('--size <size>', 'how much it may hold, such as 500MiB, 10GiB or 1.5TiB')
+    .option('--replicas <count>', 'copies of everything, on as many nodes: 1, 2, 3 or 5', '3')
+    .option('--ack <count>', 'copies that an fsync waits for; default: the least majority')
+    .option('--kind <kind>', 'filesystem or block', 'filesystem')
+    .option('--label <key=value>', 'may be given several times', collect, [])
+    .action((name: string, options: CreateOptions) => createVolume(name, options));
+  addExamples(create, [
+    ['A volume of 10 GiB, on three nodes', 'holdfast volume create db --size 10GiB'],
+    ['With a label', 'holdfast volume create logs --size 1TiB --label team=web'],
+  ]);
+  const ls = sessionOptions(volume.command('ls'))
+    .description('list all volumes')
+    .action((options: SessionOptions) => list(options));
+  addExamples(ls, [['For scripts', 'holdfast volume ls --json']]);
+  const show = sessionOptions(volume.command('show <name>'))
+    .description('show one volume: its owner, epoch and segments')
+    .action((name: string, options: SessionOptions) => showVolume(name, options));
+  addExamples(show, [['One volume', 'holdfast volume show db']]);
+}
+
+async function createVolume(name: string, options: CreateOptions): Promise<void> {
+  if (options.kind !== 'filesystem' && options.kind !== 'block') {
+    throw invalid(`"${options.kind}" is no kind of volume`, 'Kinds are filesystem and block.');
+  }
+  const kind: VolumeKind = options.kind;
+  const ackQuorum =
+    options.ack === undefined ? {} : { ackQuorum: wholeNumber(options.ack, '--ack') };
+  const wanted = {
+    name,
+    kind,
+    sizeBytes: parseSize(options.size, '--size'),
+    replicas: wholeNumber(options.replicas, '--replicas'),
+    labels: parseLabels(options.label),
+    ...ackQuorum,
+  };
+  await Session.run(options, async ({ volumes }) => {
+    const { record } = await volumes.create(wanted);
+    const { replicas, ackQuorum: ack, sizeBytes } = record;
+    const copies = `${replicas} replicas, fsync waits for ${ack}`;
+    const text = `created volume ${name}: ${formatSize(sizeBytes)}, ${copies}`;
+    printResult(options.json === true, record, text);
+  });
+}
+
+/** Throws INVALID_ARGUMENT. */
+export function wholeNumber(text: string, what: string): number {
+  if (/^\d{1,15}$/.test(text)) return Number(text);
+  throw invalid(`${what}: "${text}" is not a whole number`);
+}
+
+async function list(options: SessionOptions): Promise<void> {
+  await Session.run(options, async ({ volumes }) => {
+    const records = (await volumes.list()).map(({ record }) => record);
+    printResult(options.json === true, records, volumeTable(records));
+  });
+}
+
+export function volumeTable(records: readonly VolumeRecord[]): string {
+  return table(
+    ['NAME', 'SIZE', 'KIND', 'REPLICAS', 'EPOCH', 'OWNER', 'SEGMENTS'],
+    records.map((record) => [
+      record.name,
+      formatSize(record.sizeBytes),
+      record.kind,
+      `${record.ackQuorum} of ${record.replicas}`,
+      String(record.epoch),
+      ownerText(record),
+      String(record.open.length + record.sealed.length),
+    ]),
+  );
+}
+
+function ownerText({ owner }: VolumeRecord): string {
+  return owner === null || owner.released ? '-' : owner.address;
+}
+
+async function showVolume(name: string, options: SessionOptions): Promise<void> {
+  await Session.run(options, async ({ volumes }) => {
+    const { record } = await volumes.byName(name);
+    printResult(options.json === true, record, describe(record));
+  });
+}
+
+function describe(record: VolumeRecord): string {
+  const labels = Object.entries(record.labels).map(([key, value]) => `${key}=${value}`);
+  const facts = table(
+    ['name', record.name],
+    [
+      ['id', record.volume],
+      ['kind', record.kind],
+      ['size', formatSize(record.sizeBytes)],
+      ['replicas', `${record.replicas}, fsync waits for ${record.ackQuorum}`],
+      ['labels', labels.join(' ') || '-'],
+      ['created', record.createdAt],
+      ['epoch', String(record.epoch)],
+      ['owner', ownerText(record)],
+    ],
+  );
+  const rows = [
+    ...record.sealed.map((one) => [one.segment, 'sealed', `${one.end}`, `${one.endLsn}`]),
+    ...record.open.map((one) => [one.segment, 'open', '', '']),
+    ...record.planned.map((one) => [one.segment, 'planned', '', '']),
+    ...record.pendingDelete.map((one) => [one.segment, 'to be deleted', '', '']),
+  ];
+  if (rows.length === 0) return facts;
+  return `${facts}\n\n${table(['SEGMENT', 'STATE', 'END', 'END LSN'], rows)}`;
+}
