@@ -64,8 +64,13 @@ function brokenSegment(record: VolumeRecord, segment: PlannedSegment): string | 
   if (new Set(replicas.map((replica) => replica.node)).size !== replicas.length) {
     return 'two replicas on one node';
   }
-  if (replicas.length < record.ackQuorum || replicas.length > record.replicas) {
-    return `${replicas.length} replicas, must be ${record.ackQuorum} to ${record.replicas}`;
+  if (replicas.length < 1 || replicas.length > record.replicas) {
+    return `${replicas.length} replicas, must be 1 to ${record.replicas}`;
+  }
+  // Copies of sealed segments may have been lost; what takes appends must be able to acknowledge.
+  const appendable = record.planned.includes(segment) || record.open.includes(segment);
+  if (appendable && replicas.length < record.ackQuorum) {
+    return `${replicas.length} replicas cannot make an ack quorum of ${record.ackQuorum}`;
   }
   return null;
 }

@@ -1,0 +1,151 @@
+/**
+ * Makes volume records from what the disks alone know, when the metadata store is lost: inventories of all
+ * nodes and the headers of segments. Pure. It refuses a volume rather than guess, and says why: a record
+ * that leaves out acknowledged data would make the next takeover lose it for good. Nothing is given to
+ * deletion unless it was deleted before, or enough replicas show that nothing was ever acknowledged there.
+ *
+ * The end of the log is left to takeover: the last segments come back as open ones, at an epoch above
+ * all that any node knows, and fencing decides where they end.
+ */
+import { assert } from '../core/assert.js';
+import type { SegmentId, VolumeId } from '../core/ids.js';
+import { type Epoch, epoch } from '../core/units.js';
+import { METADATA_SCHEMA, type VolumeRecord } from './model.js';
+import { findChain } from './rebuild-chain.js';
+import type {
+  Copy,
+  FoundSegment,
+  RebuildHeader,
+  RebuildInput,
+  RebuildInventory,
+  RebuiltVolume,
+} from './rebuild-types.js';
+import { brokenInvariant } from './record-invariant.js';
+
+/** One result for each volume that any disk knows, by volume id. */
+export function rebuildVolumes(input: RebuildInput): RebuiltVolume[] {
+  const volumes = new Map<VolumeId, Copy[]>();
+  for (const { node, incarnation, entries } of input.inventories) {
+    for (const entry of entries) {
+      const copies = volumes.get(entry.volume) ?? [];
+      copies.push({ node, incarnation, entry });
+      volumes.set(entry.volume, copies);
+    }
+  }
+  return [...volumes].sort(byFirst).map(([volume, copies]) => rebuildOne(volume, copies, input));
+}
+
+function rebuildOne(volume: VolumeId, copies: readonly Copy[], input: RebuildInput): RebuiltVolume {
+  const refuse = (reason: string): RebuiltVolume => {
+    return { type: 'refused', volume, code: 'INCONSISTENT', reasons: [reason] };
+  };
+  const segments = gather(copies, input.headers);
+  const problem = firstContradiction(segments);
+  if (problem !== null) return refuse(problem);
+  const newest = segments
+    .filter((found) => found.header !== null)
+    .sort((a, b) => b.createEpoch - a.createEpoch)[0]?.header;
+  if (newest == null) {
+    return refuse('no segment header was found, so neither its name nor its size is known');
+  }
+  const chain = findChain(segments, newest);
+  if (chain.type === 'broken') return refuse(chain.reason);
+  if (chain.losses.length > 0 && input.acceptLoss !== true) {
+    return { type: 'refused', volume, code: 'DATA_LOST', reasons: chain.losses };
+  }
+  if (chain.unfinished.length > 0) {
+    return { type: 'refused', volume, code: 'INCONSISTENT', reasons: chain.unfinished };
+  }
+  const { name, kind, replicas, ackQuorum } = newest;
+  const record: VolumeRecord = {
+    schema: METADATA_SCHEMA,
+    volume,
+    name,
+    kind,
+    sizeBytes: Math.max(...segments.map((found) => found.header?.sizeBytes ?? 0)),
+    replicas,
+    ackQuorum,
+    labels: {},
+    createdAt: input.createdAt,
+    epoch: epoch(largestEpoch(copies) + 1),
+    owner: null,
+    planned: [],
+    open: chain.open,
+    sealed: chain.sealed,
+    root: input.roots?.get(volume) ?? null,
+    pendingDelete: chain.pendingDelete,
+  };
+  const broken = brokenInvariant(record);
+  if (broken !== null) return refuse(broken);
+  return { type: 'rebuilt', record, losses: chain.losses, leftAlone: chain.leftAlone };
+}
+
+function gather(
+  copies: readonly Copy[],
+  headers: ReadonlyMap<SegmentId, RebuildHeader>,
+): FoundSegment[] {
+  const bySegment = new Map<SegmentId, Copy[]>();
+  for (const copy of copies) {
+    const list = bySegment.get(copy.entry.segment) ?? [];
+    list.push(copy);
+    bySegment.set(copy.entry.segment, list);
+  }
+  return [...bySegment].sort(byFirst).map(([segment, found]) => {
+    const kept = found.filter((copy) => copy.entry.state !== 'deleted');
+    // A tombstone was never created there and knows no epoch but the fence's.
+    const created = kept.filter((copy) => copy.entry.state !== 'tombstone');
+    return {
+      segment,
+      createEpoch: epoch(Math.max(0, ...created.map((copy) => copy.entry.createEpoch))),
+      header: headers.get(segment) ?? null,
+      copies: kept,
+      deleted: kept.length < found.length,
+    };
+  });
+}
+
+/** What no order of events can explain. */
+function firstContradiction(segments: readonly FoundSegment[]): string | null {
+  for (const { segment, copies, createEpoch, header, deleted } of segments) {
+    const created = copies.filter((copy) => copy.entry.state !== 'tombstone');
+    if (created.some((copy) => copy.entry.createEpoch !== createEpoch)) {
+      return `copies of segment ${segment} were created at different epochs`;
+    }
+    const ends = new Set<string>();
+    for (const { entry } of copies) {
+      if (entry.state === 'sealed') ends.add(`${entry.length} ${entry.crc}`);
+    }
+    if (ends.size > 1) return `copies of segment ${segment} are sealed at different ends`;
+    const nodes = new Set(copies.map((copy) => copy.node));
+    if (nodes.size !== copies.length) return `one node holds segment ${segment} twice`;
+    if (!deleted && header === null && copies.some((copy) => copy.entry.length > 0)) {
+      return `segment ${segment} has data, but its header could not be read from any copy`;
+    }
+  }
+  return null;
+}
+
+function largestEpoch(copies: readonly Copy[]): number {
+  let largest = 0;
+  for (const { entry } of copies) {
+    largest = Math.max(largest, entry.maxEpoch, entry.createEpoch);
+  }
+  assert(Number.isSafeInteger(largest), 'epochs are integers');
+  return largest;
+}
+
+/** The largest epoch that any disk knows of each volume: for importCluster as well. */
+export function largestEpochs(inventories: readonly RebuildInventory[]): Map<VolumeId, Epoch> {
+  const largest = new Map<VolumeId, Epoch>();
+  for (const { entries } of inventories) {
+    for (const { volume, maxEpoch, createEpoch } of entries) {
+      const seen = epoch(Math.max(maxEpoch, createEpoch, largest.get(volume) ?? 0));
+      largest.set(volume, seen);
+    }
+  }
+  return largest;
+}
+
+function byFirst(a: readonly [string, unknown], b: readonly [string, unknown]): number {
+  return a[0] < b[0] ? -1 : 1;
+}

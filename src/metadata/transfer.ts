@@ -1,0 +1,261 @@
+/**
+ * The whole cluster's metadata as one JSON file, and back. An export shows one revision; an import
+ * raises the cluster's generation and sets each volume's epoch above the largest that any node knows, so
+ * that nobody who held a volume before can go on writing to it beside a new owner. Owners and live keys
+ * are not imported. Refuses rather than guesses.
+ */
+import { assert } from '../core/assert.js';
+import { crc32 } from '../core/checksum.js';
+import { HoldfastError, invalid, malformed } from '../core/errors.js';
+import type { VolumeId } from '../core/ids.js';
+import { type Epoch, epoch } from '../core/units.js';
+import {
+  decodeCluster,
+  decodeNode,
+  decodePlacement,
+  decodeVolume,
+  encodeCluster,
+  encodeNode,
+  encodePlacement,
+  encodeVolume,
+} from './encoding.js';
+import {
+  CLUSTER_KEY,
+  NAMES,
+  NODES,
+  nameKey,
+  nodeKey,
+  PLACEMENT,
+  placementKey,
+  ROOT,
+  VOLUMES,
+  volumeKey,
+} from './keys.js';
+import { TRANSACTION_MAX_BYTES } from './limits.js';
+import type { ClusterRecord, NodeRecord, PlacementRecord, VolumeRecord } from './model.js';
+import type { Compare, KeyValue, MetadataStore, Operation } from './store.js';
+import { assertVolumeRecord } from './volume-record.js';
+import { absent } from './volumes.js';
+
+/** Written into the file; a newer one is refused. */
+const FORMAT = 1;
+const MAGIC = 'holdfast-metadata';
+
+export interface ClusterExport {
+  readonly cluster: ClusterRecord;
+  readonly nodes: readonly NodeRecord[];
+  readonly placement: readonly PlacementRecord[];
+  readonly volumes: readonly VolumeRecord[];
+}
+
+/** Reads everything at one revision. NOT_FOUND when the store holds no cluster. */
+export async function exportCluster(store: MetadataStore): Promise<string> {
+  const { entries, revision } = await store.range(ROOT);
+  const cluster = entries.find((entry) => entry.key === CLUSTER_KEY);
+  if (cluster === undefined) {
+    throw new HoldfastError('NOT_FOUND', `${store.name} holds no Holdfast cluster`);
+  }
+  const under = (prefix: string): KeyValue[] =>
+    entries.filter((entry) => entry.key.startsWith(prefix));
+  const content: ClusterExport = {
+    cluster: decodeCluster(cluster.value),
+    nodes: under(NODES).map((entry) => decodeNode(entry.value)),
+    placement: under(PLACEMENT).map((entry) => decodePlacement(entry.value)),
+    volumes: under(VOLUMES).map((entry) => decodeVolume(entry.value)),
+  };
+  const names = new Map(under(NAMES).map((entry) => [entry.key.slice(NAMES.length), entry.value]));
+  checkNames(content.volumes, names);
+  return encodeExport(content, revision);
+}
+
+function checkNames(volumes: readonly VolumeRecord[], names: ReadonlyMap<string, string>): void {
+  for (const { name, volume } of volumes) {
+    if (names.get(name) === volume) continue;
+    throw new HoldfastError('INCONSISTENT', `the name "${name}" does not point at ${volume}`);
+  }
+}
+
+/** One line of head, one of content; the checksum covers the content's bytes. */
+export function encodeExport(content: ClusterExport, revision: number): string {
+  const body = JSON.stringify(content);
+  const head = { magic: MAGIC, format: FORMAT, revision, crc: crc32(Buffer.from(body)) };
+  return `${JSON.stringify(head)}\n${body}\n`;
+}
+
+/** Throws MALFORMED, VERSION or INCONSISTENT. */
+export function decodeExport(text: string): ClusterExport {
+  const [first = '', body = '', end, ...rest] = text.split('\n');
+  const head = parse(first);
+  if (head.magic !== MAGIC) throw malformed('this is not an export of Holdfast metadata');
+  if (typeof head.format !== 'number' || head.format > FORMAT) {
+    throw new HoldfastError('VERSION', `export format ${String(head.format)} is not known here`);
+  }
+  if (end !== '' || rest.length > 0 || head.crc !== crc32(Buffer.from(body))) {
+    throw malformed('the export is damaged or incomplete: its checksum does not match');
+  }
+  const content = parse(body);
+  const each = <T>(what: string, list: unknown, decode: (json: string) => T): T[] => {
+    if (!Array.isArray(list)) throw malformed(`export: ${what} is not a list`);
+    return list.map((one) => decode(JSON.stringify(one)));
+  };
+  return {
+    cluster: decodeCluster(JSON.stringify(content.cluster ?? null)),
+    nodes: each('nodes', content.nodes, decodeNode),
+    placement: each('placement', content.placement, decodePlacement),
+    volumes: each('volumes', content.volumes, decodeVolume),
+  };
+}
+
+function parse(text: string): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value === 'object' && value !== null) return value as Record<string, unknown>;
+  } catch {
+    // Reported below.
+  }
+  throw malformed('this is not an export of Holdfast metadata');
+}
+
+export interface ImportOptions {
+  /** The largest epoch that any node knows of each volume: from asking all nodes. */
+  readonly maxEpochs: ReadonlyMap<VolumeId, Epoch>;
+  /** Replaces what the store holds. Without it a store that holds anything is refused. */
+  readonly replace?: boolean;
+  /** Imports volumes that were owned again after the export, and may have lost their newest part. */
+  readonly acceptLoss?: boolean;
+}
+
+/**
+ * Writes an export (or what rebuild made) into a store. Not one transaction, as it may be larger than
+ * one: the cluster record, without which nothing works on a store, is taken away first and written last.
+ * If it fails on the way, run it again with `replace`.
+ */
+export async function importCluster(
+  store: MetadataStore,
+  content: ClusterExport,
+  options: ImportOptions,
+): Promise<ClusterRecord> {
+  checkUnique(content.volumes);
+  if (options.acceptLoss !== true) checkNotStale(content.volumes, options.maxEpochs);
+  const before = await store.range(ROOT);
+  if (before.entries.length > 0 && options.replace !== true) {
+    throw invalid(
+      `${store.name} holds metadata already; nothing was changed`,
+      'Import into an empty store, or say that what it holds is to be replaced.',
+    );
+  }
+  const old = before.entries.find((entry) => entry.key === CLUSTER_KEY);
+  const oldGeneration = old === undefined ? 0 : decodeCluster(old.value).generation;
+  const generation = Math.max(oldGeneration, content.cluster.generation) + 1;
+  const cluster: ClusterRecord = { ...content.cluster, generation };
+  const known = new Map(before.entries.map((entry) => [entry.key, entry.value]));
+  const largest = largestEpochs(known, options.maxEpochs);
+  const wanted = operationsOf(content, largest);
+  const keys = new Set(wanted.map((operation) => operation.key));
+  const removed: Operation[] = before.entries
+    .filter((entry) => !keys.has(entry.key))
+    .map((entry) => ({ type: 'delete', key: entry.key }));
+  // The cluster record goes with the first batch of removals or stays absent until the end.
+  const first = removed.filter((operation) => operation.key === CLUSTER_KEY);
+  const later = removed.filter((operation) => operation.key !== CLUSTER_KEY);
+  let guard = old === undefined ? absent(CLUSTER_KEY) : guardOf(old);
+  const conflict = (): HoldfastError =>
+    new HoldfastError('CONFLICT', `${store.name}: somebody else writes to it during the import`);
+  for (const batch of batches([...first, ...later, ...wanted])) {
+    const { committed } = await store.transact([guard], batch);
+    if (!committed) throw conflict();
+    guard = absent(CLUSTER_KEY);
+  }
+  const last: Operation = { type: 'put', key: CLUSTER_KEY, value: encodeCluster(cluster) };
+  const result = await store.transact([guard], [last]);
+  if (result.committed) return cluster;
+  throw conflict();
+}
+
+function guardOf(entry: KeyValue): Compare {
+  return { key: entry.key, modRevision: entry.modRevision };
+}
+
+/** An export that is older than an owner that nodes have seen lacks the newest part of the log. */
+function checkNotStale(
+  volumes: readonly VolumeRecord[],
+  maxEpochs: ReadonlyMap<VolumeId, Epoch>,
+): void {
+  for (const { name, volume, epoch: exported } of volumes) {
+    const seen = maxEpochs.get(volume) ?? 0;
+    if (seen <= exported) continue;
+    throw new HoldfastError(
+      'DATA_LOST',
+      `volume "${name}" was exported at epoch ${exported}, but nodes have seen epoch ${seen}`,
+      { hint: 'Rebuild the metadata from the nodes instead, or accept the loss of what is newer.' },
+    );
+  }
+}
+
+/** What nodes know, and what the store that is replaced had already promised. */
+function largestEpochs(
+  known: ReadonlyMap<string, string>,
+  maxEpochs: ReadonlyMap<VolumeId, Epoch>,
+): Map<VolumeId, Epoch> {
+  const largest = new Map(maxEpochs);
+  for (const [key, value] of known) {
+    if (!key.startsWith(VOLUMES)) continue;
+    const record = decodeVolume(value);
+    if (record.epoch > (largest.get(record.volume) ?? 0)) largest.set(record.volume, record.epoch);
+  }
+  return largest;
+}
+
+function operationsOf(content: ClusterExport, largest: ReadonlyMap<VolumeId, Epoch>): Operation[] {
+  const put = (key: string, value: string): Operation => ({ type: 'put', key, value });
+  return [
+    ...content.nodes.map((node) => put(nodeKey(node.node), encodeNode(node))),
+    ...content.placement.map((one) => put(placementKey(one.replicas), encodePlacement(one))),
+    ...content.volumes.flatMap((volume) => {
+      const raised = raiseEpoch(volume, largest.get(volume.volume) ?? epoch(0));
+      return [
+        put(volumeKey(volume.volume), encodeVolume(raised)),
+        put(nameKey(volume.name), volume.volume),
+      ];
+    }),
+  ];
+}
+
+/** The record as nobody's, at an epoch above `largest` and above its own. */
+export function raiseEpoch(record: VolumeRecord, largest: Epoch): VolumeRecord {
+  const raised: VolumeRecord = {
+    ...record,
+    epoch: epoch(Math.max(record.epoch, largest) + 1),
+    owner: null,
+  };
+  assert(raised.epoch > record.epoch && raised.epoch > largest, 'the epoch is above all known');
+  assertVolumeRecord(raised);
+  return raised;
+}
+
+function checkUnique(volumes: readonly VolumeRecord[]): void {
+  const ids = new Set(volumes.map((volume) => volume.volume));
+  const names = new Set(volumes.map((volume) => volume.name));
+  if (ids.size === volumes.length && names.size === volumes.length) return;
+  throw new HoldfastError('INCONSISTENT', 'two volumes of the import have one id or one name');
+}
+
+const BATCH_OPERATIONS = 50;
+
+function* batches(operations: readonly Operation[]): Generator<Operation[]> {
+  let batch: Operation[] = [];
+  let bytes = 0;
+  for (const operation of operations) {
+    const value = operation.type === 'put' ? operation.value : '';
+    const size = operation.key.length + Buffer.byteLength(value, 'utf8');
+    const full = batch.length === BATCH_OPERATIONS || bytes + size > TRANSACTION_MAX_BYTES;
+    if (full && batch.length > 0) {
+      yield batch;
+      batch = [];
+      bytes = 0;
+    }
+    batch.push(operation);
+    bytes += size;
+  }
+  if (batch.length > 0) yield batch;
+}
