@@ -55,11 +55,16 @@ export function healthyFollowers(view: RollView, now: Monotonic): number {
   return view.current.followers.filter((follower) => !isLagging(view, follower, now)).length;
 }
 
-/** Replicas of the spare that answered lately, on disks that do not fail or stall the current segment. */
+/**
+ * Replicas of the spare that answered lately, on disks that do not fail or stall the current segment. Once
+ * the current segment has lost its quorum, a disk that was too slow for it is better than none: it may have
+ * recovered long ago, and nothing is sent to it any more that could show it.
+ */
 export function healthyInSpare(view: RollView, now: Monotonic): number {
   const { spare, current, limits } = view;
   if (spare === null) return 0;
-  const bad = current.followers.filter((follower) => hasBadDisk(view, follower, now));
+  const stuck = healthyFollowers(view, now) < view.ackQuorum;
+  const bad = stuck ? [] : current.followers.filter((one) => hasBadDisk(view, one, now));
   const since = now - 2 * limits.maxLagMs;
   return spare.segment.replicas.filter(
     (replica, index) =>
