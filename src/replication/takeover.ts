@@ -262,10 +262,24 @@ function decide(state: TakeoverState, slots: Slots, now: Monotonic): TakeoverEff
     case 'inconsistent':
       return halt(state, decision.reason);
     case 'decided':
+      if (!mayRecover(state, slots, decision.ends)) return [];
       return recoverNext(state, slots, decision.ends, [], now);
     default:
       return unreachable(decision);
   }
+}
+
+/**
+ * With a large ack quorum R answers decide sooner than there are replicas to hold what was decided: beginning
+ * then would fail, round after round, whenever the same few answer first.
+ */
+function mayRecover(state: TakeoverState, slots: Slots, ends: readonly End[]): boolean {
+  const { phase, config } = state;
+  const lacking = ends.some(
+    (end, index) => end.type === 'kept' && evidence(slots[index] ?? []).length < config.ackQuorum,
+  );
+  if (lacking && phase.type === 'fencing') phase.why = 'too few answers to hold what was decided';
+  return !lacking;
 }
 
 /** Completes the next kept segment, or ends with all of them. */
