@@ -1,0 +1,286 @@
+/**
+ * The real twin of src/io/disk.ts: a directory, through node:fs. A lone flush may happen in place, which saves
+ * two thread switches, as long as this disk's recent flushes were fast; all else is asynchronous or goes
+ * to the page cache. One process a directory, by disk-lock.ts.
+ */
+import {
+  close,
+  closeSync,
+  existsSync,
+  fdatasync,
+  fdatasyncSync,
+  fstatSync,
+  fsync,
+  ftruncateSync,
+  mkdirSync,
+  open,
+  openSync,
+  read,
+  readdirSync,
+  readSync,
+  renameSync,
+  statfsSync,
+  unlinkSync,
+  writev,
+  writevSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { HoldfastError } from '../../core/errors.js';
+import { FLUSH_IN_PLACE_MAX_MS } from '../../core/limits.js';
+import type { Disk, DiskDone, DiskFile, DiskSpace } from '../disk.js';
+import { type DiskLock, lockDirectory } from './disk-lock.js';
+
+/** Recent flushes that are looked at, and how many of them may be slow. */
+const WINDOW = 128;
+const SLOW_ALLOWED = 1;
+/** What writev(2) takes at once. */
+const IOV_MAX = 1024;
+
+const CODES: Readonly<Record<string, HoldfastError['code']>> = {
+  ENOSPC: 'DISK_FULL',
+  EDQUOT: 'DISK_FULL',
+  EROFS: 'DISK_READ_ONLY',
+  ENOENT: 'NOT_FOUND',
+  EEXIST: 'ALREADY_EXISTS',
+};
+
+function diskFault(error: unknown, what: string): HoldfastError {
+  if (error instanceof HoldfastError) return error;
+  const { code, message } = error as NodeJS.ErrnoException;
+  const known = CODES[code ?? ''] ?? 'DISK_FAILED';
+  return new HoldfastError(known, `${what}: ${message}`, { cause: error });
+}
+
+function attempt<T>(what: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    throw diskFault(error, what);
+  }
+}
+
+/** How long this disk's flushes take, to decide whether one may block the event loop. */
+class FlushPace {
+  readonly #slow = new Uint8Array(WINDOW);
+  #slowCount = 0;
+  #at = 0;
+
+  note(ms: number): void {
+    const slow = ms >= FLUSH_IN_PLACE_MAX_MS ? 1 : 0;
+    this.#slowCount += slow - (this.#slow[this.#at] as number);
+    this.#slow[this.#at] = slow;
+    this.#at = (this.#at + 1) % WINDOW;
+  }
+
+  get fast(): boolean {
+    return this.#slowCount <= SLOW_ALLOWED;
+  }
+}
+
+function withoutStart(buffers: readonly Uint8Array[], bytes: number): Uint8Array[] {
+  const rest: Uint8Array[] = [];
+  let skip = bytes;
+  for (const buffer of buffers) {
+    if (skip < buffer.length) rest.push(skip === 0 ? buffer : buffer.subarray(skip));
+    skip = Math.max(0, skip - buffer.length);
+  }
+  return rest;
+}
+
+class NodeDiskFile implements DiskFile {
+  readonly path: string;
+  readonly #fd: number;
+  readonly #pace: FlushPace;
+  #closed = false;
+  /** Operations in the threadpool: the descriptor must not be reused under them. */
+  #busy = 0;
+
+  constructor(path: string, fd: number, pace: FlushPace) {
+    this.path = path;
+    this.#fd = fd;
+    this.#pace = pace;
+  }
+
+  size(): number {
+    return attempt(this.path, () => fstatSync(this.#fd).size);
+  }
+
+  writeSync(buffers: readonly Uint8Array[], position: number): void {
+    let rest = buffers;
+    let at = position;
+    try {
+      while (rest.length > 0) {
+        const part = rest.length > IOV_MAX ? rest.slice(0, IOV_MAX) : rest;
+        const written = writevSync(this.#fd, part as Uint8Array[], at);
+        at += written;
+        rest = withoutStart(rest, written);
+      }
+    } catch (error) {
+      throw diskFault(error, `write ${this.path}`);
+    }
+  }
+
+  write(buffers: readonly Uint8Array[], position: number, done: DiskDone): void {
+    const next = (rest: readonly Uint8Array[], at: number): void => {
+      const part = rest.length > IOV_MAX ? rest.slice(0, IOV_MAX) : rest;
+      this.#busy += 1;
+      writev(this.#fd, part as Uint8Array[], at, (error, written) => {
+        if (this.#settled()) return;
+        if (error !== null) return done(diskFault(error, `write ${this.path}`));
+        const left = withoutStart(rest, written);
+        if (left.length === 0) done(null);
+        else next(left, at + written);
+      });
+    };
+    next(buffers, position);
+  }
+
+  datasync(alone: boolean, done: DiskDone): void {
+    const started = performance.now();
+    if (alone && this.#pace.fast) {
+      let fault: HoldfastError | null = null;
+      try {
+        fdatasyncSync(this.#fd);
+      } catch (error) {
+        fault = diskFault(error, `flush ${this.path}`);
+      }
+      this.#pace.note(performance.now() - started);
+      process.nextTick(() => {
+        if (!this.#closed) done(fault);
+      });
+      return;
+    }
+    this.#busy += 1;
+    fdatasync(this.#fd, (error) => {
+      this.#pace.note(performance.now() - started);
+      if (this.#settled()) return;
+      done(error === null ? null : diskFault(error, `flush ${this.path}`));
+    });
+  }
+
+  readSync(into: Uint8Array, position: number): number {
+    return attempt(`read ${this.path}`, () => {
+      let got = 0;
+      while (got < into.length) {
+        const count = readSync(this.#fd, into, got, into.length - got, position + got);
+        if (count === 0) break;
+        got += count;
+      }
+      return got;
+    });
+  }
+
+  read(
+    into: Uint8Array,
+    position: number,
+    done: (error: HoldfastError | null, bytesRead: number) => void,
+  ): void {
+    const next = (got: number): void => {
+      this.#busy += 1;
+      read(this.#fd, into, got, into.length - got, position + got, (error, count) => {
+        if (this.#settled()) return;
+        if (error !== null) done(diskFault(error, `read ${this.path}`), got);
+        else if (count === 0 || got + count >= into.length) done(null, got + count);
+        else next(got + count);
+      });
+    };
+    next(0);
+  }
+
+  truncateSync(size: number): void {
+    attempt(`truncate ${this.path}`, () => ftruncateSync(this.#fd, size));
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (this.#busy === 0) closeSync(this.#fd);
+  }
+
+  /** Notes that an operation has ended; true when the file was closed meanwhile. */
+  #settled(): boolean {
+    this.#busy -= 1;
+    if (this.#closed && this.#busy === 0) closeSync(this.#fd);
+    return this.#closed;
+  }
+}
+
+class NodeDisk implements Disk {
+  readonly name: string;
+  readonly #pace = new FlushPace();
+
+  constructor(directory: string) {
+    this.name = directory;
+  }
+
+  open(path: string, create: 'never' | 'new' | 'maybe'): DiskFile {
+    const whole = join(this.name, path);
+    const fd = attempt(`open ${path}`, () => {
+      if (create === 'new') return openSync(whole, 'wx+', 0o600);
+      if (create === 'never') return openSync(whole, 'r+');
+      // 'a+' would append whatever the position; so: open, else create.
+      return existsSync(whole) ? openSync(whole, 'r+') : openSync(whole, 'wx+', 0o600);
+    });
+    return new NodeDiskFile(path, fd, this.#pace);
+  }
+
+  exists(path: string): boolean {
+    return existsSync(join(this.name, path));
+  }
+
+  list(directory: string): string[] {
+    const entries = attempt(`list ${directory}`, () =>
+      readdirSync(join(this.name, directory), { withFileTypes: true }),
+    );
+    return entries.map((entry) => (entry.isDirectory() ? `${entry.name}/` : entry.name)).sort();
+  }
+
+  makeDirectory(path: string): void {
+    const whole = join(this.name, path);
+    attempt(`mkdir ${path}`, () => mkdirSync(whole, { recursive: true, mode: 0o700 }));
+  }
+
+  rename(from: string, to: string): void {
+    attempt(`rename ${from}`, () => renameSync(join(this.name, from), join(this.name, to)));
+  }
+
+  unlink(path: string): void {
+    attempt(`unlink ${path}`, () => unlinkSync(join(this.name, path)));
+  }
+
+  syncDirectory(path: string, done: DiskDone): void {
+    open(join(this.name, path), 'r', (failure, fd) => {
+      if (failure !== null) return done(diskFault(failure, `open ${path}`));
+      fsync(fd, (error) => {
+        close(fd, () => done(error === null ? null : diskFault(error, `flush ${path}`)));
+      });
+    });
+  }
+
+  space(): DiskSpace {
+    return attempt('statfs', () => {
+      const { bsize, blocks, bavail } = statfsSync(this.name);
+      return { totalBytes: bsize * blocks, freeBytes: bsize * bavail };
+    });
+  }
+}
+
+/** A directory as a disk, locked against other processes until `release` or the end of this one. */
+export interface OpenedDisk {
+  readonly disk: Disk;
+  readonly release: DiskLock['release'];
+}
+
+/**
+ * Opens an existing directory as a disk. DISK_IN_USE when another process has it, NOT_FOUND when there is no
+ * such directory.
+ */
+export function openNodeDisk(
+  directory: string,
+  done: (error: HoldfastError | null, opened: OpenedDisk | null) => void,
+): void {
+  lockDirectory(directory, (error, lock) => {
+    if (lock === null) done(error, null);
+    else done(null, { disk: new NodeDisk(directory), release: lock.release });
+  });
+}
