@@ -7,7 +7,7 @@ import type { Command } from 'commander';
 import { z } from 'zod';
 import { NodeClients } from '../block/wire/client.js';
 import type { Reply, Request } from '../block/wire/messages.js';
-import type { RequestTarget } from '../block/wire/requests.js';
+import type { NodeRequests, RequestTarget } from '../block/wire/requests.js';
 import { HoldfastError, invalid } from '../core/errors.js';
 import { idFromBytes } from '../core/ids.js';
 import { REQUEST_TIMEOUT_MS } from '../core/limits.js';
@@ -158,7 +158,11 @@ export function nodeClients(options: {
 }
 
 /** One request as a promise. Rejects with the error of NodeRequests.send. */
-export function ask(clients: NodeClients, target: RequestTarget, request: Request): Promise<Reply> {
+export function ask(
+  clients: NodeRequests,
+  target: RequestTarget,
+  request: Request,
+): Promise<Reply> {
   return new Promise((resolve, reject) => {
     clients.send(target, request, REQUEST_TIMEOUT_MS, (error, reply) => {
       if (error !== null) reject(error);

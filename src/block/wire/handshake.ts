@@ -40,7 +40,8 @@ export type RoleName = keyof typeof Role;
 
 const CLIENT_LABEL = Buffer.from('holdfast client proof\0');
 const SERVER_LABEL = Buffer.from('holdfast server proof\0');
-const ANY_NODE = '0'.repeat(ID_BYTES * 2) as NodeId;
+/** Expected by a client that only knows an address: whichever node answers there is taken. */
+export const ANY_NODE = '0'.repeat(ID_BYTES * 2) as NodeId;
 
 /** What both sides must share. An empty secret is for clusters that listen on loopback only. */
 export interface Credentials {
@@ -223,7 +224,7 @@ export class HandshakeClient {
     if (!timingSafeEqual(proof, expected)) {
       throw fault('UNAUTHENTICATED', 'the node does not know the cluster secret');
     }
-    if (expectedNode !== null && node !== expectedNode) {
+    if (expectedNode !== null && expectedNode !== ANY_NODE && node !== expectedNode) {
       throw fault('WRONG_NODE', `node ${node} answered where ${expectedNode} was expected`);
     }
     this.#over = true;

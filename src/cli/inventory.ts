@@ -1,0 +1,195 @@
+/**
+ * What the storage nodes alone know: their disks, their segments and the segments' headers. Needs addresses
+ * and the cluster's id and secret, and nothing that the metadata store holds: for rebuilding it.
+ */
+import { decodeEntries, decodeSegmentBatch, FLAG_SEGMENT_HEADER } from '../block/wire/batch.js';
+import { ANY_NODE } from '../block/wire/handshake.js';
+import type { InventoryEntry, StatusBody } from '../block/wire/messages.js';
+import type { NodeRequests } from '../block/wire/requests.js';
+import { decodeSegmentHeader } from '../block/wire/segment-header.js';
+import { HoldfastError } from '../core/errors.js';
+import type { Incarnation, SegmentId } from '../core/ids.js';
+import { INVENTORY_PAGE } from '../core/limits.js';
+import { type Lsn, lsn, offset } from '../core/units.js';
+import type { Clock } from '../io/clock.js';
+import { METADATA_SCHEMA, type NodeRecord, type Replica } from '../metadata/model.js';
+import type { RebuildHeader, RebuildInventory } from '../metadata/rebuild-types.js';
+import { SegmentReader } from '../replication/reader.js';
+import { readBatches } from '../replication/reader-batches.js';
+import { ask } from './session.js';
+
+/** A node that was asked, and one connection pool for it alone, since its id is not known before. */
+export interface AskedNode {
+  readonly address: string;
+  readonly requests: NodeRequests;
+}
+
+export interface FoundNode extends AskedNode {
+  readonly status: StatusBody;
+  readonly inventories: readonly RebuildInventory[];
+}
+
+const NO_DISK = '0'.repeat(32) as Incarnation;
+
+/** Asks one node for everything it has. Rejects with UNAVAILABLE etc. */
+export async function inventoryOf(asked: AskedNode): Promise<FoundNode> {
+  const { address, requests } = asked;
+  const target = { node: ANY_NODE, address };
+  const reply = await ask(requests, target, { type: 'status', incarnation: NO_DISK });
+  const status = reply.body;
+  if (status?.type !== 'status') {
+    throw new HoldfastError('MALFORMED', `${address} did not answer with its status`);
+  }
+  const inventories: RebuildInventory[] = [];
+  for (const { incarnation, state } of status.disks) {
+    if (state === 'failed') {
+      throw new HoldfastError('DISK_FAILED', `${address}: disk ${incarnation} has failed`);
+    }
+    const entries: InventoryEntry[] = [];
+    for (let after: SegmentId | null = null; ; ) {
+      const request = { type: 'inventory', incarnation, after, limit: INVENTORY_PAGE } as const;
+      const { body, status: said } = await ask(requests, target, request);
+      if (body?.type !== 'inventory') {
+        throw new HoldfastError('UNAVAILABLE', `${address}: its inventory was refused (${said})`);
+      }
+      entries.push(...body.entries);
+      after = body.entries.at(-1)?.segment ?? null;
+      if (!body.more || after === null) break;
+    }
+    inventories.push({ node: status.node, incarnation, entries });
+  }
+  return { ...asked, status, inventories };
+}
+
+export function nodeRecord({ status, address }: FoundNode): NodeRecord {
+  return {
+    schema: METADATA_SCHEMA,
+    node: status.node,
+    address,
+    zone: status.zone,
+    disks: status.disks.map(({ incarnation, totalBytes }) => ({
+      incarnation,
+      capacityBytes: totalBytes,
+    })),
+    version: status.version,
+  };
+}
+
+/** Sends each request to the one node that it is for. */
+function joined(nodes: readonly FoundNode[]): NodeRequests {
+  const byNode = new Map(nodes.map((found) => [found.status.node, found]));
+  return {
+    send: ({ node, address }, request, timeoutMs, done) => {
+      const found = byNode.get(node) as FoundNode;
+      found.requests.send({ node: ANY_NODE, address }, request, timeoutMs, done);
+    },
+    queuedBytes: () => 0,
+    close: () => {},
+  };
+}
+
+/**
+ * Reads and verifies the header of every segment of which a copy has data, from whichever copy is good; and
+ * of sealed segments that no other continues, also the LSN at which they end.
+ */
+export async function headersOf(
+  nodes: readonly FoundNode[],
+  clock: Clock,
+): Promise<Map<SegmentId, RebuildHeader>> {
+  const addresses = new Map(nodes.map(({ status, address }) => [status.node, address]));
+  const directory = { address: (node: Replica['node']) => addresses.get(node) ?? null };
+  const reader = new SegmentReader({ clock, requests: joined(nodes), directory });
+  const copies = copiesOf(nodes);
+  const headers = new Map<SegmentId, RebuildHeader>();
+  for (const [segment, found] of copies) {
+    const header = await readHeader(reader, segment, found);
+    if (header !== null) headers.set(segment, header);
+  }
+  const continued = new Set([...headers.values()].map(({ previous }) => previous?.segment));
+  for (const [segment, header] of headers) {
+    if (continued.has(segment)) continue;
+    const end = await readEndLsn(reader, segment, copies.get(segment) ?? []);
+    if (end !== null) headers.set(segment, { ...header, endLsn: end });
+  }
+  reader.close();
+  return headers;
+}
+
+interface FoundCopy {
+  readonly replica: Replica;
+  readonly entry: InventoryEntry;
+}
+
+function copiesOf(nodes: readonly FoundNode[]): Map<SegmentId, FoundCopy[]> {
+  const copies = new Map<SegmentId, FoundCopy[]>();
+  for (const { inventories } of nodes) {
+    for (const { node, incarnation, entries } of inventories) {
+      for (const entry of entries as readonly InventoryEntry[]) {
+        if (entry.length === 0 || entry.state === 'deleted') continue;
+        const list = copies.get(entry.segment) ?? [];
+        list.push({ replica: { node, incarnation }, entry });
+        copies.set(entry.segment, list);
+      }
+    }
+  }
+  return copies;
+}
+
+/** Null when no copy of it is good: rebuild then says what that means. */
+function readHeader(
+  reader: SegmentReader,
+  segment: SegmentId,
+  copies: readonly FoundCopy[],
+): Promise<RebuildHeader | null> {
+  const replicas = copies.map(({ replica }) => replica);
+  return new Promise((resolve, reject) => {
+    reader.readPages({ segment, replicas }, 0, 1, (error, page) => {
+      if (error !== null) {
+        if (error.code === 'DATA_LOST') resolve(null);
+        else reject(error);
+        return;
+      }
+      try {
+        const header = decodeSegmentBatch(page as Uint8Array);
+        if ((header.flags & FLAG_SEGMENT_HEADER) === 0) return resolve(null);
+        const [entry] = decodeEntries(header, page as Uint8Array);
+        resolve(entry === undefined ? null : decodeSegmentHeader(entry.record));
+      } catch (thrown) {
+        if (thrown instanceof HoldfastError && thrown.code === 'MALFORMED') resolve(null);
+        else reject(thrown);
+      }
+    });
+  });
+}
+
+/** The LSN after the last record of the longest copy; null when it cannot be read to its end. */
+function readEndLsn(
+  reader: SegmentReader,
+  segment: SegmentId,
+  copies: readonly FoundCopy[],
+): Promise<Lsn | null> {
+  const longest = [...copies].sort((a, b) => b.entry.length - a.entry.length)[0];
+  if (longest === undefined) return Promise.resolve(null);
+  const { length, volume, createEpoch } = longest.entry;
+  const replicas = copies.filter(({ entry }) => entry.length === length);
+  let endLsn = lsn(0);
+  return new Promise((resolve) => {
+    readBatches(
+      reader,
+      {
+        segment,
+        replicas: replicas.map(({ replica }) => replica),
+        volume,
+        createEpoch,
+        from: offset(0),
+        end: length,
+        prevCrc: 0,
+        endCrc: null,
+      },
+      ({ header }) => {
+        endLsn = lsn(header.firstLsn + header.count);
+      },
+      (error) => resolve(error === null ? endLsn : null),
+    );
+  });
+}

@@ -1,0 +1,266 @@
+/** `holdfast metadata`: a copy of what the metadata store holds, and two ways back when it is lost. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import type { Command } from 'commander';
+import type { NodeClients } from '../block/wire/client.js';
+import { HoldfastError, invalid } from '../core/errors.js';
+import { type ClusterId, parseId, type VolumeId } from '../core/ids.js';
+import { nodeClock } from '../io/node/clock.js';
+import { nodeRandom } from '../io/node/random.js';
+import { METADATA_SCHEMA, type NodeRecord } from '../metadata/model.js';
+import { listNodes } from '../metadata/nodes.js';
+import { openMetadata } from '../metadata/open.js';
+import { largestEpochs, rebuildVolumes } from '../metadata/rebuild.js';
+import type { RebuiltVolume } from '../metadata/rebuild-types.js';
+import type { MetadataStore } from '../metadata/store.js';
+import {
+  type ClusterExport,
+  decodeExport,
+  exportCluster,
+  importCluster,
+} from '../metadata/transfer.js';
+import { updatePlacement } from '../replication/placement-table.js';
+import { type FoundNode, headersOf, inventoryOf, nodeRecord } from './inventory.js';
+import { addExamples, printResult } from './output.js';
+import {
+  type ClusterLocation,
+  locate,
+  nodeClients,
+  type SessionOptions,
+  sessionOptions,
+} from './session.js';
+import { volumeTable } from './volume.js';
+
+interface ImportOptions extends SessionOptions {
+  readonly force?: boolean;
+  readonly acceptLoss?: boolean;
+  readonly node: readonly string[];
+}
+
+interface RebuildOptions extends ImportOptions {
+  readonly cluster?: string;
+  readonly dryRun?: boolean;
+}
+
+export function addMetadataCommands(program: Command): void {
+  const metadata = program
+    .command('metadata')
+    .description('export, import and rebuild what the metadata store holds');
+  const nodes = (command: Command): Command =>
+    sessionOptions(command)
+      .option('--node <host:port>', 'a node to ask; may be given several times', collect, [])
+      .option('--accept-loss', 'go on although nodes are missing: what only they had is given up');
+  const exports = sessionOptions(metadata.command('export <file>'))
+    .description('write everything the store holds into a file ("-": standard output)')
+    .action((file: string, options: SessionOptions) => exportMetadata(file, options));
+  addExamples(exports, [['A backup', 'holdfast metadata export cluster.json']]);
+  const imports = nodes(metadata.command('import <file>'))
+    .description('put an export back; raises all epochs above what any node knows')
+    .option('--force', 'replace what the store holds now')
+    .action((file: string, options: ImportOptions) => importMetadata(file, options));
+  addExamples(imports, [
+    [
+      'Into an empty store',
+      'holdfast metadata import cluster.json --metadata etcd://10.0.0.1:2379',
+    ],
+  ]);
+  const rebuild = nodes(metadata.command('rebuild'))
+    .description('make the metadata anew from what the nodes have on their disks')
+    .option('--cluster <id>', "the cluster's id: nodes print it when they start")
+    .option('--force', 'replace what the store holds now')
+    .option('--dry-run', 'only show what would be written')
+    .action((options: RebuildOptions) => rebuildMetadata(options));
+  addExamples(rebuild, [
+    [
+      'See what three nodes know',
+      'holdfast metadata rebuild --node 10.0.0.5:7400 --node 10.0.0.6:7400 --node 10.0.0.7:7400 --dry-run',
+    ],
+  ]);
+}
+
+function collect(value: string, all: readonly string[]): readonly string[] {
+  return [...all, value];
+}
+
+/** Opens the store, which may be empty. */
+async function withStore<T>(
+  options: SessionOptions,
+  work: (store: MetadataStore, location: ClusterLocation) => Promise<T>,
+): Promise<T> {
+  const location = locate(options, process.env);
+  const parts = { clock: nodeClock, random: nodeRandom, env: process.env };
+  const store = await openMetadata(location.metadata, parts);
+  try {
+    return await work(store, location);
+  } finally {
+    await store.close();
+  }
+}
+
+async function exportMetadata(file: string, options: SessionOptions): Promise<void> {
+  const text = await withStore(options, (store) => exportCluster(store));
+  if (file === '-') {
+    process.stdout.write(text);
+    return;
+  }
+  writeFile(file, text);
+  const { volumes, nodes } = decodeExport(text);
+  const value = { file, volumes: volumes.length, nodes: nodes.length };
+  const said = `exported ${volumes.length} volumes and ${nodes.length} nodes to ${file}`;
+  printResult(options.json === true, value, said);
+}
+
+/** Never over an older one: that may be the only good copy. */
+function writeFile(file: string, text: string): void {
+  try {
+    writeFileSync(file, text, { mode: 0o600, flag: 'wx' });
+  } catch (thrown) {
+    const { code, message } = thrown as NodeJS.ErrnoException;
+    if (code !== 'EEXIST') throw invalid(`${file} cannot be written (${message})`);
+    throw new HoldfastError('ALREADY_EXISTS', `${file} exists`, { hint: 'Choose another name.' });
+  }
+}
+
+function readFile(file: string): string {
+  try {
+    return readFileSync(file === '-' ? 0 : file, 'utf8');
+  } catch (thrown) {
+    throw invalid(`${file} cannot be read (${(thrown as Error).message})`);
+  }
+}
+
+async function importMetadata(file: string, options: ImportOptions): Promise<void> {
+  const content = decodeExport(readFile(file));
+  await withStore(options, async (store, { secretFile }) => {
+    // Nodes that joined after the export know epochs as well.
+    const known = [...content.nodes, ...(await listNodes(store))];
+    const named = [...known.map(({ address }) => address), ...options.node];
+    const wanted = known.map(({ node }) => node);
+    const { cluster } = content.cluster;
+    const found = await askAll([...new Set(named)], cluster, secretFile, async (nodes, missing) => {
+      const answered = new Set(nodes.map(({ status }) => status.node));
+      const silent = wanted.filter((node) => !answered.has(node));
+      refuseMissing(silent.length > 0 ? missing : [], options);
+      return nodes;
+    });
+    const maxEpochs = largestEpochs(found.flatMap(({ inventories }) => inventories));
+    const replace = options.force === true;
+    const written = await importCluster(store, content, { maxEpochs, replace });
+    const value = { generation: written.generation, volumes: content.volumes.length };
+    const text = `imported ${value.volumes} volumes as generation ${value.generation}`;
+    printResult(options.json === true, value, text);
+  });
+}
+
+/** Asks all addresses; gives `work` who answered and, one sentence each, who did not. */
+async function askAll<T>(
+  addresses: readonly string[],
+  cluster: ClusterId,
+  secretFile: string | null,
+  work: (nodes: readonly FoundNode[], missing: readonly string[]) => Promise<T>,
+): Promise<T> {
+  const clients: NodeClients[] = [];
+  try {
+    const missing: string[] = [];
+    const asked = addresses.map(async (address) => {
+      const requests = nodeClients({ clock: nodeClock, random: nodeRandom, cluster, secretFile });
+      clients.push(requests);
+      try {
+        return await inventoryOf({ address, requests });
+      } catch (thrown) {
+        if (!(thrown instanceof HoldfastError)) throw thrown;
+        missing.push(`${address}: ${thrown.message}`);
+        return null;
+      }
+    });
+    const nodes = (await Promise.all(asked)).filter((found) => found !== null);
+    return await work(nodes, missing);
+  } finally {
+    for (const one of clients) one.close();
+  }
+}
+
+function refuseMissing(missing: readonly string[], options: ImportOptions): void {
+  if (missing.length === 0 || options.acceptLoss === true) return;
+  const message = `not all nodes answered (${missing.join('; ')}); nothing was changed`;
+  throw new HoldfastError('UNAVAILABLE', message, {
+    retryable: true,
+    hint: 'Start them, name their new addresses with --node, or give them up with --accept-loss.',
+  });
+}
+
+async function rebuildMetadata(options: RebuildOptions): Promise<void> {
+  if (options.cluster === undefined || options.node.length === 0) {
+    const hint = 'Both stand in the first line that each node prints when it starts.';
+    throw invalid("the cluster's id and its nodes' addresses are needed: --cluster, --node", hint);
+  }
+  const cluster = parseId<ClusterId>(options.cluster, '--cluster');
+  await withStore(options, async (store, { secretFile }) => {
+    await askAll(options.node, cluster, secretFile, async (nodes, missing) => {
+      refuseMissing(missing, options);
+      const volumes = await rebuilt(nodes, options);
+      const refused = volumes.filter((volume) => volume.type === 'refused');
+      report(volumes, options);
+      if (refused.length > 0) throw refusal(refused);
+      if (options.dryRun === true) return;
+      const content = exportOf(cluster, nodes, volumes);
+      const inventories = nodes.flatMap((node) => node.inventories);
+      const maxEpochs = largestEpochs(inventories);
+      await importCluster(store, content, { maxEpochs, replace: options.force === true });
+      await updatePlacement(store);
+    });
+  });
+}
+
+async function rebuilt(
+  nodes: readonly FoundNode[],
+  options: RebuildOptions,
+): Promise<RebuiltVolume[]> {
+  return rebuildVolumes({
+    inventories: nodes.flatMap(({ inventories }) => inventories),
+    headers: await headersOf(nodes, nodeClock),
+    createdAt: new Date(nodeClock.wall()).toISOString(),
+    acceptLoss: options.acceptLoss === true,
+  });
+}
+
+function exportOf(
+  cluster: ClusterId,
+  nodes: readonly FoundNode[],
+  volumes: readonly RebuiltVolume[],
+): ClusterExport {
+  const records: NodeRecord[] = nodes.map(nodeRecord);
+  return {
+    cluster: {
+      schema: METADATA_SCHEMA,
+      cluster,
+      generation: 1,
+      createdAt: new Date(nodeClock.wall()).toISOString(),
+    },
+    nodes: records,
+    placement: [],
+    volumes: volumes.flatMap((volume) => (volume.type === 'rebuilt' ? [volume.record] : [])),
+  };
+}
+
+function report(volumes: readonly RebuiltVolume[], options: RebuildOptions): void {
+  const records = volumes.flatMap((one) => (one.type === 'rebuilt' ? [one.record] : []));
+  const notes = volumes.flatMap((one) => {
+    if (one.type === 'refused') return one.reasons.map((reason) => `! ${one.volume}: ${reason}`);
+    const { name } = one.record;
+    const lost = one.losses.map((loss) => `! ${name}: ${loss}`);
+    return [...lost, ...one.leftAlone.map((left) => `  ${name}: ${left}`)];
+  });
+  const verb = options.dryRun === true ? 'would be rebuilt' : 'found';
+  const text = [`${records.length} volumes ${verb}:`, volumeTable(records), ...notes].join('\n');
+  printResult(options.json === true, volumes, text);
+}
+
+function refusal(refused: readonly (RebuiltVolume & { type: 'refused' })[]): HoldfastError {
+  const ids: VolumeId[] = refused.map(({ volume }) => volume);
+  const lossOnly = refused.every(({ code }) => code === 'DATA_LOST');
+  return new HoldfastError(
+    lossOnly ? 'DATA_LOST' : 'INCONSISTENT',
+    `volumes ${ids.join(', ')} cannot be rebuilt safely; nothing was changed`,
+    lossOnly ? { hint: 'Bring missing disks back, or give up what they had: --accept-loss.' } : {},
+  );
+}
