@@ -26,14 +26,15 @@ import type {
 
 /** The server's side: state, leases, and who is to be told of changes. */
 export class MemoryServer {
-  readonly #clock: Clock;
+  /** The world's: that of a process which is never paused or killed. */
+  readonly clock: Clock;
   readonly #engine = new Engine();
   readonly #expiries = new Map<LeaseId, Timer>();
   readonly #listeners = new Set<(events: readonly WatchEvent[], revision: Revision) => void>();
   #lastLease = 0;
 
   constructor(clock: Clock) {
-    this.#clock = clock;
+    this.clock = clock;
   }
 
   get revision(): Revision {
@@ -94,7 +95,7 @@ export class MemoryServer {
   #arm(id: LeaseId, ttlSeconds: number): void {
     this.#expiries.set(
       id,
-      this.#clock.after(ttlSeconds * 1000, () => this.expire(id)),
+      this.clock.after(ttlSeconds * 1000, () => this.expire(id)),
     );
   }
 
@@ -250,8 +251,8 @@ export class MemoryStore implements MetadataStore {
       sent = true;
       later(METADATA_TIMEOUT_MS, () => fail(timeout(this.name)));
       if (trip.lost === 'request') return;
-      // What is on its way arrives even if the caller is cut off meanwhile.
-      this.#clock.after(trip.requestMs ?? 0, () => {
+      // What is on its way arrives even if the caller is cut off, paused or killed meanwhile.
+      this.server.clock.after(trip.requestMs ?? 0, () => {
         const outcome = attempt(act);
         if (trip.lost === 'reply' || !this.#pending.has(fail)) return;
         later(trip.replyMs ?? 0, () => end(() => outcome(resolve, reject)));
