@@ -1,0 +1,46 @@
+/**
+ * The list of commands. Each stands in a file of its own that is loaded only when it is used, so that
+ * starting one stays cheap. A command's file adds it to the program: arguments, options, examples, action;
+ * the action throws HoldfastError for whatever ends it.
+ */
+import type { Command } from 'commander';
+
+export interface CommandEntry {
+  readonly name: string;
+  /** One line for the list of commands. */
+  readonly summary: string;
+  load(): Promise<(program: Command) => void>;
+}
+
+export const COMMANDS: readonly CommandEntry[] = [
+  {
+    name: 'up',
+    summary: 'run a whole cluster on this machine, until Ctrl-C',
+    load: async () => (await import('./up.js')).addUpCommand,
+  },
+  {
+    name: 'node',
+    summary: 'run a storage node on one or more data directories',
+    load: async () => (await import('./node.js')).addNodeCommand,
+  },
+  {
+    name: 'status',
+    summary: 'show nodes, disks and volumes, and what is wrong with them',
+    load: async () => (await import('./status.js')).addStatusCommand,
+  },
+  {
+    name: 'volume',
+    summary: 'create, list and show volumes',
+    load: async () => (await import('./volume.js')).addVolumeCommands,
+  },
+  {
+    name: 'log',
+    summary: "append to and read a volume's log as plain lines",
+    load: async () => (await import('./log.js')).addLogCommands,
+  },
+  {
+    name: 'metadata',
+    summary: 'export, import and rebuild what the metadata store holds',
+    load: async () => (await import('./metadata.js')).addMetadataCommands,
+  },
+];

@@ -1,0 +1,146 @@
+/**
+ * Where a command's settings come from: its flags, else HOLDFAST_… in the environment, else the one
+ * configuration file (JSON). The file is named by --config or HOLDFAST_CONFIG; otherwise
+ * /etc/holdfast/config.json is read if it exists. It holds settings for all commands, and may hold an object
+ * for each command whose settings win there: {"metadata": "…", "node": {"zone": "a"}}.
+ *
+ * Every value is checked by the command's schema; an error names where the value came from.
+ */
+import { readFileSync } from 'node:fs';
+import { z } from 'zod';
+import { HoldfastError, invalid } from '../core/errors.js';
+
+export const DEFAULT_CONFIG_FILE = '/etc/holdfast/config.json';
+const CONFIG_MAX_BYTES = 1024 * 1024;
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** A schema for text that `parse` turns into a value; its HoldfastError becomes the issue's message. */
+export function parsed<T>(parse: (text: string) => T) {
+  return z.string().transform((text, context): T => {
+    try {
+      return parse(text);
+    } catch (thrown) {
+      if (!(thrown instanceof HoldfastError)) throw thrown;
+      const message =
+        thrown.hint === undefined ? thrown.message : `${thrown.message}. ${thrown.hint}`;
+      context.addIssue({ code: 'custom', message });
+      return z.NEVER;
+    }
+  });
+}
+
+/** "true" and "false" as text, or a boolean. */
+export const flag = z.union([z.boolean(), z.stringbool()]);
+
+/** A list; in the environment separated by commas. */
+export const textList = z
+  .union([z.array(z.string()), z.string().transform((text) => text.split(','))])
+  .pipe(z.array(z.string().min(1)).min(1));
+
+/** dataDir → HOLDFAST_DATA_DIR */
+export function variableOf(setting: string): string {
+  return `HOLDFAST_${kebab(setting).replaceAll('-', '_').toUpperCase()}`;
+}
+
+function kebab(setting: string): string {
+  return setting.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}
+
+export interface SettingSources {
+  /** The command's name: its object in the file. */
+  readonly command: string;
+  /** As commander gives them; undefined where a flag was not used. */
+  readonly flags: Readonly<Record<string, unknown>>;
+  readonly env: Environment;
+}
+
+/** Gathers and checks a command's settings. Throws INVALID_ARGUMENT, or NOT_FOUND for the file. */
+export function resolveSettings<T extends z.ZodObject>(
+  schema: T,
+  sources: SettingSources,
+): z.output<T> {
+  const { flags, env, command } = sources;
+  const named = flags.config ?? env.HOLDFAST_CONFIG;
+  const file = readConfigFile(named === undefined ? null : String(named), command);
+  const values: Record<string, unknown> = {};
+  const origins = new Map<string, string>();
+  for (const name of Object.keys(schema.shape)) {
+    const variable = variableOf(name);
+    const fromEnv = env[variable] === '' ? undefined : env[variable];
+    const candidates: [unknown, string][] = [
+      [flags[name], `--${kebab(name)}`],
+      [fromEnv, variable],
+      [file.values[name], `"${name}" in ${file.path}`],
+    ];
+    const found = candidates.find(([value]) => value !== undefined);
+    if (found === undefined) continue;
+    values[name] = found[0];
+    origins.set(name, found[1]);
+  }
+  const unknown = file.own.find((name) => !(name in schema.shape));
+  if (unknown !== undefined) {
+    throw invalid(`${file.path}: "${command}" has no setting "${unknown}"`, 'See its --help.');
+  }
+  const result = schema.safeParse(values);
+  if (result.success) return result.data;
+  throw settingFault(result.error, origins);
+}
+
+function settingFault(error: z.ZodError, origins: ReadonlyMap<string, string>): HoldfastError {
+  const issue = error.issues[0];
+  const name = String(issue?.path[0] ?? '');
+  const origin = origins.get(name);
+  if (origin === undefined) {
+    const hint = `Give --${kebab(name)}, ${variableOf(name)} or "${name}" in the configuration file.`;
+    return invalid(`--${kebab(name)} is missing`, hint);
+  }
+  const message = issue?.message ?? 'not valid';
+  return invalid(`${origin}: ${message.replace(/\.$/, '')}`);
+}
+
+interface ConfigFile {
+  readonly path: string;
+  readonly values: Readonly<Record<string, unknown>>;
+  /** Names in the command's own object. */
+  readonly own: readonly string[];
+}
+
+function readConfigFile(named: string | null, command: string): ConfigFile {
+  const path = named ?? DEFAULT_CONFIG_FILE;
+  const text = readText(path, named !== null);
+  if (text === null) return { path, values: {}, own: [] };
+  const content = parseObject(text, path);
+  const section = content[command];
+  const own = section === undefined ? {} : asObject(section, `${path}: "${command}"`);
+  return { path, values: { ...content, ...own }, own: Object.keys(own) };
+}
+
+function readText(path: string, mustExist: boolean): string | null {
+  try {
+    const text = readFileSync(path, 'utf8');
+    if (text.length <= CONFIG_MAX_BYTES) return text;
+  } catch (thrown) {
+    const code = (thrown as NodeJS.ErrnoException).code;
+    if (code === 'ENOENT' && !mustExist) return null;
+    throw new HoldfastError('NOT_FOUND', `cannot read the configuration file ${path}: ${code}`);
+  }
+  throw invalid(`the configuration file ${path} is too large`);
+}
+
+function parseObject(text: string, path: string): Record<string, unknown> {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (thrown) {
+    throw invalid(`the configuration file ${path} is not JSON: ${(thrown as Error).message}`);
+  }
+  return asObject(value, `the configuration file ${path}`);
+}
+
+function asObject(value: unknown, what: string): Record<string, unknown> {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
+    return value as Record<string, unknown>;
+  }
+  throw invalid(`${what} is not a JSON object`);
+}

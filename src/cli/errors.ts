@@ -1,0 +1,78 @@
+/**
+ * How faults reach a person or a script: one line on standard error and an exit code that tells the kinds
+ * apart. Codes are stable; scripts depend on them.
+ */
+import { AssertionFailure } from '../core/assert.js';
+import { type ErrorCode, HoldfastError } from '../core/errors.js';
+
+/** Stable. 1 is for what nobody foresaw, 70 for our own bugs. */
+export const EXIT_CODES: Readonly<Record<ErrorCode, number>> = {
+  INVALID_ARGUMENT: 2,
+  MALFORMED: 10,
+  VERSION: 11,
+  NOT_FOUND: 12,
+  ALREADY_EXISTS: 13,
+  WRONG_CLUSTER: 14,
+  WRONG_NODE: 15,
+  UNAUTHENTICATED: 16,
+  FENCED: 17,
+  CONFLICT: 18,
+  UNKNOWN_OUTCOME: 19,
+  UNAVAILABLE: 20,
+  TIMEOUT: 21,
+  BUSY: 22,
+  DISK_FULL: 23,
+  DISK_READ_ONLY: 24,
+  DISK_FAILED: 25,
+  DISK_IN_USE: 26,
+  DATA_LOST: 27,
+  INCONSISTENT: 28,
+  ADDRESS_IN_USE: 29,
+  CLOSED: 30,
+};
+export const EXIT_UNFORESEEN = 1;
+export const EXIT_BUG = 70;
+
+/** The part of every command's help that lists the exit codes. */
+export function exitCodesHelp(): string {
+  const lines = Object.entries(EXIT_CODES).map(
+    ([code, exit]) => `  ${String(exit).padStart(2)} ${code}`,
+  );
+  const all = ['   0 done', '   1 unforeseen', ...lines.map((line) => ` ${line}`), '  70 a bug'];
+  return `\nExit codes:\n${all.join('\n')}\n`;
+}
+
+export interface FailureReport {
+  readonly line: string;
+  readonly exitCode: number;
+}
+
+/** One line without line breaks for anything thrown: "holdfast: what happened. What to do." */
+export function reportFailure(thrown: unknown, json: boolean): FailureReport {
+  const { code, message, hint, exitCode } = describe(thrown);
+  if (json) {
+    const error = { code, message, ...(hint === undefined ? {} : { hint }), exitCode };
+    return { line: JSON.stringify({ error }), exitCode };
+  }
+  const sentence = /[.!?]$/.test(message) ? message : `${message}.`;
+  const line = `holdfast: ${sentence}${hint === undefined ? '' : ` ${hint}`}`;
+  return { line: line.replace(/\s*\n\s*/g, ' '), exitCode };
+}
+
+function describe(thrown: unknown): {
+  readonly code: string;
+  readonly message: string;
+  readonly hint?: string | undefined;
+  readonly exitCode: number;
+} {
+  if (thrown instanceof HoldfastError) {
+    const { code, message, hint } = thrown;
+    return { code, message, hint, exitCode: EXIT_CODES[code] };
+  }
+  const message = thrown instanceof Error ? thrown.message : String(thrown);
+  if (thrown instanceof AssertionFailure) {
+    const hint = 'This is a bug in holdfast: please report it.';
+    return { code: 'BUG', message, hint, exitCode: EXIT_BUG };
+  }
+  return { code: 'UNFORESEEN', message, exitCode: EXIT_UNFORESEEN };
+}

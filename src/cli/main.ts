@@ -1,0 +1,68 @@
+#!/usr/bin/env node
+/**
+ * The command line program: finds the command, loads its file, runs it, and turns whatever goes wrong into
+ * one line and an exit code (errors.ts).
+ */
+import { realpathSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { Command, CommanderError } from 'commander';
+import { invalid } from '../core/errors.js';
+import { COMMANDS } from './commands.js';
+import { exitCodesHelp, reportFailure } from './errors.js';
+import { programVersion } from './version.js';
+
+/** Runs one command line (without node and script); resolves to the exit code. */
+export async function run(args: readonly string[]): Promise<number> {
+  try {
+    const program = await buildProgram(args);
+    await program.parseAsync([...args], { from: 'user' });
+    return 0;
+  } catch (thrown) {
+    if (!(thrown instanceof CommanderError)) return fail(thrown, args);
+    // Help and version are no failures; commander has printed them.
+    return thrown.exitCode === 0 ? 0 : fail(usageFault(thrown), args);
+  }
+}
+
+function fail(thrown: unknown, args: readonly string[]): number {
+  const { line, exitCode } = reportFailure(thrown, args.includes('--json'));
+  process.stderr.write(`${line}\n`);
+  return exitCode;
+}
+
+function usageFault(error: CommanderError): Error {
+  if (error.code === 'commander.help') {
+    return invalid('no command was given', 'See "holdfast --help" for what there is.');
+  }
+  const message = error.message.replace(/^error: /, '').replace(/\s*\n\s*/g, ' ');
+  return invalid(message, 'See --help.');
+}
+
+/** Only the command that is used is loaded; the others are there by name, for the help. */
+async function buildProgram(args: readonly string[]): Promise<Command> {
+  const program = new Command('holdfast')
+    .description('Persistent volumes for containers, replicated across machines.')
+    .version(programVersion())
+    .exitOverride()
+    .configureOutput({ writeErr: () => {}, outputError: () => {} })
+    .addHelpText('afterAll', exitCodesHelp());
+  const words = args.filter((word) => !word.startsWith('-'));
+  const wanted = words[0] === 'help' ? words[1] : words[0];
+  for (const { name, summary, load } of COMMANDS) {
+    if (name === wanted) (await load())(program);
+    else program.command(name).description(summary);
+  }
+  return program;
+}
+
+/** A bug stops the process at once, whatever it was doing: state in memory is not to be trusted. */
+function onUncaught(thrown: unknown): void {
+  process.exit(fail(thrown, process.argv));
+}
+
+const script = process.argv[1];
+if (script !== undefined && realpathSync(script) === fileURLToPath(import.meta.url)) {
+  process.on('uncaughtException', onUncaught);
+  process.on('unhandledRejection', onUncaught);
+  process.exitCode = await run(process.argv.slice(2));
+}

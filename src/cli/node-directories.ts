@@ -1,0 +1,113 @@
+/**
+ * Looks at a node's data directories before anything is touched: which are formatted, for which node and
+ * cluster, which are empty, and which are somebody else's.
+ */
+import { closeSync, openSync, readdirSync, readSync, statfsSync } from 'node:fs';
+import { chooseSuperblock, SUPERBLOCK_BYTES, type Superblock } from '../block/superblock.js';
+import { HoldfastError, invalid } from '../core/errors.js';
+import type { ClusterId, NodeId } from '../core/ids.js';
+import { DISK_RESERVE_BYTES } from '../core/limits.js';
+
+export interface DataDirectory {
+  readonly path: string;
+  /** Null when the directory is empty. */
+  readonly superblock: Superblock | null;
+}
+
+/** What the formatted ones agree on; null when all are empty. */
+export interface DiskIdentity {
+  readonly cluster: ClusterId;
+  readonly node: NodeId;
+}
+
+/** May stand in a directory that counts as empty: a filesystem's own, and our lock's. */
+const IGNORED = /^(?:lost\+found|lock(?:-[0-9a-f]+(?:-old)?)?)$/;
+const SUPERBLOCK = 'superblock';
+
+/**
+ * Throws NOT_FOUND, INVALID_ARGUMENT (named twice, no directory), ALREADY_EXISTS (foreign files),
+ * MALFORMED or VERSION (superblock). Changes nothing.
+ */
+export function inspectDirectories(paths: readonly string[]): DataDirectory[] {
+  const twice = paths.find((path, at) => paths.indexOf(path) !== at);
+  if (twice !== undefined) throw invalid(`data directory ${twice} is named twice`);
+  return paths.map((path) => ({ path, superblock: inspectDirectory(path) }));
+}
+
+function inspectDirectory(path: string): Superblock | null {
+  const names = listDirectory(path);
+  if (names.includes(SUPERBLOCK)) return readSuperblock(path);
+  const foreign = names.filter((name) => !IGNORED.test(name));
+  if (foreign.length === 0) return null;
+  const hint = 'Use an empty directory; holdfast deletes nothing that it did not write.';
+  const message = `${path} is not empty (${foreign[0]}) and is no holdfast disk`;
+  throw new HoldfastError('ALREADY_EXISTS', message, { hint });
+}
+
+function listDirectory(path: string): string[] {
+  try {
+    return readdirSync(path);
+  } catch (thrown) {
+    const code = (thrown as NodeJS.ErrnoException).code;
+    if (code === 'ENOTDIR') throw invalid(`data directory ${path} is not a directory`);
+    if (code !== 'ENOENT') throw invalid(`data directory ${path} cannot be read: ${code}`);
+    const hint = 'Create it, or mount its disk first.';
+    throw new HoldfastError('NOT_FOUND', `data directory ${path} does not exist`, { hint });
+  }
+}
+
+function readSuperblock(path: string): Superblock {
+  const bytes = Buffer.alloc(SUPERBLOCK_BYTES);
+  try {
+    const file = openSync(`${path}/${SUPERBLOCK}`, 'r');
+    try {
+      readSync(file, bytes, 0, bytes.length, 0);
+    } finally {
+      closeSync(file);
+    }
+    return chooseSuperblock(bytes).block;
+  } catch (thrown) {
+    if (!(thrown instanceof HoldfastError)) {
+      const code = (thrown as NodeJS.ErrnoException).code;
+      throw new HoldfastError('DISK_FAILED', `${path}: the superblock cannot be read: ${code}`);
+    }
+    const { code, message, hint } = thrown;
+    throw new HoldfastError(code, `${path}: ${message}`, hint === undefined ? {} : { hint });
+  }
+}
+
+/** Throws WRONG_CLUSTER or WRONG_NODE when the formatted ones do not belong together. */
+export function commonIdentity(directories: readonly DataDirectory[]): DiskIdentity | null {
+  let first: { readonly path: string; readonly superblock: Superblock } | null = null;
+  for (const { path, superblock } of directories) {
+    if (superblock === null) continue;
+    first ??= { path, superblock };
+    const other = first.superblock;
+    const pair = `${first.path} and ${path} belong to different`;
+    if (superblock.cluster !== other.cluster)
+      throw new HoldfastError('WRONG_CLUSTER', `${pair} clusters`);
+    if (superblock.node !== other.node) {
+      const hint = 'Name only the directories of one node.';
+      throw new HoldfastError('WRONG_NODE', `${pair} nodes`, { hint });
+    }
+  }
+  return first === null ? null : { cluster: first.superblock.cluster, node: first.superblock.node };
+}
+
+/** Throws WRONG_CLUSTER unless the disks belong to the cluster of the metadata store. */
+export function checkCluster(identity: DiskIdentity, stored: ClusterId, store: string): void {
+  if (identity.cluster === stored) return;
+  const message = `the data directory belongs to cluster ${identity.cluster}, ${store} to ${stored}`;
+  const hint = 'Check --metadata and --data-dir.';
+  throw new HoldfastError('WRONG_CLUSTER', message, { hint });
+}
+
+/** Throws DISK_FULL when an empty directory has no room for its journal and the reserve. */
+export function checkRoom(path: string, journalBytes: number): void {
+  const { bavail, bsize } = statfsSync(path);
+  const needed = journalBytes + DISK_RESERVE_BYTES;
+  if (bavail * bsize >= needed) return;
+  const mib = (bytes: number): string => `${Math.floor(bytes / 1024 ** 2)} MiB`;
+  const message = `${path} has ${mib(bavail * bsize)} left, formatting needs ${mib(needed)}`;
+  throw new HoldfastError('DISK_FULL', message, { hint: 'Free space, or give a larger disk.' });
+}

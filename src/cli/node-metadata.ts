@@ -1,0 +1,138 @@
+/**
+ * A node's tie to the metadata store. A node with formatted disks serves without it: the store is opened in
+ * the background for as long as that takes, and what needs it (SEAL, COPY, DELETE, registration) waits.
+ */
+import type { Confirmations } from '../block/seams.js';
+import { asFault, HoldfastError } from '../core/errors.js';
+import { RECONNECT_MAX_MS } from '../core/limits.js';
+import type { Clock, Timer } from '../io/clock.js';
+import type { Log } from '../io/log.js';
+import type { Random } from '../io/random.js';
+import { MetadataConfirmations } from '../metadata/confirmations.js';
+import type { NodeRecord } from '../metadata/model.js';
+import { NodeRegistration } from '../metadata/nodes.js';
+import { openMetadata } from '../metadata/open.js';
+import type { MetadataStore } from '../metadata/store.js';
+import { updatePlacement } from '../replication/placement-table.js';
+import type { Environment } from './config.js';
+
+const RETRY_PLACEMENT_MS = 2_000;
+
+export interface NodeMetadataOptions {
+  readonly url: string;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly env: Environment;
+  /** Looks at a store that was just opened; throws when it is not the node's own cluster's. */
+  readonly check: (store: MetadataStore) => Promise<void>;
+}
+
+export class NodeMetadata {
+  readonly #options: NodeMetadataOptions;
+  #store: MetadataStore | null = null;
+  #asked: MetadataConfirmations | null = null;
+  #record: NodeRecord | null = null;
+  #registration: NodeRegistration | null = null;
+  #timer: Timer | null = null;
+  #isClosed = false;
+
+  constructor(options: NodeMetadataOptions) {
+    this.#options = options;
+  }
+
+  /** Answers 'unavailable' until the store is open. */
+  readonly confirmations: Confirmations = {
+    sealed: (volume, segment, end, crc, done) => {
+      if (this.#asked === null) this.#unavailable(done);
+      else this.#asked.sealed(volume, segment, end, crc, done);
+    },
+    deletable: (volume, segment, revision, done) => {
+      if (this.#asked === null) this.#unavailable(done);
+      else this.#asked.deletable(volume, segment, revision, done);
+    },
+  };
+
+  get isConnected(): boolean {
+    return this.#store !== null;
+  }
+
+  get isRegistered(): boolean {
+    return this.#registration?.registered ?? false;
+  }
+
+  /** Opens and checks the store once. Rejects with what is wrong. */
+  async open(): Promise<void> {
+    const { url, clock, random, env, check, log } = this.#options;
+    const store = await openMetadata(url, { clock, random, env });
+    try {
+      await check(store);
+    } catch (thrown) {
+      await store.close();
+      throw thrown;
+    }
+    if (this.#isClosed) {
+      await store.close();
+      return;
+    }
+    this.#store = store;
+    this.#asked = new MetadataConfirmations(store, log);
+    if (this.#record !== null) this.#startRegistration(store, this.#record);
+  }
+
+  /** Goes on trying to open the store until it is open or this is closed. */
+  keepOpening(): void {
+    if (this.#isClosed || this.#store !== null) return;
+    this.#timer = this.#options.clock.after(RECONNECT_MAX_MS, () => {
+      this.open().catch((thrown) => {
+        if (!(thrown instanceof HoldfastError)) throw thrown;
+        this.warn(thrown);
+        this.keepOpening();
+      });
+    });
+  }
+
+  /** Tells the operator once an attempt that the store cannot be used. */
+  warn(error: HoldfastError): void {
+    const { code, message } = error;
+    this.#options.log.warn({ code, error: message }, 'The metadata store cannot be used yet.');
+  }
+
+  /** Registers the node as soon as the store is open, and keeps it registered. */
+  register(record: NodeRecord): void {
+    this.#record = record;
+    if (this.#store !== null) this.#startRegistration(this.#store, record);
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    this.#timer?.cancel();
+    await this.#registration?.stop();
+    await this.#store?.close();
+  }
+
+  #unavailable(done: (answer: 'unavailable') => void): void {
+    this.#options.clock.soon(() => done('unavailable'));
+  }
+
+  #startRegistration(store: MetadataStore, record: NodeRecord): void {
+    const { clock, log } = this.#options;
+    const onChange = (registered: boolean): void => {
+      log.info({ node: record.node, registered }, 'The registration of this node has changed.');
+      if (registered) this.#place(store);
+    };
+    this.#registration = new NodeRegistration({ store, clock, log, record, onChange });
+    this.#registration.start();
+  }
+
+  /** Gives a node that has just registered its share of the placement groups. */
+  #place(store: MetadataStore): void {
+    updatePlacement(store).catch((thrown) => {
+      const { code, message } = asFault(thrown, 'UNAVAILABLE');
+      const { clock, log } = this.#options;
+      log.warn({ code, error: message }, 'The placement table is not up to date; trying again.');
+      if (this.#isClosed || !this.isRegistered) return;
+      this.#timer = clock.after(RETRY_PLACEMENT_MS, () => this.#place(store));
+    });
+  }
+}

@@ -1,0 +1,34 @@
+/** The cluster's secret, from a file or the environment; never from a flag, which any user could read. */
+import { readFileSync } from 'node:fs';
+import { invalid } from '../core/errors.js';
+import type { Environment } from './config.js';
+
+/** Shorter ones can be guessed by whoever listens to a handshake. */
+const SECRET_MIN_BYTES = 16;
+const SECRET_MAX_BYTES = 4096;
+const HINT = 'Make one: head -c 32 /dev/urandom | base64 > FILE, the same on every machine.';
+
+/** Null when none is given. White space around it does not count. Throws INVALID_ARGUMENT. */
+export function loadSecret(file: string | undefined, env: Environment): Uint8Array | null {
+  if (file !== undefined) return checked(readSecretFile(file), `the secret file ${file}`);
+  const text = env.HOLDFAST_SECRET;
+  return text === undefined || text === '' ? null : checked(text, 'HOLDFAST_SECRET');
+}
+
+function readSecretFile(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (thrown) {
+    const code = (thrown as NodeJS.ErrnoException).code;
+    throw invalid(`the secret file ${file} cannot be read: ${code}`, HINT);
+  }
+}
+
+function checked(text: string, what: string): Uint8Array {
+  const secret = Buffer.from(text.trim());
+  if (secret.length < SECRET_MIN_BYTES) {
+    throw invalid(`${what} has fewer than ${SECRET_MIN_BYTES} characters`, HINT);
+  }
+  if (secret.length > SECRET_MAX_BYTES) throw invalid(`${what} is too long`, HINT);
+  return secret;
+}

@@ -1,0 +1,57 @@
+/** What a daemon asks of its process: signals to stop, the end of its parent, memory, event loop lag. */
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+
+const SIGNALS = ['SIGTERM', 'SIGINT'] as const;
+const SIGNAL_NUMBERS = { SIGTERM: 15, SIGINT: 2 } as const;
+const LAG_RESOLUTION_MS = 20;
+
+/**
+ * Calls back at the first SIGTERM or SIGINT, or (if asked) at the end of standard input. A second signal
+ * ends the process at once. Returns a function that stops listening.
+ */
+export function onStopRequest(
+  options: { readonly stdin: boolean },
+  stop: (reason: string) => void,
+): () => void {
+  let isStopping = false;
+  const onSignal = (signal: NodeJS.Signals): void => {
+    const number = SIGNAL_NUMBERS[signal as keyof typeof SIGNAL_NUMBERS];
+    if (isStopping) process.exit(128 + number);
+    isStopping = true;
+    stop(signal);
+  };
+  const onStdinEnd = (): void => {
+    if (isStopping) return;
+    isStopping = true;
+    stop('the end of standard input');
+  };
+  for (const signal of SIGNALS) process.on(signal, onSignal);
+  if (options.stdin) {
+    process.stdin.on('end', onStdinEnd).on('error', onStdinEnd).resume();
+  }
+  return () => {
+    for (const signal of SIGNALS) process.off(signal, onSignal);
+    if (options.stdin) process.stdin.destroy();
+  };
+}
+
+export interface ProcessVitals {
+  readonly residentBytes: number;
+  readonly heapBytes: number;
+  /** Worst delay of the event loop since the last call, in milliseconds. */
+  readonly lagMs: number;
+}
+
+/** Measures from the first call on. */
+export function watchVitals(): { read(): ProcessVitals; close(): void } {
+  const delay = monitorEventLoopDelay({ resolution: LAG_RESOLUTION_MS });
+  delay.enable();
+  const read = (): ProcessVitals => {
+    const { rss, heapUsed } = process.memoryUsage();
+    const worst = delay.max / 1e6 - LAG_RESOLUTION_MS;
+    const lagMs = Number.isFinite(worst) && delay.count > 0 ? Math.max(0, worst) : 0;
+    delay.reset();
+    return { residentBytes: rss, heapBytes: heapUsed, lagMs };
+  };
+  return { read, close: () => void delay.disable() };
+}
