@@ -1,0 +1,153 @@
+/** Export and import: what comes out goes in, nothing damaged does, and old owners stay out. */
+import { test } from 'tap';
+import type { NodeId, VolumeId } from '../../src/core/ids.js';
+import { PLACEMENT_GROUPS } from '../../src/core/limits.js';
+import { epoch } from '../../src/core/units.js';
+import { initCluster, readCluster } from '../../src/metadata/cluster.js';
+import { encodeNode, encodePlacement, encodeVolume } from '../../src/metadata/encoding.js';
+import { nameKey, nodeKey, placementKey, ROOT, volumeKey } from '../../src/metadata/keys.js';
+import {
+  decodeExport,
+  encodeExport,
+  exportCluster,
+  importCluster,
+  raiseEpoch,
+} from '../../src/metadata/transfer.js';
+import { claimEpoch } from '../../src/metadata/volume-record.js';
+import { Volumes } from '../../src/metadata/volumes.js';
+import { blank, fresh, id, owner, THREE, VOLUME } from './samples.js';
+import { SimStores } from './sim-store.js';
+
+const claimed = claimEpoch(blank, { owner: owner('a'), planned: [fresh('1')] });
+const node = {
+  schema: 1,
+  node: id<NodeId>('1'),
+  address: '127.0.0.1:1',
+  zone: '',
+  disks: [],
+  version: '1',
+};
+const groups = Array.from({ length: PLACEMENT_GROUPS }, () => THREE);
+
+/** A cluster with a node, a placement table and many volumes, one of them owned. */
+async function filled(): Promise<SimStores> {
+  const world = new SimStores();
+  const { store, process } = world.connect();
+  await world.wait(initCluster(store, process.clock, world.random));
+  const volumes = new Volumes(store, process.clock, world.random);
+  for (let at = 0; at < 70; at++) {
+    const wanted = { name: `v${at}`, kind: 'block', sizeBytes: 1 << 30, replicas: 3 } as const;
+    await world.wait(volumes.create(wanted));
+  }
+  const placement = encodePlacement({ schema: 1, replicas: 3, groups });
+  world.server.transact(
+    [],
+    [
+      { type: 'put', key: volumeKey(VOLUME), value: encodeVolume(claimed) },
+      { type: 'put', key: nameKey(claimed.name), value: VOLUME },
+      { type: 'put', key: nodeKey(node.node), value: encodeNode(node) },
+      { type: 'put', key: placementKey(3), value: placement },
+    ],
+  );
+  return world;
+}
+
+test('what is exported can be imported, nobody owns it, and epochs and generation rise', async (t) => {
+  const source = await filled();
+  const from = source.connect().store;
+  const text = await source.wait(exportCluster(from));
+  const content = decodeExport(text);
+  const target = new SimStores();
+  const { store, process } = target.connect();
+  const maxEpochs = new Map([[VOLUME, epoch(1)]]);
+  const cluster = await target.wait(importCluster(store, content, { maxEpochs }));
+  const before = await source.wait(readCluster(from));
+  t.same(cluster, { ...before, generation: 2 });
+  t.same(await target.wait(readCluster(store)), cluster);
+  const keys = (world: SimStores): string[] =>
+    world.server.peekRange(ROOT).entries.map((entry) => entry.key);
+  t.same(keys(target), keys(source));
+  const volumes = new Volumes(store, process.clock, target.random);
+  t.equal((await target.wait(volumes.list())).length, 71);
+  const { record } = await target.wait(volumes.byName('data'));
+  t.equal(record.epoch, 2, 'above its own and all that nodes know');
+  t.equal(record.owner, null);
+  t.same(record.planned, claimed.planned, 'what may have been created is still known');
+  t.equal((await target.wait(volumes.byName('v1'))).record.epoch, 1);
+});
+
+test('raiseEpoch is above all that is known', async (t) => {
+  t.equal(raiseEpoch(claimed, epoch(0)).epoch, 2);
+  t.equal(raiseEpoch(claimed, epoch(9)).epoch, 10);
+});
+
+test('a store that holds something is left alone unless told', async (t) => {
+  const world = await filled();
+  const { store } = world.connect();
+  const content = decodeExport(await world.wait(exportCluster(store)));
+  const again = { ...content, volumes: content.volumes.filter((one) => one.volume === VOLUME) };
+  const maxEpochs = new Map<VolumeId, ReturnType<typeof epoch>>();
+  const { revision } = world.server;
+  t.equal(await world.codeOf(importCluster(store, again, { maxEpochs })), 'INVALID_ARGUMENT');
+  t.equal(world.server.revision, revision, 'nothing was changed');
+  const taken = claimEpoch(claimed, { owner: owner('b'), planned: [] });
+  world.server.transact([], [{ type: 'put', key: volumeKey(VOLUME), value: encodeVolume(taken) }]);
+  const cluster = await world.wait(importCluster(store, again, { maxEpochs, replace: true }));
+  t.equal(cluster.generation, 2);
+  const stored = JSON.parse(world.server.peek(volumeKey(VOLUME))?.value ?? '{}');
+  t.equal(stored.epoch, 3, 'above what the replaced store had promised as well');
+  t.equal(world.server.peek(nameKey('v1')), null, 'what is not imported is gone');
+});
+
+test('an export older than what nodes have seen is refused', async (t) => {
+  const source = await filled();
+  const content = decodeExport(await source.wait(exportCluster(source.connect().store)));
+  const world = new SimStores();
+  const { store } = world.connect();
+  const maxEpochs = new Map([[VOLUME, epoch(5)]]);
+  t.equal(await world.codeOf(importCluster(store, content, { maxEpochs })), 'DATA_LOST');
+  t.equal(world.server.revision, 1, 'nothing was written');
+  await world.wait(importCluster(store, content, { maxEpochs, acceptLoss: true }));
+  t.equal(JSON.parse(world.server.peek(volumeKey(VOLUME))?.value ?? '{}').epoch, 6);
+});
+
+test('somebody who initialises the store during an import stops it', async (t) => {
+  const source = await filled();
+  const content = decodeExport(await source.wait(exportCluster(source.connect().store)));
+  const world = new SimStores();
+  let calls = 0;
+  const { store, process } = world.connect({
+    trip: () => {
+      calls += 1;
+      return { requestMs: 10 };
+    },
+  });
+  const importing = importCluster(store, content, { maxEpochs: new Map() });
+  importing.catch(() => {});
+  await world.until(() => calls === 3);
+  await world.wait(initCluster(world.connect().store, process.clock, world.random));
+  t.equal(await world.codeOf(importing), 'CONFLICT');
+});
+
+test('a damaged export is refused', async (t) => {
+  const world = await filled();
+  const text = await world.wait(exportCluster(world.connect().store));
+  const [head = '', body = ''] = text.split('\n');
+  const newer = head.replace('"format":1', '"format":2');
+  const content = decodeExport(text);
+  t.equal(text, encodeExport(content, JSON.parse(head).revision), 'a fixed form');
+  const cases: readonly (readonly [string, string, string])[] = [
+    ['empty', '', 'MALFORMED'],
+    ['something else', '{"a":1}\n{}\n', 'MALFORMED'],
+    ['cut', text.slice(0, -2), 'MALFORMED'],
+    ['a flipped digit', `${head}\n${body.replace('"epoch":1', '"epoch":2')}\n`, 'MALFORMED'],
+    ['longer', `${text}x\n`, 'MALFORMED'],
+    ['newer', `${newer}\n${body}\n`, 'VERSION'],
+  ];
+  for (const [name, damaged, code] of cases) t.throws(() => decodeExport(damaged), { code }, name);
+  const twice = { ...content, volumes: [claimed, claimed] };
+  const { store } = new SimStores().connect();
+  await t.rejects(importCluster(store, twice, { maxEpochs: new Map() }), { code: 'INCONSISTENT' });
+  world.server.transact([], [{ type: 'delete', key: nameKey('data') }]);
+  t.equal(await world.codeOf(exportCluster(world.connect().store)), 'INCONSISTENT');
+});
