@@ -10,6 +10,7 @@ import { decide, newSegment, type Segment, suspectFrom } from './segment-table.j
 import type { Task } from './task.js';
 import {
   BATCH_HEADER_BYTES,
+  type BatchHeader,
   batchSegmentBytes,
   decodeBatchHeader,
   decodeSegmentBatch,
@@ -92,20 +93,33 @@ function readFirstBatch(
     const into = Buffer.alloc(Math.min(bytes, state.durableLength));
     file.read(into, 0, (error, bytesRead) => {
       if (error !== null) return done(null);
-      try {
-        const header = decodeBatchHeader(into.subarray(0, bytesRead));
-        const whole = batchSegmentBytes(header);
-        if (whole > bytesRead && bytes < BATCH_MAX_BYTES) return read(BATCH_MAX_BYTES);
-        decodeSegmentBatch(into, 0);
-        const head = into.subarray(0, BATCH_HEADER_BYTES + header.bodyLength);
-        done(Buffer.concat([head, into.subarray(pagesStart(header), whole)]));
-      } catch (thrown) {
-        if (!(thrown instanceof HoldfastError)) throw thrown;
-        done(null);
+      const header = wholeBatch(into.subarray(0, bytesRead));
+      if (header === 'longer' && bytes < BATCH_MAX_BYTES) {
+        read(BATCH_MAX_BYTES);
+        return;
       }
+      if (header === null || header === 'longer') {
+        done(null);
+        return;
+      }
+      const head = into.subarray(0, BATCH_HEADER_BYTES + header.bodyLength);
+      const pages = into.subarray(pagesStart(header), batchSegmentBytes(header));
+      done(Buffer.concat([head, pages]));
     });
   };
   read(PAGE_BYTES);
+}
+
+/** The header of the verified batch at the start of `bytes`; 'longer' when it goes on behind them. */
+function wholeBatch(bytes: Buffer): BatchHeader | 'longer' | null {
+  try {
+    const header = decodeBatchHeader(bytes);
+    if (batchSegmentBytes(header) > bytes.length) return 'longer';
+    return decodeSegmentBatch(bytes);
+  } catch (error) {
+    if (!(error instanceof HoldfastError)) throw error;
+    return null;
+  }
 }
 
 export function answerRead(
