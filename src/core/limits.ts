@@ -10,6 +10,8 @@ import { GIB, KIB, MIB, PAGE_BYTES } from './units.js';
 export const SEGMENT_SOFT_BYTES = 64 * MIB;
 /** Without a registered spare a segment grows up to this size (hard). */
 export const SEGMENT_HARD_BYTES = 16 * GIB;
+/** Page indexes are 32 bits in formats and in the salt of page checksums: no offset may reach this. */
+export const SEGMENT_FORMAT_MAX_BYTES = 2 ** 32 * PAGE_BYTES;
 
 /** Records and data pages of one batch, in bytes of the segment. */
 export const BATCH_MAX_BYTES = 2 * MIB;
@@ -117,6 +119,7 @@ export const VOLUME_MIN_BYTES = 1 * MIB;
 export const VOLUME_MAX_BYTES = 1024 * 1024 * GIB;
 export const INVENTORY_PAGE = 1_000;
 
+assert(SEGMENT_HARD_BYTES < SEGMENT_FORMAT_MAX_BYTES, 'page indexes of a segment fit');
 assert(BATCH_MAX_BYTES + 4 * KIB < FRAME_MAX_BYTES, 'a batch fits into a frame');
 assert(READ_MAX_PAGES * (PAGE_BYTES + 4) + KIB < FRAME_MAX_BYTES, 'a READ reply fits into a frame');
 assert(JOURNAL_BATCH_MAX_BYTES * 8 < JOURNAL_MIN_BYTES, 'a journal half holds several batches');

@@ -16,7 +16,12 @@ import { crc32, PageChecksummer } from '../../core/checksum.js';
 import { asBuffer, readId, readU64, writeId, writeU64 } from '../../core/codec.js';
 import { HoldfastError, malformed } from '../../core/errors.js';
 import type { SegmentId, VolumeId } from '../../core/ids.js';
-import { BATCH_MAX_BYTES, BATCH_MAX_RECORDS, RECORD_MAX_BYTES } from '../../core/limits.js';
+import {
+  BATCH_MAX_BYTES,
+  BATCH_MAX_RECORDS,
+  RECORD_MAX_BYTES,
+  SEGMENT_FORMAT_MAX_BYTES,
+} from '../../core/limits.js';
 import {
   alignToPage,
   type Epoch,
@@ -242,6 +247,9 @@ export function decodeBatchHeader(bytes: Uint8Array, at = 0): BatchHeader {
 
 function checkHeader(header: BatchHeader): void {
   if (header.offset % PAGE_BYTES !== 0) throw malformed('batch header: offset off a page boundary');
+  if (header.offset + BATCH_MAX_BYTES > SEGMENT_FORMAT_MAX_BYTES) {
+    throw malformed('batch header: offset beyond every segment');
+  }
   if (header.count > BATCH_MAX_RECORDS) throw malformed('batch header: too many records');
   if (batchSegmentBytes(header) > BATCH_MAX_BYTES) throw malformed('batch header: too large');
   const isHeader = (header.flags & FLAG_SEGMENT_HEADER) !== 0;

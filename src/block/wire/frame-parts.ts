@@ -14,7 +14,7 @@ import { assert } from '../../core/assert.js';
 import { crc32 } from '../../core/checksum.js';
 import { ByteReader, ByteWriter } from '../../core/codec.js';
 import { malformed } from '../../core/errors.js';
-import { FRAME_MAX_BYTES } from '../../core/limits.js';
+import { FRAME_MAX_BYTES, SEGMENT_FORMAT_MAX_BYTES } from '../../core/limits.js';
 import { PAGE_BYTES } from '../../core/units.js';
 
 export const FRAME_HEADER_BYTES = 18;
@@ -92,10 +92,11 @@ export function closeFrame(frame: OpenedFrame, payloadAllowed: boolean): void {
   }
 }
 
-/** A u64 that must stand on a page boundary. */
+/** A u64 that must stand on a page boundary, where a segment can be. */
 export function readPageOffset(input: ByteReader, what: string): number {
   const value = input.u64(what);
   if (value % PAGE_BYTES !== 0) throw malformed(`${what}: ${value} is off a page boundary`);
+  if (value >= SEGMENT_FORMAT_MAX_BYTES) throw malformed(`${what}: ${value} is beyond a segment`);
   return value;
 }
 

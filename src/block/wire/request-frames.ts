@@ -12,6 +12,7 @@ import {
   COPY_MAX_SOURCES,
   INVENTORY_PAGE,
   READ_MAX_PAGES,
+  SEGMENT_FORMAT_MAX_BYTES,
 } from '../../core/limits.js';
 import { epoch, offset, PAGE_BYTES, pageIndex, revision } from '../../core/units.js';
 import {
@@ -25,6 +26,8 @@ import {
   readPageOffset,
 } from './frame-parts.js';
 import { type CopyRequest, type CopySource, type Request, RequestType } from './messages.js';
+
+const PAGE_INDEX_MAX = SEGMENT_FORMAT_MAX_BYTES / PAGE_BYTES - 1;
 
 export interface DecodedRequest {
   /** Chosen by the client, returned with the reply. */
@@ -116,6 +119,7 @@ function readRequest(kind: number, input: ByteReader, payload: Buffer): Request 
     }
     case RequestType.read: {
       const page = pageIndex(input.u64('page'));
+      if (page > PAGE_INDEX_MAX) throw malformed(`READ: page ${page} is beyond a segment`);
       const count = readCount(input, 1, READ_MAX_PAGES, 'pages');
       return { type: 'read', incarnation, segment, page, count };
     }
