@@ -92,7 +92,7 @@ export interface AttributeChanges {
   readonly ctime?: Timestamp;
   /**
    * Clear setuid, setgid (if group-executable) and security.capability, as write(2) and chown(2)
-   * do.
+   * do. Without effect on directories.
    */
   readonly killPrivileges?: boolean;
 }
@@ -115,10 +115,22 @@ export interface SpaceReport {
 
 export type Done = (error: FsError | HoldfastError | null) => void;
 
-/** Names are bytes (1 to 255, no '/' or NUL), as the kernel gives them. */
+/**
+ * Names are bytes (1 to 255, no '/' or NUL), as the kernel gives them. Names, targets and values
+ * passed in may be kept, except the name of a lookup. ACLs and what a setgid directory hands down are
+ * the FUSE adapter's: here modes, owners and extended attributes are stored as they come.
+ *
+ * Whatever returns a file by name (lookup, mknod, mkdir, symlink, link, tmpfile) counts as one lookup
+ * of its inode, until `forget` gives it back.
+ */
 export interface Filesystem {
+  /**
+   * Also answers '.' (any inode, itself) and '..' (a directory's parent; the root's is the root),
+   * for file handles. May be called from within readdir's callback.
+   */
   lookup(parent: Inode, name: Buffer): Attributes;
   getattr(inode: Inode): Attributes;
+  /** Sets ctime to now unless it is given, even if nothing else is. `mode` has no type here. */
   setattr(inode: Inode, changes: AttributeChanges): Attributes;
 
   /**
@@ -142,7 +154,10 @@ export interface Filesystem {
   /** The kernel forgot `count` lookups; an unlinked, closed inode is freed when none are left. */
   forget(inode: Inode, count: number): void;
 
-  /** Calls `entry` from behind `cookie` (0: from the start) until it returns false or the end. */
+  /**
+   * Calls `entry` from behind `cookie` (0: from the start) until it returns false or the end,
+   * without '.' and '..'.
+   */
   readdir(inode: Inode, cookie: number, entry: (entry: DirectoryEntry) => boolean): void;
 
   /** Fewer bytes only at the end of the file. The parts are views that must be used at once. */
@@ -163,6 +178,7 @@ export interface Filesystem {
   /** Shares extents instead of moving bytes; returns how many bytes were copied. */
   copyRange(from: Inode, at: number, to: Inode, toAt: number, length: number): number;
 
+  /** Names of attributes have one character a byte (latin1), whatever their encoding. */
   getxattr(inode: Inode, name: string): Buffer;
   /** `flags`: XATTR_CREATE 1, XATTR_REPLACE 2. */
   setxattr(inode: Inode, name: string, value: Buffer, flags: number): void;

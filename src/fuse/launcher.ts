@@ -1,0 +1,149 @@
+/**
+ * Mounting and unmounting, as root, by mount(8) and umount(8). The descriptor of /dev/fuse is
+ * opened here and stays open in whoever will serve it; mount(8) gets it as fd 3 and is told
+ * everything else by options, so that no helper of libfuse is needed. Each thing that can be wrong
+ * is one clear fault.
+ *
+ * A mount point is touched before anything is mounted on it and never afterwards: a process that
+ * serves it would wait for itself, and one whose daemon hangs would hang too. What is mounted where
+ * comes from the kernel's table instead.
+ */
+import { HoldfastError, invalid } from '../core/errors.js';
+import { KIB } from '../core/units.js';
+import type { CommandResult, FuseDescriptor, FuseMounts, MountEntry } from '../io/fuse-device.js';
+import { MAX_READAHEAD_BYTES, MOUNT_TIMEOUT_MS } from './limits.js';
+import { Mode } from './protocol.js';
+
+/** How our mounts are called in the table of mounts, and in `mount -t`. */
+export const MOUNT_TYPE = 'fuse.holdfast';
+
+export interface MountOptions {
+  /** Shown as the mount's source, such as the volume's name. */
+  readonly source: string;
+  readonly readOnly?: boolean;
+  /** More options of mount(8), such as `noatime`, `nodev`, `nosuid`. */
+  readonly flags?: readonly string[];
+}
+
+export interface MountedFuse {
+  readonly descriptor: FuseDescriptor;
+  readonly mountPoint: string;
+}
+
+const OPTION = /^[a-z_]+(?:=[\w.:/-]+)?$/;
+const SOURCE = /^[\w.:/@-]{1,128}$/;
+
+/**
+ * Mounts a FUSE connection at `directory`, which then waits for somebody to serve the descriptor.
+ * Throws UNAVAILABLE (not root, device refused, mount(8) failed), NOT_FOUND (no directory, no
+ * /dev/fuse), INVALID_ARGUMENT (not a directory, bad options), ALREADY_EXISTS (a volume is mounted
+ * there), BUSY.
+ */
+export async function mountFuse(
+  mounts: FuseMounts,
+  directory: string,
+  options: MountOptions,
+): Promise<MountedFuse> {
+  const args = mountArguments(options);
+  if (mounts.effectiveUid() !== 0) {
+    throw new HoldfastError('UNAVAILABLE', 'mounting needs root', { hint: 'run it with sudo' });
+  }
+  const mountPoint = mounts.resolve(directory);
+  refuseMounted(mounts.table(), mountPoint);
+  const kind = mounts.kind(mountPoint);
+  if (kind === 'missing') {
+    const hint = `create it with "mkdir -p ${mountPoint}"`;
+    throw new HoldfastError('NOT_FOUND', `there is no directory ${mountPoint}`, { hint });
+  }
+  if (kind === 'other') throw invalid(`${mountPoint} is not a directory`);
+  const descriptor = mounts.open();
+  const result = await mounts.mount([...args, mountPoint], descriptor, MOUNT_TIMEOUT_MS);
+  if (result.status !== 0) {
+    mounts.closeDescriptor(descriptor);
+    throw mountFault(mountPoint, result);
+  }
+  raiseReadahead(mounts, mountPoint);
+  return { descriptor, mountPoint };
+}
+
+/** The arguments of mount(8), without the directory. */
+export function mountArguments(options: MountOptions): string[] {
+  const { source, flags = [] } = options;
+  if (!SOURCE.test(source)) throw invalid(`"${source}" cannot be the source of a mount`);
+  for (const flag of flags) {
+    if (!OPTION.test(flag)) throw invalid(`"${flag}" is not a mount option`);
+  }
+  const list = [
+    'fd=3',
+    `rootmode=${Mode.DIRECTORY.toString(8)}`,
+    'user_id=0',
+    'group_id=0',
+    'allow_other',
+    'default_permissions',
+    'subtype=holdfast',
+    ...(options.readOnly === true ? ['ro'] : []),
+    ...flags,
+  ];
+  return ['-i', '-t', 'fuse', '-o', list.join(','), source];
+}
+
+/** The mount that is seen at a path: the last one made there. */
+export function mountAt(table: readonly MountEntry[], path: string): MountEntry | undefined {
+  return table.findLast((entry) => entry.mountPoint === path);
+}
+
+function refuseMounted(table: readonly MountEntry[], mountPoint: string): void {
+  const found = mountAt(table, mountPoint);
+  if (found?.type !== MOUNT_TYPE) return;
+  const message = `${found.source} is already mounted at ${mountPoint}`;
+  const hint = `unmount it first with "holdfast umount ${mountPoint}"`;
+  throw new HoldfastError('ALREADY_EXISTS', message, { hint });
+}
+
+function mountFault(mountPoint: string, result: CommandResult): HoldfastError {
+  const { message } = result;
+  if (/busy|already mounted/.test(message)) {
+    const hint = 'see what uses it with "fuser -vm" or "findmnt"';
+    return new HoldfastError('BUSY', `${mountPoint} is in use`, { retryable: true, hint });
+  }
+  const hint = /permission|not permitted|must be superuser/.test(message)
+    ? 'a container needs --cap-add SYS_ADMIN --device /dev/fuse'
+    : 'see "dmesg" for what the kernel says about it';
+  const text = `mounting at ${mountPoint} failed: ${message.replaceAll('\n', ' ')}`;
+  return new HoldfastError('UNAVAILABLE', text, { hint });
+}
+
+/** The kernel's default is 128 KiB, a quarter of what sequential reads over a network want. */
+function raiseReadahead(mounts: FuseMounts, mountPoint: string): void {
+  const mounted = mountAt(mounts.table(), mountPoint);
+  if (mounted !== undefined) mounts.setReadahead(mounted.device, MAX_READAHEAD_BYTES / KIB);
+}
+
+/**
+ * Unmounts what is mounted at `directory`; with `lazy`, takes it out of the tree at once and for
+ * good when its last user is gone. Throws NOT_FOUND (no volume is mounted there), BUSY, UNAVAILABLE.
+ */
+export async function unmountFuse(
+  mounts: FuseMounts,
+  directory: string,
+  options: { readonly lazy?: boolean } = {},
+): Promise<void> {
+  const mountPoint = mounts.resolve(directory);
+  if (mountAt(mounts.table(), mountPoint)?.type !== MOUNT_TYPE) {
+    throw new HoldfastError('NOT_FOUND', `no volume is mounted at ${mountPoint}`);
+  }
+  if (mounts.effectiveUid() !== 0) {
+    throw new HoldfastError('UNAVAILABLE', 'unmounting needs root', { hint: 'run it with sudo' });
+  }
+  // -i: no helper, -c: do not look at the mount point itself, which would hang with its daemon.
+  const args = ['-i', '-c', ...(options.lazy === true ? ['-l'] : []), mountPoint];
+  const result = await mounts.umount(args, MOUNT_TIMEOUT_MS);
+  if (result.status === 0) return;
+  if (/busy/.test(result.message)) {
+    const hint = 'see who with "fuser -vm", or use --lazy';
+    const message = `${mountPoint} is in use`;
+    throw new HoldfastError('BUSY', message, { retryable: true, hint });
+  }
+  const text = `unmounting ${mountPoint} failed: ${result.message.replaceAll('\n', ' ')}`;
+  throw new HoldfastError('UNAVAILABLE', text);
+}

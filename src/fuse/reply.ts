@@ -1,0 +1,157 @@
+/**
+ * One request's answer, in the adapter's words; each `Reply` is answered exactly once. Encodes into
+ * the session's one reply buffer and hands it to the device, which is done with it on return.
+ */
+import { assert } from '../core/assert.js';
+import type { FuseDevice } from '../io/fuse-device.js';
+import type { Attributes, SpaceReport } from '../volume/filesystem-api.js';
+import {
+  encodeAttributesReply,
+  encodeCount,
+  encodeEntry,
+  encodeHeader,
+  encodeInit,
+  encodeNoEntry,
+  encodeOffset,
+  encodeOpen,
+  encodeStatfs,
+  type InitReply,
+  PAYLOAD,
+} from './encode.js';
+import { ERRNO } from './errno.js';
+import { MAX_LISTING_BYTES } from './limits.js';
+import type { Unique } from './operations.js';
+
+/** Called when a request has been answered: with the bytes that it held, for the accounts. */
+export type Answered = (heldBytes: number) => void;
+
+/**
+ * What became of a request when its handler returns: answered, or a callback will do it. That every
+ * handler returns one lets the compiler find the path that does neither.
+ */
+export type Answer = 'sent' | 'later';
+
+const NO_PARTS: readonly Uint8Array[] = [];
+
+/** What all replies of a session share. */
+export class ReplyChannel {
+  readonly device: FuseDevice;
+  readonly answered: Answered;
+  /** Room for the largest reply that is not file data. Valid only within one synchronous reply. */
+  readonly buffer = Buffer.alloc(PAYLOAD + MAX_LISTING_BYTES);
+  /** Replies that the kernel did not understand: each is a bug of ours. */
+  refused = 0;
+
+  constructor(device: FuseDevice, answered: Answered) {
+    this.device = device;
+    this.answered = answered;
+  }
+}
+
+export class Reply {
+  readonly #channel: ReplyChannel;
+  readonly #unique: Unique;
+  readonly #heldBytes: number;
+  #open = true;
+
+  constructor(channel: ReplyChannel, unique: Unique, heldBytes: number) {
+    this.#channel = channel;
+    this.#unique = unique;
+    this.#heldBytes = heldBytes;
+  }
+
+  /** Whether the request still waits for its answer. */
+  get open(): boolean {
+    return this.#open;
+  }
+
+  /** For requests that have no reply (FORGET). */
+  none(): Answer {
+    this.#close();
+    this.#channel.answered(this.#heldBytes);
+    return 'sent';
+  }
+
+  /** Success that has nothing to say. */
+  ok(): Answer {
+    return this.#send(PAYLOAD, NO_PARTS, 0);
+  }
+
+  error(errno: number): Answer {
+    assert(errno > 0, 'an error has a number');
+    return this.#send(PAYLOAD, NO_PARTS, errno);
+  }
+
+  entry(attributes: Attributes): Answer {
+    return this.#send(encodeEntry(this.#channel.buffer, PAYLOAD, attributes));
+  }
+
+  /** There is no such name; the kernel may remember that. */
+  noEntry(): Answer {
+    return this.#send(encodeNoEntry(this.#channel.buffer, PAYLOAD));
+  }
+
+  attributes(attributes: Attributes): Answer {
+    return this.#send(encodeAttributesReply(this.#channel.buffer, PAYLOAD, attributes));
+  }
+
+  opened(flags: number): Answer {
+    return this.#send(encodeOpen(this.#channel.buffer, PAYLOAD, flags));
+  }
+
+  created(attributes: Attributes, flags: number): Answer {
+    const { buffer } = this.#channel;
+    return this.#send(encodeOpen(buffer, encodeEntry(buffer, PAYLOAD, attributes), flags));
+  }
+
+  /** The size of a write or of an attribute's value. */
+  count(count: number): Answer {
+    return this.#send(encodeCount(this.#channel.buffer, PAYLOAD, count));
+  }
+
+  offset(offset: number): Answer {
+    return this.#send(encodeOffset(this.#channel.buffer, PAYLOAD, offset));
+  }
+
+  statfs(space: SpaceReport): Answer {
+    return this.#send(encodeStatfs(this.#channel.buffer, PAYLOAD, space));
+  }
+
+  init(init: InitReply): Answer {
+    return this.#send(encodeInit(this.#channel.buffer, PAYLOAD, init));
+  }
+
+  /** Bytes as they are: file data, a link's target, an attribute's value. */
+  data(parts: readonly Uint8Array[]): Answer {
+    return this.#send(PAYLOAD, parts);
+  }
+
+  /** Entries that `fill` writes into the buffer from `at` on; it returns where they end. */
+  listing(fill: (buffer: Buffer, at: number) => number): Answer {
+    return this.#send(fill(this.#channel.buffer, PAYLOAD));
+  }
+
+  #send(end: number, parts: readonly Uint8Array[] = NO_PARTS, errno = 0): Answer {
+    this.#close();
+    const { buffer, device } = this.#channel;
+    let length = end;
+    for (const part of parts) length += part.length;
+    encodeHeader(buffer, this.#unique, errno, length);
+    if (device.reply(buffer, end, parts) === 'refused') this.#sendEio();
+    this.#channel.answered(this.#heldBytes);
+    return 'sent';
+  }
+
+  /** The kernel still waits after a reply that it refused; an application must not wait forever. */
+  #sendEio(): void {
+    const { buffer, device } = this.#channel;
+    this.#channel.refused++;
+    encodeHeader(buffer, this.#unique, ERRNO.EIO, PAYLOAD);
+    device.reply(buffer, PAYLOAD, NO_PARTS);
+  }
+
+  #close(): void {
+    assert(this.#open, 'a request is answered once');
+    this.#open = false;
+  }
+}

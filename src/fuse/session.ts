@@ -1,0 +1,195 @@
+/**
+ * One FUSE connection from INIT to its end: decodes requests, answers what concerns the connection
+ * itself, gives the rest to the adapter, and counts what is under way so that a burst waits in the
+ * kernel rather than in our memory.
+ *
+ * INVARIANT: every request that has a reply is answered exactly once, or the process has stopped.
+ * INVARIANT: requests under way = requests begun − answered; the device is paused while they or
+ * their bytes are above the limit.
+ */
+import { assert } from '../core/assert.js';
+import { asFault, HoldfastError } from '../core/errors.js';
+import type { FuseDevice, Ownership } from '../io/fuse-device.js';
+import type { Log } from '../io/log.js';
+import type { Filesystem, FsError } from '../volume/filesystem-api.js';
+import { FilesystemAdapter } from './adapter.js';
+import { decodeRequest, decodeUnique, type RequestFormat } from './decode.js';
+import type { InitReply } from './encode.js';
+import { ERRNO } from './errno.js';
+import { MAX_IN_FLIGHT_BYTES, MAX_IN_FLIGHT_REQUESTS } from './limits.js';
+import { negotiate } from './negotiate.js';
+import type { Init, Request } from './operations.js';
+import { IN_HEADER, InitFlag, Opcode, PROTOCOL_MAJOR, PROTOCOL_MIN_MINOR } from './protocol.js';
+import { Reply, ReplyChannel } from './reply.js';
+
+export interface FuseSessionOptions {
+  readonly device: FuseDevice;
+  readonly filesystem: Filesystem;
+  readonly log: Log;
+  readonly readOnly?: boolean;
+  /**
+   * What a former daemon agreed on over the same descriptor: the kernel sends INIT once in a
+   * connection's life, so whoever takes the descriptor over must be told.
+   */
+  readonly adopted?: InitReply;
+  /** INIT is answered; the argument is to be kept beside the descriptor for an adopter. */
+  readonly onReady?: (agreed: InitReply) => void;
+  /**
+   * The connection is over and everything is committed, or could not be (`error`). The device is
+   * closed.
+   */
+  readonly onEnd: (error: HoldfastError | FsError | null) => void;
+}
+
+export class FuseSession {
+  readonly #options: FuseSessionOptions;
+  readonly #adapter: FilesystemAdapter;
+  readonly #channel: ReplyChannel;
+  readonly #reportedFaults = new Set<string>();
+  #agreed: InitReply | null;
+  #format: RequestFormat = { extendedSetxattr: false };
+  #requestsUnderWay = 0;
+  #bytesUnderWay = 0;
+  #paused = false;
+  #ended = false;
+
+  constructor(options: FuseSessionOptions) {
+    this.#options = options;
+    this.#agreed = null;
+    this.#channel = new ReplyChannel(options.device, (bytes) => this.#answered(bytes));
+    this.#adapter = new FilesystemAdapter({
+      filesystem: options.filesystem,
+      readOnly: options.readOnly ?? false,
+      onFault: (fault) => this.#report(fault),
+    });
+    if (options.adopted !== undefined) this.#agree(options.adopted);
+  }
+
+  /** What INIT settled, or null before it. */
+  get agreed(): InitReply | null {
+    return this.#agreed;
+  }
+
+  /** Requests that wait for an answer. */
+  get requestsUnderWay(): number {
+    return this.#requestsUnderWay;
+  }
+
+  /** To be called once. */
+  start(): void {
+    this.#options.device.start({
+      onRequest: (buffer, length) => this.#onRequest(buffer, length),
+      onClose: (error) => this.#onClose(error),
+    });
+  }
+
+  #onRequest(buffer: Buffer, length: number): Ownership {
+    let request: Request;
+    try {
+      request = decodeRequest(buffer, length, this.#format);
+    } catch (thrown) {
+      this.#refuse(buffer, length, asFault(thrown, 'MALFORMED'));
+      return 'returned';
+    }
+    const { operation } = request;
+    const heldBytes = operation.op === 'write' ? operation.data.length : 0;
+    const reply = new Reply(this.#channel, request.unique, heldBytes);
+    this.#begun(heldBytes);
+    switch (operation.op) {
+      case 'init':
+        this.#init(operation, reply);
+        return 'returned';
+      case 'destroy':
+        reply.ok();
+        return 'returned';
+      case 'interrupt':
+        // File I/O is not interruptible, here as on other filesystems: an operation in the history
+        // cannot be taken back. ENOSYS tells the kernel to stop asking.
+        reply.error(ERRNO.ENOSYS);
+        return 'returned';
+      default:
+        if (this.#agreed !== null) return this.#adapter.handle(request, reply);
+        reply.error(ERRNO.EIO);
+        return 'returned';
+    }
+  }
+
+  #init(init: Init, reply: Reply): void {
+    const result = negotiate(init);
+    if (result.kind === 'too-old') {
+      reply.error(ERRNO.EPROTO);
+      const message = `the kernel's FUSE is ${result.version}`;
+      const hint = `FUSE ${PROTOCOL_MAJOR}.${PROTOCOL_MIN_MINOR} (Linux 5.4) or newer is needed`;
+      this.#end(new HoldfastError('VERSION', message, { hint }));
+      return;
+    }
+    if (result.kind === 'agreed') this.#agree(result.reply);
+    reply.init(result.reply);
+    if (result.kind === 'agreed') this.#options.onReady?.(result.reply);
+  }
+
+  #agree(agreed: InitReply): void {
+    this.#agreed = agreed;
+    this.#format = { extendedSetxattr: (agreed.flags & InitFlag.SETXATTR_EXT) !== 0 };
+  }
+
+  /** A request that we cannot read is answered EIO, if it has a name to answer to. */
+  #refuse(buffer: Buffer, length: number, fault: HoldfastError): void {
+    this.#report(fault);
+    if (length < IN_HEADER.BYTES) return;
+    const opcode = buffer.readUInt32LE(IN_HEADER.OPCODE);
+    if (opcode === Opcode.FORGET || opcode === Opcode.BATCH_FORGET) return;
+    const reply = new Reply(this.#channel, decodeUnique(buffer, IN_HEADER.UNIQUE), 0);
+    this.#begun(0);
+    reply.error(ERRNO.EIO);
+  }
+
+  /** Each kind of fault is logged once a session: an application may retry a thousand times. */
+  #report(fault: HoldfastError | FsError): void {
+    const code = fault instanceof HoldfastError ? fault.code : fault.errno;
+    if (this.#reportedFaults.has(code)) return;
+    this.#reportedFaults.add(code);
+    this.#options.log.error({ code, fault: fault.message }, 'an operation failed with EIO');
+  }
+
+  #begun(bytes: number): void {
+    this.#requestsUnderWay++;
+    this.#bytesUnderWay += bytes;
+    if (this.#paused || !this.#isFull(1)) return;
+    this.#paused = true;
+    this.#options.device.pause(true);
+  }
+
+  #answered(bytes: number): void {
+    this.#requestsUnderWay--;
+    this.#bytesUnderWay -= bytes;
+    assert(this.#requestsUnderWay >= 0 && this.#bytesUnderWay >= 0, 'answers match requests');
+    if (!this.#paused || this.#isFull(2)) return;
+    this.#paused = false;
+    this.#options.device.pause(false);
+  }
+
+  /** Whether what is under way exceeds the limits divided by `parts`. */
+  #isFull(parts: number): boolean {
+    return (
+      this.#requestsUnderWay * parts >= MAX_IN_FLIGHT_REQUESTS ||
+      this.#bytesUnderWay * parts >= MAX_IN_FLIGHT_BYTES
+    );
+  }
+
+  /** Unmounted (or aborted): a plain umount says nothing before, so now is the time to commit. */
+  #onClose(error: HoldfastError | null): void {
+    if (this.#channel.refused > 0) {
+      const fields = { refused: this.#channel.refused };
+      this.#options.log.error(fields, 'the kernel refused replies of ours');
+    }
+    this.#end(error);
+  }
+
+  #end(error: HoldfastError | null): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#options.device.close();
+    this.#options.filesystem.commit((failed) => this.#options.onEnd(error ?? failed));
+  }
+}

@@ -1,0 +1,54 @@
+/**
+ * Extended attributes, with what ACLs mean beyond being attributes: setting an access ACL sets the
+ * mode bits, chmod changes the ACL, and an ACL that says no more than the mode bits is not kept.
+ * Everything else, `security.capability` too, is stored as it comes.
+ */
+import type { Attributes, Filesystem, Inode } from '../volume/filesystem-api.js';
+import { ACL_ACCESS, ACL_DEFAULT, applyAccessAcl, chmodAcl } from './acl.js';
+import type { SetXattr } from './operations.js';
+import { Mode } from './protocol.js';
+
+export const CAPABILITY = 'security.capability';
+
+export function has(filesystem: Filesystem, inode: Inode, name: string): boolean {
+  return filesystem.listxattr(inode).includes(name);
+}
+
+export function setXattr(filesystem: Filesystem, inode: Inode, request: SetXattr): void {
+  const { name, flags, killSgid } = request;
+  if (name !== ACL_ACCESS) {
+    filesystem.setxattr(inode, name, Buffer.from(request.value), flags);
+    return;
+  }
+  const before = filesystem.getattr(inode);
+  const { mode, stored } = applyAccessAcl(request.value, before.mode);
+  const allowed = killSgid ? mode & ~Mode.SETGID : mode;
+  if (stored !== null) filesystem.setxattr(inode, name, stored, flags);
+  else if (has(filesystem, inode, name)) filesystem.removexattr(inode, name);
+  if (allowed !== before.mode) filesystem.setattr(inode, { mode: allowed & Mode.PERMISSIONS });
+}
+
+/** Removing an ACL that is not there is no error: the mode bits were all there was. */
+export function removeXattr(filesystem: Filesystem, inode: Inode, name: string): void {
+  const isAcl = name === ACL_ACCESS || name === ACL_DEFAULT;
+  if (isAcl && !has(filesystem, inode, name)) return;
+  filesystem.removexattr(inode, name);
+}
+
+/** Brings the access ACL, if there is one, in line with a mode that chmod is about to set. */
+export function followChmod(filesystem: Filesystem, inode: Inode, mode: number): void {
+  if (!has(filesystem, inode, ACL_ACCESS)) return;
+  const acl = chmodAcl(filesystem.getxattr(inode, ACL_ACCESS), mode);
+  filesystem.setxattr(inode, ACL_ACCESS, acl, 0);
+}
+
+/** Whether a write by somebody without CAP_FSETID has privileges to take from this file. */
+export function hasPrivileges(filesystem: Filesystem, attributes: Attributes): boolean {
+  if ((attributes.mode & (Mode.SETUID | Mode.SETGID)) !== 0) return true;
+  return has(filesystem, attributes.inode, CAPABILITY);
+}
+
+/** The reply to LISTXATTR: each name and a NUL. */
+export function joinNames(names: readonly string[]): Buffer {
+  return Buffer.from(names.map((name) => `${name}\0`).join(''), 'latin1');
+}

@@ -1,0 +1,92 @@
+/**
+ * The seam to a FUSE connection: whole requests come in, whole replies go out. The real twin
+ * (io/node/fuse-device.ts) is a non-blocking /dev/fuse descriptor; test/fuse/fake-device.ts plays
+ * the kernel's part in transcripts. Requests keep their order; replies may take any.
+ */
+import type { HoldfastError } from '../core/errors.js';
+
+/** Says whether the receiver keeps the buffer; the device then never touches it again. */
+export type Ownership = 'kept' | 'returned';
+
+export interface FuseDeviceHandlers {
+  /**
+   * One request: the first `length` bytes of `buffer`, valid until this call returns, unless the
+   * receiver keeps the buffer.
+   */
+  onRequest(buffer: Buffer, length: number): Ownership;
+  /**
+   * Once, last: the connection is over. `error` is null after an unmount or an abort, which the
+   * kernel does not tell apart.
+   */
+  onClose(error: HoldfastError | null): void;
+}
+
+/**
+ * What became of a reply. 'gone': nobody waits for it any more (the connection was aborted), which
+ * is no fault. 'refused': the kernel did not understand it and still waits for a good one.
+ */
+export type ReplyOutcome = 'sent' | 'gone' | 'refused';
+
+export interface FuseDevice {
+  /** To be called once; nothing is delivered before, nor before this call has returned. */
+  start(handlers: FuseDeviceHandlers): void;
+  /**
+   * Sends one message: the first `length` bytes of `head`, then all parts. Done with the memory
+   * when it returns. A no-op ('gone') after close.
+   */
+  reply(head: Buffer, length: number, parts: readonly Uint8Array[]): ReplyOutcome;
+  /** Stops (true) or resumes (false) delivery: requests then wait in the kernel. */
+  pause(paused: boolean): void;
+  /**
+   * Lets go of the descriptor. The kernel ends the connection when its last holder has. No handler
+   * is called afterwards. Idempotent.
+   */
+  close(): void;
+}
+
+/** One line of the kernel's table of mounts. */
+export interface MountEntry {
+  readonly mountPoint: string;
+  /** Such as `fuse.holdfast`. */
+  readonly type: string;
+  readonly source: string;
+  /** MAJOR:MINOR of the filesystem, as st_dev. */
+  readonly device: string;
+}
+
+/** What a mount or umount command said. */
+export interface CommandResult {
+  readonly status: number | null;
+  readonly message: string;
+}
+
+/** An open, not yet mounted connection: a descriptor that the kernel has given no filesystem. */
+export interface FuseDescriptor {
+  readonly fd: number;
+}
+
+/** The seam to what a mount needs of the operating system. Real: io/node/fuse-mounts.ts. */
+export interface FuseMounts {
+  effectiveUid(): number;
+  /** Opens /dev/fuse without blocking reads. Throws NOT_FOUND or UNAVAILABLE. */
+  open(): FuseDescriptor;
+  closeDescriptor(descriptor: FuseDescriptor): void;
+  /** The mounts that this process sees, in the order in which they were made. */
+  table(): MountEntry[];
+  /**
+   * The absolute path without symlinks, resolving the parent only, so that a mount point whose
+   * daemon hangs is not touched. Throws NOT_FOUND.
+   */
+  resolve(path: string): string;
+  /** Whether it is a directory; 'missing' when there is nothing. Touches it. */
+  kind(path: string): 'directory' | 'other' | 'missing';
+  /** Runs mount(8); the child sees the descriptor as fd 3. Gives it up after `timeoutMs`. */
+  mount(
+    args: readonly string[],
+    descriptor: FuseDescriptor,
+    timeoutMs: number,
+  ): Promise<CommandResult>;
+  umount(args: readonly string[], timeoutMs: number): Promise<CommandResult>;
+  /** Sets how far the kernel reads ahead on a mounted filesystem; false where it cannot be set. */
+  setReadahead(device: string, kib: number): boolean;
+}
