@@ -18,6 +18,8 @@ export interface ChildOptions {
   readonly clock: Clock;
   /** Arguments behind the program's name. */
   readonly args: readonly string[];
+  /** For its Node.js; default: as this process. */
+  readonly execArgs?: readonly string[];
   /** Its standard output and error are appended to this file. */
   readonly logFile: string;
   readonly onExit?: (reason: string) => void;
@@ -43,12 +45,12 @@ export class NodeChild {
   }
 
   start(): void {
-    const { clock, args, logFile } = this.#options;
+    const { clock, args, logFile, execArgs = process.execArgv } = this.#options;
     const program = fileURLToPath(new URL('./main.js', import.meta.url));
     const output = openSync(logFile, 'a');
     // A process group of its own, so that Ctrl-C reaches the parent only, which stops them in order. The
     // pipe on standard input closes when the parent dies, however it dies: the node then stops as well.
-    const child = spawn(process.execPath, [...process.execArgv, program, ...args], {
+    const child = spawn(process.execPath, [...execArgs, program, ...args], {
       stdio: ['pipe', output, output],
       detached: true,
     });

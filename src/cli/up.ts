@@ -242,15 +242,15 @@ function report(
   proof: Proof,
 ): string {
   const { cluster, directory, metadata } = running;
-  const pid = (n: number): string => String(running.children[n]?.pid ?? '-');
+  const number = ({ zone }: NodeRecord): number => Number(zone.replace('zone-', ''));
   const rows = [...live]
-    .sort((a, b) => (a.zone < b.zone ? -1 : 1))
-    .map(({ node, address, zone, disks }, n) => [
-      node.slice(0, 8),
-      address,
-      zone,
-      formatSize(disks.reduce((sum, { capacityBytes }) => sum + capacityBytes, 0)),
-      pid(n),
+    .sort((a, b) => number(a) - number(b))
+    .map((record) => [
+      record.node.slice(0, 8),
+      record.address,
+      record.zone,
+      formatSize(record.disks.reduce((sum, { capacityBytes }) => sum + capacityBytes, 0)),
+      String(running.children[number(record) - 1]?.pid ?? '-'),
     ]);
   const commit = proof.commitMs.toFixed(1);
   const option = directory === resolve(UP_DIRECTORY) ? '' : ` --data-dir ${directory}`;
@@ -269,7 +269,7 @@ To try next, in another terminal:
   holdfast volume create db --size 10GiB${option}
   echo hello | holdfast log append ${DEMO}${option}
   holdfast log read ${DEMO}${option}
-  kill -9 ${pid(0)}        # a node dies: the log goes on, and the node is started again
+  kill -9 ${running.children[0]?.pid ?? 'PID'}        # a node dies: the log goes on, and the node is started again
 
 Ctrl-C stops everything; the data stays.
 `;
