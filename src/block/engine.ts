@@ -366,7 +366,7 @@ export class Engine {
   stop(done: () => void): void {
     const close = (): void => {
       this.state = this.state === 'failed' ? 'failed' : 'closed';
-      this.journal.stop();
+      this.journal.close();
       this.#lengthTimer?.cancel();
       this.files.close();
       done();

@@ -146,6 +146,11 @@ export class Journal {
     this.#failed = true;
   }
 
+  close(): void {
+    this.stop();
+    this.#options.file.close();
+  }
+
   #next(): void {
     if (this.#failed || this.#queue.length === 0) return;
     for (const entry of this.#options.extra()) this.#queue.push(entry);

@@ -11,6 +11,7 @@ import { alignToPage, epoch, offset, type SegmentOffset } from '../core/units.js
 import type { Disk, DiskDone, DiskFile } from '../io/disk.js';
 import type { Log } from '../io/log.js';
 import { type ChainEnd, continues, walkChain } from './chain.js';
+import type { BatchBytes } from './commit.js';
 import type { Index, IndexEntry } from './index-snapshot.js';
 import { decodeEntries, type Entry } from './journal-format.js';
 import type { ScannedGroup } from './journal-scan.js';
@@ -243,7 +244,20 @@ export class Replay {
     file.pin(1);
     const { id: segment, volume, createEpoch } = state;
     const from = { from: at.end, crc: at.crc, until };
-    walkChain({ file: file.data(), segment, volume, epoch: createEpoch, ...from }, (end) => {
+    let failed: ChainEnd | null = null;
+    // After a failed flush the page cache may hold bytes that it takes for written: write them anew.
+    const onBatch = (batch: BatchBytes): void => {
+      if (failed !== null) return;
+      try {
+        file.rewrite(batch);
+      } catch {
+        const { offset: end, prevCrc: crc } = batch.header;
+        failed = { end, crc, unreadable: true };
+      }
+    };
+    const data = file.data();
+    walkChain({ file: data, segment, volume, epoch: createEpoch, ...from, onBatch }, (walked) => {
+      const end = failed ?? walked;
       file.pin(-1);
       this.#advance(state, end.end, end.crc);
       done(end);

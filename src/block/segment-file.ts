@@ -120,6 +120,12 @@ export class SegmentFile {
     }
   }
 
+  /** Writes a batch once more, so that the next flush covers it whatever became of an earlier one. */
+  rewrite(batch: BatchBytes): void {
+    this.data().writeSync(batchParts(batch), batch.header.offset);
+    this.dirty = true;
+  }
+
   /** Enters the checksums of a batch that stands in the file, or will when `drain` has run. */
   entered(batch: BatchBytes): void {
     this.dirty = true;

@@ -1,7 +1,7 @@
 import { test } from 'tap';
 import type { Reply } from '../../src/block/wire/messages.js';
-import { epoch, PAGE_BYTES } from '../../src/core/units.js';
-import { LogOf, Rig, seg } from './store-rig.js';
+import { epoch, offset, PAGE_BYTES } from '../../src/core/units.js';
+import { LogOf, Rig, seg, VOLUME } from './store-rig.js';
 
 const fresh = (options = {}): Rig => new Rig(options).format().open();
 
@@ -9,7 +9,7 @@ test('create, append, read: what was acknowledged is read back', async (t) => {
   const rig = fresh();
   const log = new LogOf(seg(1));
   t.equal(rig.create(seg(1)).status, 'OK');
-  t.equal(rig.append(log.batches[0]!).status, 'OK');
+  t.equal(rig.append(log.first).status, 'OK');
   for (const pages of [1, 0, 3, 20, 2]) {
     const reply = rig.append(log.add(pages));
     t.match(reply, { status: 'OK', durableLength: log.end });
@@ -27,14 +27,14 @@ test('a pipelined append is acknowledged as a prefix only', async (t) => {
   const rig = fresh();
   const log = new LogOf(seg(1));
   rig.create(seg(1));
-  rig.append(log.batches[0]!);
+  rig.append(log.first);
   const big = log.add(40);
   const small = log.add(1);
   const replies: Reply[] = [];
   rig.store.handle(rig.appendRequest(big), (reply) => replies.push(reply));
   rig.store.handle(rig.appendRequest(small), (reply) => replies.push(reply));
   t.equal(rig.look(seg(1))?.acceptedLength, log.end);
-  t.equal(rig.look(seg(1))?.durableLength, log.batches[0]!.segmentBytes);
+  t.equal(rig.look(seg(1))?.durableLength, log.first.segmentBytes);
   rig.scheduler.runFor(1_000);
   t.same(
     replies.map((reply) => [reply.status, reply.durableLength]),
@@ -49,7 +49,7 @@ test('a fence overtakes no append, and stops what is under way', async (t) => {
   const rig = fresh();
   const log = new LogOf(seg(1));
   rig.create(seg(1));
-  rig.append(log.batches[0]!);
+  rig.append(log.first);
   const replies: [string, Reply][] = [];
   const big = log.add(40);
   rig.store.handle(rig.appendRequest(big), (reply) => replies.push(['append', reply]));
@@ -62,13 +62,39 @@ test('a fence overtakes no append, and stops what is under way', async (t) => {
       ['fence', 'OK'],
     ],
   );
-  const fence = replies[1]![1];
+  const fence = (replies[1] as [string, Reply])[1];
   t.equal(fence.durableLength, log.end, 'the append counts in what the fence reports');
   if (fence.body?.type !== 'fence') throw new Error('no fence body');
-  t.same(fence.body.firstBatch, Buffer.concat(log.batches[0]!.parts));
+  t.same(fence.body.firstBatch, Buffer.concat(log.first.parts));
   t.equal(rig.append(log.add(1)).status, 'STALE');
   t.equal(rig.ping(seg(1), 1).status, 'STALE');
   t.equal(rig.append(big).status, 'STALE', 'stale comes before duplicate');
+});
+
+test('epochs are compared again after the flush', async (t) => {
+  const rig = fresh();
+  const log = new LogOf(seg(2));
+  log.add(1);
+  rig.fence(seg(2), 2);
+  const { incarnation } = rig;
+  const on = { incarnation, volume: VOLUME };
+  const replies: string[] = [];
+  const note = (reply: Reply): void => {
+    replies.push(reply.status);
+  };
+  rig.store.handle({ ...on, type: 'create', segment: seg(1), epoch: epoch(1) }, note);
+  rig.store.handle(rig.fenceRequest(seg(1), 2), note);
+  const bytes = log.bytes();
+  rig.store.handle(
+    {
+      ...{ ...on, type: 'recover', segment: seg(2), epoch: epoch(2), createEpoch: epoch(1) },
+      ...{ offset: offset(0), bytes },
+    },
+    note,
+  );
+  rig.store.handle(rig.fenceRequest(seg(2), 3), note);
+  rig.scheduler.runFor(1_000);
+  t.same(replies.sort(), ['OK', 'OK', 'STALE', 'STALE']);
 });
 
 test('a fence is answered only when the promise of the read lease has passed', async (t) => {
@@ -76,7 +102,7 @@ test('a fence is answered only when the promise of the read lease has passed', a
   rig.scheduler.runFor(10_000);
   const log = new LogOf(seg(1));
   rig.create(seg(1));
-  rig.append(log.batches[0]!);
+  rig.append(log.first);
   const promised = rig.scheduler.now;
   t.equal(rig.fence(seg(1), 2).status, 'OK');
   t.ok(rig.scheduler.now >= promised + 2_000 - 2, 'waited');
@@ -93,10 +119,10 @@ test('recover fills a fenced tombstone, seal fixes the end, the tail is cut', as
   const rig = fresh();
   const log = new LogOf(seg(1));
   for (const pages of [1, 2, 30]) log.add(pages);
-  const [, , kept] = log.ends();
+  const kept = log.ends()[2] as { end: number; crc: number };
   t.equal(rig.recover(log, 2).status, 'UNKNOWN');
   t.match(rig.fence(seg(1), 2), { status: 'OK', durableLength: 0 });
-  t.match(rig.recover(log, 2, 0, kept!.end), { status: 'OK', durableLength: kept!.end });
+  t.match(rig.recover(log, 2, 0, kept.end), { status: 'OK', durableLength: kept.end });
   t.match(rig.recover(log, 2, 0), { status: 'OK', durableLength: log.end });
   t.equal(rig.recover(log, 3).status, 'REFUSED', 'only a fence raises the epoch');
   t.equal(rig.recover(log, 1).status, 'STALE');
@@ -104,16 +130,16 @@ test('recover fills a fenced tombstone, seal fixes the end, the tail is cut', as
   other.add(2);
   t.equal(rig.recover(other, 2).status, 'REFUSED', 'other bytes at the same place');
   rig.answer = 'unavailable';
-  t.equal(rig.seal(seg(1), kept!.end, kept!.crc).status, 'UNCONFIRMED');
+  t.equal(rig.seal(seg(1), kept.end, kept.crc).status, 'UNCONFIRMED');
   rig.answer = 'confirmed';
-  t.equal(rig.seal(seg(1), kept!.end, kept!.crc + 1).status, 'SUSPECT');
+  t.equal(rig.seal(seg(1), kept.end, kept.crc + 1).status, 'SUSPECT');
   t.equal(rig.seal(seg(1), log.end + PAGE_BYTES, 1).status, 'GAP');
-  t.match(rig.seal(seg(1), kept!.end, kept!.crc), { status: 'OK', durableLength: kept!.end });
-  t.equal(rig.seal(seg(1), kept!.end, kept!.crc).status, 'OK', 'again');
+  t.match(rig.seal(seg(1), kept.end, kept.crc), { status: 'OK', durableLength: kept.end });
+  t.equal(rig.seal(seg(1), kept.end, kept.crc).status, 'OK', 'again');
   t.equal(rig.seal(seg(1), log.end, log.crc).status, 'REFUSED', 'an end never changes');
-  t.equal(rig.read(seg(1), kept!.end / PAGE_BYTES, 1).status, 'GAP');
+  t.equal(rig.read(seg(1), kept.end / PAGE_BYTES, 1).status, 'GAP');
   rig.crash().open();
-  t.match(rig.look(seg(1)), { sealedEnd: kept!.end, durableLength: kept!.end, suspectFrom: null });
+  t.match(rig.look(seg(1)), { sealedEnd: kept.end, durableLength: kept.end, suspectFrom: null });
   t.equal(rig.recover(log, 2).status, 'SEALED');
 });
 
@@ -121,7 +147,7 @@ test('delete leaves a tombstone that nothing brings back', async (t) => {
   const rig = fresh();
   const log = new LogOf(seg(1));
   rig.create(seg(1));
-  rig.append(log.batches[0]!);
+  rig.append(log.first);
   rig.append(log.add(30));
   rig.answer = 'refused';
   t.equal(rig.remove(seg(1)).status, 'UNCONFIRMED');
@@ -181,7 +207,7 @@ test('a failed flush: nothing is acknowledged until the disk is opened again', a
   const rig = fresh();
   const log = new LogOf(seg(1));
   rig.create(seg(1));
-  rig.append(log.batches[0]!);
+  rig.append(log.first);
   rig.disk.faults.failFlushes = 1;
   const next = log.add(1);
   t.equal(rig.append(next).status, 'DISK');
@@ -198,13 +224,13 @@ test('a full disk refuses, and corrupts nothing', async (t) => {
   const rig = fresh({ capacityBytes: 16 * MiB, limits: { reserveBytes: 2 * MiB } });
   const log = new LogOf(seg(1));
   rig.create(seg(1));
-  rig.append(log.batches[0]!);
+  rig.append(log.first);
   let batch = log.add(100);
   for (; rig.append(batch).status === 'OK'; batch = log.add(100));
   t.equal(rig.append(batch).status, 'FULL');
   t.equal(rig.create(seg(2)).status, 'FULL');
   t.equal(rig.store.state, 'full');
-  const length = rig.look(seg(1))!.durableLength;
+  const length = rig.look(seg(1))?.durableLength ?? 0;
   t.equal(length, batch.header.offset);
   t.equal(rig.fence(seg(1), 2).status, 'OK');
   t.equal(rig.seal(seg(1), length, batch.header.prevCrc).status, 'OK');
@@ -214,7 +240,7 @@ test('a direct write without space falls back to where it began', async (t) => {
   const rig = fresh();
   const log = new LogOf(seg(1));
   rig.create(seg(1));
-  rig.append(log.batches[0]!);
+  rig.append(log.first);
   rig.scheduler.runFor(1_000);
   const [big, small] = [log.add(40), log.add(1)];
   const replies: string[] = [];
@@ -237,11 +263,11 @@ test('another incarnation changes nothing, but a fence still fences', async (t) 
   rig.create(seg(1));
   const incarnation = rig.incarnation;
   rig.incarnation = 'ab'.repeat(16) as typeof incarnation;
-  t.equal(rig.append(log.batches[0]!).status, 'INCARNATION');
+  t.equal(rig.append(log.first).status, 'INCARNATION');
   t.equal(rig.fence(seg(2), 5).status, 'INCARNATION');
   t.match(rig.fence(seg(1), 5), { incarnation, maxEpoch: epoch(5) });
   rig.incarnation = incarnation;
-  t.equal(rig.append(log.batches[0]!).status, 'STALE');
+  t.equal(rig.append(log.first).status, 'STALE');
 });
 
 test('the journal is recycled under load, and replays to the same state', async (t) => {
@@ -249,10 +275,10 @@ test('the journal is recycled under load, and replays to the same state', async 
   const logs = [1, 2, 3].map((n) => new LogOf(seg(n)));
   for (const log of logs) {
     rig.create(log.segment);
-    rig.append(log.batches[0]!);
+    rig.append(log.first);
   }
   for (let i = 0; i < 900; i++) {
-    const log = logs[i % 3]!;
+    const log = logs[i % 3] as LogOf;
     if (rig.append(log.add(4)).status !== 'OK') throw new Error('append');
   }
   t.ok(rig.store.stats().bytesWritten > 3 * rig.store.stats().journalBytes, 'several laps');

@@ -37,6 +37,11 @@ export class LogOf {
     this.#push([], header);
   }
 
+  /** The batch with the segment's header. */
+  get first(): EncodedBatch {
+    return this.batches[0] as EncodedBatch;
+  }
+
   get end(): number {
     return this.#end;
   }
