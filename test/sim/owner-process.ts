@@ -14,6 +14,8 @@ import { ownerDeps } from './parts.js';
 import { short, Violation } from './violation.js';
 import type { VolumeSim, World } from './world.js';
 
+/** After so many operations of a volume its owners append ten times more slowly. */
+const OPS_BEFORE_SLOWING = 300;
 /** Unacknowledged appends above which the workload waits. */
 const MAX_OUTSTANDING = 48;
 
@@ -95,7 +97,9 @@ export class OwnerProcess {
 
   #scheduleAppends(): void {
     const { appendMs, burst } = this.world.spec;
-    this.process.after(this.#random.exponential(appendMs), () => {
+    // A seed's events go where faults are, not into an ever longer log.
+    const mean = this.volume.nextOp < OPS_BEFORE_SLOWING ? appendMs : appendMs * 10;
+    this.process.after(this.#random.exponential(mean), () => {
       if (!this.serving || this.#releasing) return;
       const count = 1 + this.#random.below(burst);
       for (let i = 0; i < count && this.#mayAppend(); i++) this.#append();
@@ -170,7 +174,7 @@ export class OwnerProcess {
     this.owner.readPages(segment, firstPage + first, count, (error, data) => {
       world.hit(`read.${error === null ? 'ok' : error.code}`);
       if (error !== null || data === null) {
-        if (error?.code === 'DATA_LOST') this.#lost(acked);
+        if (error?.code === 'DATA_LOST') this.#lost(acked, began);
         done(error);
         return;
       }
@@ -186,9 +190,11 @@ export class OwnerProcess {
     });
   }
 
-  #lost(acked: AckedOp): void {
+  /** "No good copy is left" needs a disk that said so: silence and ignorance are no evidence. */
+  #lost(acked: AckedOp, began: number): void {
     const where = `${short(acked.segment)} page ${acked.firstPage}`;
-    if (this.world.mayLose(acked.segment)) return;
+    const end = (acked.firstPage + 1) * PAGE_BYTES;
+    if (this.world.mayBeLost(acked.segment, end, began)) return;
     this.world.checkers.fail(new Violation(1, `acknowledged ${where} is said to be lost`));
   }
 

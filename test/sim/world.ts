@@ -74,6 +74,7 @@ export class World {
   readonly injector: FaultInjector;
   readonly transcript: string[] = [];
   readonly transcribes: boolean;
+  readonly #readFailures = new Map<string, number>();
   readonly #faults: readonly Fault[];
   eventsMax = Number.POSITIVE_INFINITY;
   /** What product code rejected and nobody awaited. */
@@ -237,6 +238,9 @@ export class World {
     if (this.transcribes && (request.type !== 'append' || reply.status !== 'OK')) {
       this.note(() => describeReply(machine.name, request, reply));
     }
+    if (request.type === 'read' && (reply.status === 'DISK' || reply.status === 'INCARNATION')) {
+      this.#readFailures.set(`${request.segment}/${request.incarnation}`, this.scheduler.now);
+    }
     this.checkers.replied(request, reply);
   }
 
@@ -259,9 +263,18 @@ export class World {
     }
   }
 
-  /** Whether permanent damage may have reached every copy: never, by the injector's rule. */
-  mayLose(_segment: SegmentId): boolean {
-    return false;
+  /**
+   * Whether nobody can be blamed for saying that these bytes are lost: each replica that had acknowledged
+   * them is damaged, or has said since then that it cannot read them or is not there.
+   */
+  mayBeLost(segment: SegmentId, end: number, since: number): boolean {
+    const replicas = this.checkers.volumes.placed(segment)?.replicas ?? [];
+    return replicas.every((disk) => {
+      const { replicas: ghosts } = this.checkers;
+      if ((ghosts.claim(disk, segment)?.durable ?? 0) < end || ghosts.isDamaged(disk)) return true;
+      const failed = this.#readFailures.get(`${segment}/${disk}`);
+      return failed !== undefined && failed >= since;
+    });
   }
 }
 
