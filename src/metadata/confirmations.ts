@@ -1,7 +1,8 @@
 /**
- * Linearizable answers to a storage node that is about to seal, complete or delete a segment. It fits
- * block's Confirmations; src/cli puts the two together, since neither layer knows the other. Whatever
- * is not read as a plain yes confirms nothing: a missing record is no evidence that a segment is dead.
+ * Linearizable answers to a storage node that is about to seal, complete or delete a segment. It
+ * fits block's Confirmations; src/cli puts the two together, since neither layer knows the other.
+ * Whatever is not read as a plain yes confirms nothing: a missing record is no evidence that a
+ * segment is dead.
  */
 import { HoldfastError } from '../core/errors.js';
 import type { SegmentId, VolumeId } from '../core/ids.js';

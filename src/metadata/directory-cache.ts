@@ -1,8 +1,8 @@
 /**
  * What an owner knows of the cluster without asking: nodes, which of them live, and the placement
- * tables, kept by watches. It fits replication's Directory. While the store cannot be reached it goes
- * on answering what it knew; after an outage nobody is called dead for LEASE_GRACE_AFTER_OUTAGE_MS, since
- * leases ran out that nobody could renew.
+ * tables, kept by watches. It fits replication's Directory. While the store cannot be reached it
+ * goes on answering what it knew; after an outage nobody is called dead for
+ * LEASE_GRACE_AFTER_OUTAGE_MS, since leases ran out that nobody could renew.
  */
 import { HoldfastError } from '../core/errors.js';
 import type { NodeId } from '../core/ids.js';

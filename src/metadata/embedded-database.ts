@@ -1,8 +1,8 @@
 /**
- * The engine's state kept in level: every change is one batch, flushed to disk (`sync`) before it is
- * applied in memory and seen by anybody. Level's own lock keeps a second process out. After a failed
- * write nobody knows what the disk holds: the database is then closed for good, and reading it again is
- * the next server's work.
+ * The engine's state kept in level: every change is one batch, flushed to disk (`sync`) before it
+ * is applied in memory and seen by anybody. Level's own lock keeps a second process out. After a
+ * failed write nobody knows what the disk holds: the database is then closed for good, and reading
+ * it again is the next server's work.
  *
  * Keys: `m` (revision), `k` + key (value, revision, lease), `l` + lease id (its time to live).
  */

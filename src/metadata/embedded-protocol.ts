@@ -1,7 +1,7 @@
 /**
- * What the processes of one machine say to each other about an embedded metadata store: lines of JSON
- * over a unix socket. The server greets with the protocol's version; each request has a number that
- * its reply repeats; a watch's number comes back with its snapshot and its events.
+ * What the processes of one machine say to each other about an embedded metadata store: lines of
+ * JSON over a unix socket. The server greets with the protocol's version; each request has a number
+ * that its reply repeats; a watch's number comes back with its snapshot and its events.
  */
 import { malformed } from '../core/errors.js';
 import { MIB } from '../core/units.js';

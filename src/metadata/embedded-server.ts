@@ -1,7 +1,8 @@
 /**
- * The one process that has an embedded store open serves it to all, itself included, over a unix socket
- * beside the database. Requests that change something run one after another; reads answer from
- * memory, which never runs ahead of the disk. Only the holder of level's lock touches the socket's name.
+ * The one process that has an embedded store open serves it to all, itself included, over a unix
+ * socket beside the database. Requests that change something run one after another; reads answer
+ * from memory, which never runs ahead of the disk. Only the holder of level's lock touches the
+ * socket's name.
  */
 // biome-ignore lint/style/noRestrictedImports: the socket's name and its permissions.
 import { chmodSync, rmSync } from 'node:fs';

@@ -1,8 +1,8 @@
 /**
- * The metadata store of one machine: a level database in a directory, which every local process may use.
- * Each of them is a client of the unix socket there; whoever finds nobody serving and gets level's lock
- * serves the others until it closes or dies, and then another one does. Permissions are those of the
- * directory (0700) and the socket (0600): who may connect may do everything.
+ * The metadata store of one machine: a level database in a directory, which every local process may
+ * use. Each of them is a client of the unix socket there; whoever finds nobody serving and gets
+ * level's lock serves the others until it closes or dies, and then another one does. Permissions
+ * are those of the directory (0700) and the socket (0600): who may connect may do everything.
  */
 // biome-ignore lint/style/noRestrictedImports: the directory's permissions.
 import { mkdirSync } from 'node:fs';
@@ -77,7 +77,9 @@ export class EmbeddedStore implements MetadataStore {
   #problem: HoldfastError | null = null;
   #closed = false;
 
-  /** Connects when first asked. Throws INVALID_ARGUMENT for a path that is too long for a socket. */
+  /**
+   * Connects when first asked. Throws INVALID_ARGUMENT for a path that is too long for a socket.
+   */
   constructor(options: EmbeddedStoreOptions) {
     this.#options = options;
     this.#clock = options.clock;

@@ -1,7 +1,8 @@
 /**
- * Records as JSON text in the metadata store, and back. Strict on purpose: an unknown field, a value out
- * of range or a broken invariant is an error, because whoever swaps a record writes all of it and
- * would drop or spread what it did not understand. A newer schema is refused with VERSION.
+ * Records as JSON text in the metadata store, and back. Strict on purpose: an unknown field, a
+ * value out of range or a broken invariant is an error, because whoever swaps a record writes all
+ * of it and would drop or spread what it did not understand. A newer schema is refused with
+ * VERSION.
  */
 import { z } from 'zod';
 import { assert } from '../core/assert.js';

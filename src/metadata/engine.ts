@@ -1,7 +1,8 @@
 /**
- * The state of a small key-value store with revisions and leases, without I/O or time: what memory.ts
- * and embedded.ts share. It follows etcd's rules (one revision a transaction that changes something,
- * a put without lease detaches the key from its former one), which the contract suite compares.
+ * The state of a small key-value store with revisions and leases, without I/O or time: what
+ * memory.ts and embedded.ts share. It follows etcd's rules (one revision a transaction that changes
+ * something, a put without lease detaches the key from its former one), which the contract suite
+ * compares.
  */
 import { assert } from '../core/assert.js';
 import { HoldfastError } from '../core/errors.js';
@@ -58,7 +59,9 @@ export class Engine {
     return { entries, revision: this.revision, more };
   }
 
-  /** Whether a transaction would be applied now. Throws INVALID_ARGUMENT, or NOT_FOUND for a lease. */
+  /**
+   * Whether a transaction would be applied now. Throws INVALID_ARGUMENT, or NOT_FOUND for a lease.
+   */
   holds(compare: readonly Compare[], operations: readonly Operation[]): boolean {
     checkTransaction(compare, operations);
     for (const { key, modRevision } of compare) {

@@ -1,8 +1,9 @@
 /**
- * The way to an etcd cluster: one channel an endpoint, one of them in use, the next one after a failure.
- * Every call is bounded by METADATA_TIMEOUT_MS on the monotonic clock. Reads and other calls that may
- * be repeated are, elsewhere, until then; a call made `once` is sent only on a channel that is
- * ready, never sent again, and ends in UNKNOWN_OUTCOME unless the server answered or refused it.
+ * The way to an etcd cluster: one channel an endpoint, one of them in use, the next one after a
+ * failure. Every call is bounded by METADATA_TIMEOUT_MS on the monotonic clock. Reads and other
+ * calls that may be repeated are, elsewhere, until then; a call made `once` is sent only on a
+ * channel that is ready, never sent again, and ends in UNKNOWN_OUTCOME unless the server answered
+ * or refused it.
  */
 import {
   type ChannelCredentials,
@@ -235,7 +236,9 @@ export class EtcdConnection {
     if (this.#client() === from) this.#active = (this.#active + 1) % this.#clients.length;
   }
 
-  /** A client whose channel is ready, so that a failure to connect is known to be no more than that. */
+  /**
+   * A client whose channel is ready, so that a failure to connect is known to be no more than that.
+   */
   async #readyClient(end: number): Promise<Client> {
     for (;;) {
       this.#checkOpen();

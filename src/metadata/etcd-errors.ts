@@ -1,7 +1,7 @@
 /**
- * What etcd's and gRPC's errors mean to a caller. The one question that must never be answered wrong is
- * whether a transaction may have happened: it has not only when the server itself refused it for a
- * reason that it checks before applying; everything else is unknown.
+ * What etcd's and gRPC's errors mean to a caller. The one question that must never be answered
+ * wrong is whether a transaction may have happened: it has not only when the server itself refused
+ * it for a reason that it checks before applying; everything else is unknown.
  */
 import { type ServiceError, status } from '@grpc/grpc-js';
 import { type ErrorCode, type FaultOptions, HoldfastError } from '../core/errors.js';

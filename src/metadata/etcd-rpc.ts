@@ -1,13 +1,13 @@
 /**
  * The few remote procedures of etcd's v3 API that Holdfast uses, as a wire-compatible subset of its
- * protocol buffers (field numbers as in etcd's rpc.proto and kv.proto; unknown fields are skipped), held
- * as a descriptor in code so that no .proto file has to be shipped and found.
+ * protocol buffers (field numbers as in etcd's rpc.proto and kv.proto; unknown fields are skipped),
+ * held as a descriptor in code so that no .proto file has to be shipped and found.
  *
- * Why not etcd3 1.1.2: its connection pool retries every call up to three times on "recoverable" errors,
- * transactions among them, so that a compare-and-swap whose reply was lost is sent again and answered
- * "not committed"; its leases renew themselves and judge their age by the wall clock; calls have no
- * deadline of their own. Here five unary calls and two streams are all there is, and each of these is
- * ours to decide.
+ * Why not etcd3 1.1.2: its connection pool retries every call up to three times on "recoverable"
+ * errors, transactions among them, so that a compare-and-swap whose reply was lost is sent again
+ * and answered "not committed"; its leases renew themselves and judge their age by the wall clock;
+ * calls have no deadline of their own. Here five unary calls and two streams are all there is, and
+ * each of these is ours to decide.
  */
 import type { MethodDefinition } from '@grpc/grpc-js';
 import { fromJSON } from '@grpc/proto-loader';

@@ -1,7 +1,7 @@
 /**
- * The metadata store on etcd (3.4 or newer), over the few rpcs of etcd-rpc.ts (which says why not the
- * etcd3 package). Reads are linearizable, transactions are sent at most once, leases live by their
- * holder's keepAlive only, and watches begin again with the whole prefix after any error.
+ * The metadata store on etcd (3.4 or newer), over the few rpcs of etcd-rpc.ts (which says why not
+ * the etcd3 package). Reads are linearizable, transactions are sent at most once, leases live by
+ * their holder's keepAlive only, and watches begin again with the whole prefix after any error.
  */
 import { HoldfastError } from '../core/errors.js';
 import { type Revision, revision } from '../core/units.js';

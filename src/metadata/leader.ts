@@ -1,8 +1,8 @@
 /**
- * One leader for a role (the controller), by a key bound to a lease. `leading` ends before the lease can,
- * counted on the monotonic clock from when its last renewal was sent. That is still only a hint, as a
- * process may be paused between looking and acting: what a leader writes must carry `guard` in its
- * comparisons, which fails once another leader has been elected.
+ * One leader for a role (the controller), by a key bound to a lease. `leading` ends before the
+ * lease can, counted on the monotonic clock from when its last renewal was sent. That is still only
+ * a hint, as a process may be paused between looking and acting: what a leader writes must carry
+ * `guard` in its comparisons, which fails once another leader has been elected.
  */
 import { assert } from '../core/assert.js';
 import { HoldfastError } from '../core/errors.js';

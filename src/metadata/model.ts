@@ -1,15 +1,17 @@
 /**
- * What the metadata store holds: the records' types. Their validated JSON encodings are encoding.ts, their
- * keys keys.ts. Field names are part of the stored format (docs/FORMATS.md).
+ * What the metadata store holds: the records' types. Their validated JSON encodings are
+ * encoding.ts, their keys keys.ts. Field names are part of the stored format (docs/FORMATS.md).
  *
- * INVARIANT (checked by assertVolumeRecord in volume-record.ts): at most two open segments, in log order;
- * every segment id stands in exactly one of planned, open, sealed, pendingDelete; sealed ends never change;
- * endLsn does not fall along sealed; epoch never falls.
+ * INVARIANT (checked by assertVolumeRecord in volume-record.ts): at most two open segments, in log
+ * order; every segment id stands in exactly one of planned, open, sealed, pendingDelete; sealed
+ * ends never change; endLsn does not fall along sealed; epoch never falls.
  */
 import type { ClusterId, Incarnation, NodeId, OwnerId, SegmentId, VolumeId } from '../core/ids.js';
 import type { Epoch, Lsn, SegmentOffset } from '../core/units.js';
 
-/** Written into every record; a reader refuses a newer one instead of dropping fields it cannot see. */
+/**
+ * Written into every record; a reader refuses a newer one instead of dropping fields it cannot see.
+ */
 export const METADATA_SCHEMA = 1;
 
 /** One node's copy of a segment: which disk of which node. */
@@ -34,7 +36,10 @@ export interface SealedSegment extends PlannedSegment {
   readonly end: SegmentOffset;
   /** The LSN after the last record below `end`. */
   readonly endLsn: Lsn;
-  /** headerCrc of the last batch below `end`; the chain behind it covers every byte. 0 when end is 0. */
+  /**
+   * headerCrc of the last batch below `end`; the chain behind it covers every byte. 0 when end is
+   * 0.
+   */
   readonly crc: number;
 }
 
@@ -97,7 +102,10 @@ export interface NodeRecord {
 export interface PlacementRecord {
   readonly schema: number;
   readonly replicas: number;
-  /** PLACEMENT_GROUPS lists of `replicas` disks on distinct nodes (fewer when there are too few nodes). */
+  /**
+   * PLACEMENT_GROUPS lists of `replicas` disks on distinct nodes (fewer when there are too few
+   * nodes).
+   */
   readonly groups: readonly (readonly Replica[])[];
 }
 

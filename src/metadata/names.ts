@@ -24,7 +24,8 @@ export function checkVolumeName(name: string): void {
   if (isVolumeName(name)) return;
   throw invalid(
     `"${name.slice(0, NAME_MAX_BYTES)}" is not a volume name`,
-    `A name is 1 to ${NAME_MAX_BYTES} of a-z, 0-9, ".", "_", "-", with a letter or digit at both ends.`,
+    `A name is 1 to ${NAME_MAX_BYTES} of a-z, 0-9, ".", "_" and "-", ` +
+      'with a letter or digit at both ends.',
   );
 }
 
@@ -44,9 +45,10 @@ export function defaultAckQuorum(replicas: number): number {
 
 /**
  * The ack quorum must be a majority of the replicas. Takeover would be safe below it (it waits for
- * replicas − ackQuorum + 1 answers), but with 1 of 2 an fsync would stand on one machine alone, which
- * is what somebody who asked for two replicas wanted to be spared, and takeover would need both. So
- * two replicas mean that both acknowledge; who wants to write with one machine asks for 1 or 3.
+ * replicas − ackQuorum + 1 answers), but with 1 of 2 an fsync would stand on one machine alone,
+ * which is what somebody who asked for two replicas wanted to be spared, and takeover would need
+ * both. So two replicas mean that both acknowledge; who wants to write with one machine asks for 1
+ * or 3.
  */
 export function checkReplication(replicas: number, ackQuorum: number): void {
   if (!(REPLICA_COUNTS as readonly number[]).includes(replicas)) {
@@ -54,8 +56,9 @@ export function checkReplication(replicas: number, ackQuorum: number): void {
   }
   const least = defaultAckQuorum(replicas);
   if (Number.isSafeInteger(ackQuorum) && ackQuorum >= least && ackQuorum <= replicas) return;
+  const allowed = least === replicas ? `${least}` : `${least} to ${replicas}`;
   throw invalid(
     `an ack quorum of ${ackQuorum} with ${replicas} replicas`,
-    `The ack quorum of ${replicas} replicas is ${least === replicas ? least : `${least} to ${replicas}`}.`,
+    `The ack quorum of ${replicas} replicas is ${allowed}.`,
   );
 }

@@ -1,7 +1,7 @@
 /**
- * A node's presence in the metadata store: its record, and a live key bound to a lease that its own loop
- * keeps alive. When the lease is lost (an outage longer than its time) the node registers again. All of
- * it is a hint for others: a node serves whether or not it is registered.
+ * A node's presence in the metadata store: its record, and a live key bound to a lease that its own
+ * loop keeps alive. When the lease is lost (an outage longer than its time) the node registers
+ * again. All of it is a hint for others: a node serves whether or not it is registered.
  */
 import { assert } from '../core/assert.js';
 import { asFault, HoldfastError } from '../core/errors.js';

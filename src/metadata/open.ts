@@ -2,8 +2,8 @@
  * Opens the store that `--metadata` names, and finds out at once whether it can be used:
  *   etcd://[user[:password]@]host:port[,host:port…][?ca=FILE&cert=FILE&key=FILE]
  *   embedded:DIR
- * TLS is used for etcds:// and whenever a certificate authority is named. The password may come from
- * HOLDFAST_ETCD_PASSWORD instead, so that it need not stand in a list of processes.
+ * TLS is used for etcds:// and whenever a certificate authority is named. The password may come
+ * from HOLDFAST_ETCD_PASSWORD instead, so that it need not stand in a list of processes.
  */
 import { HoldfastError, invalid } from '../core/errors.js';
 import type { Clock } from '../io/clock.js';

@@ -1,10 +1,10 @@
 /**
  * The chain of one volume's segments, from what disks hold: rebuild.ts's decisions, without I/O.
  *
- * The log's last segment is the one with a header of the highest epoch and LSN; each header names the
- * segment before it and where that ends. A spare that a takeover abandoned names an end at which its
- * predecessor was not sealed. Segments that the cleaner deleted leave tombstones; one that is missing
- * without a tombstone is a hole, and there is no log across a hole.
+ * The log's last segment is the one with a header of the highest epoch and LSN; each header names
+ * the segment before it and where that ends. A spare that a takeover abandoned names an end at
+ * which its predecessor was not sealed. Segments that the cleaner deleted leave tombstones; one
+ * that is missing without a tombstone is a hole, and there is no log across a hole.
  */
 import { assert } from '../core/assert.js';
 import type { SegmentId } from '../core/ids.js';
@@ -68,7 +68,9 @@ function newestFirst(a: Linked, b: Linked): number {
   return b.createEpoch - a.createEpoch || startLsn(b) - startLsn(a) || depth(b) - depth(a);
 }
 
-/** Segments without records begin at one LSN with their successors: the one with data comes last. */
+/**
+ * Segments without records begin at one LSN with their successors: the one with data comes last.
+ */
 function depth(found: Linked): number {
   return found.header.previous === null ? 0 : 1;
 }
@@ -182,7 +184,7 @@ function assemble(
   const tail = links.at(-1)?.found;
   assert(tail !== undefined, 'a chain has a tail');
   const others = sortRest(rest, dropped, tail, needed);
-  // A sealed tail before an open one cannot be: the one before the tail alone was too short of copies.
+  // The tail has too few copies and was ended, the one before it has not: no such log exists.
   const order = open.length > 0 && sealed.at(-1)?.segment === tail.segment;
   if (order) return { type: 'broken', reason: 'the segment before the last could not be ended' };
   return {
@@ -195,7 +197,9 @@ function assemble(
   };
 }
 
-/** Segments beside the chain: deleted ones, abandoned ones, empty ones, and those to leave alone. */
+/**
+ * Segments beside the chain: deleted ones, abandoned ones, empty ones, and those to leave alone.
+ */
 function sortRest(
   rest: readonly FoundSegment[],
   dropped: readonly FoundSegment[],
@@ -261,7 +265,8 @@ function sealAt({ found, end }: Link): SealedSegment | string {
   }
   const exact = found.copies.find((copy) => dataOf(copy) === end.end);
   if (exact === undefined) {
-    return `no copy of segment ${found.segment} ends at ${end.end}, where the next one continues it`;
+    const { segment } = found;
+    return `no copy of segment ${segment} ends at ${end.end}, where the next one continues it`;
   }
   return { ...descriptor(found, found.header.replicas), ...end, crc: exact.entry.crc };
 }

@@ -1,6 +1,6 @@
 /**
- * What rebuild.ts takes and gives: the disks' inventories and segment headers in, volume records or reasons
- * out. The types are its own, since metadata knows nothing of the storage node's messages.
+ * What rebuild.ts takes and gives: the disks' inventories and segment headers in, volume records or
+ * reasons out. The types are its own, since metadata knows nothing of the storage node's messages.
  */
 import type { Incarnation, NodeId, SegmentId, VolumeId } from '../core/ids.js';
 import type { Epoch, Lsn, SegmentOffset } from '../core/units.js';

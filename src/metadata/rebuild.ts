@@ -1,11 +1,12 @@
 /**
- * Makes volume records from what the disks alone know, when the metadata store is lost: inventories of all
- * nodes and the headers of segments. Pure. It refuses a volume rather than guess, and says why: a record
- * that leaves out acknowledged data would make the next takeover lose it for good. Nothing is given to
- * deletion unless it was deleted before, or enough replicas show that nothing was ever acknowledged there.
+ * Makes volume records from what the disks alone know, when the metadata store is lost: inventories
+ * of all nodes and the headers of segments. Pure. It refuses a volume rather than guess, and says
+ * why: a record that leaves out acknowledged data would make the next takeover lose it for good.
+ * Nothing is given to deletion unless it was deleted before, or enough replicas show that nothing
+ * was ever acknowledged there.
  *
- * The end of the log is left to takeover: the last segments come back as open ones, at an epoch above
- * all that any node knows, and fencing decides where they end.
+ * The end of the log is left to takeover: the last segments come back as open ones, at an epoch
+ * above all that any node knows, and fencing decides where they end.
  */
 import { assert } from '../core/assert.js';
 import type { SegmentId, VolumeId } from '../core/ids.js';

@@ -8,7 +8,9 @@ import { PLACEMENT_GROUPS, REPLICA_COUNTS } from '../core/limits.js';
 import { type Epoch, PAGE_BYTES } from '../core/units.js';
 import type { PlannedSegment, SealedSegment, VolumeRecord } from './model.js';
 
-/** Planned segments of one record: a takeover's two and a spare, with room. Guards against leaks. */
+/**
+ * Planned segments of one record: a takeover's two and a spare, with room. Guards against leaks.
+ */
 export const PLANNED_MAX = 8;
 export const OPEN_MAX = 2;
 

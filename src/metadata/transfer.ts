@@ -1,8 +1,8 @@
 /**
  * The whole cluster's metadata as one JSON file, and back. An export shows one revision; an import
- * raises the cluster's generation and sets each volume's epoch above the largest that any node knows, so
- * that nobody who held a volume before can go on writing to it beside a new owner. Owners and live keys
- * are not imported. Refuses rather than guesses.
+ * raises the cluster's generation and sets each volume's epoch above the largest that any node
+ * knows, so that nobody who held a volume before can go on writing to it beside a new owner. Owners
+ * and live keys are not imported. Refuses rather than guesses.
  */
 import { assert } from '../core/assert.js';
 import { crc32 } from '../core/checksum.js';
@@ -121,14 +121,16 @@ export interface ImportOptions {
   readonly maxEpochs: ReadonlyMap<VolumeId, Epoch>;
   /** Replaces what the store holds. Without it a store that holds anything is refused. */
   readonly replace?: boolean;
-  /** Imports volumes that were owned again after the export, and may have lost their newest part. */
+  /**
+   * Imports volumes that were owned again after the export, and may have lost their newest part.
+   */
   readonly acceptLoss?: boolean;
 }
 
 /**
- * Writes an export (or what rebuild made) into a store. Not one transaction, as it may be larger than
- * one: the cluster record, without which nothing works on a store, is taken away first and written last.
- * If it fails on the way, run it again with `replace`.
+ * Writes an export (or what rebuild made) into a store. Not one transaction, as it may be larger
+ * than one: the cluster record, without which nothing works on a store, is taken away first and
+ * written last. If it fails on the way, run it again with `replace`.
  */
 export async function importCluster(
   store: MetadataStore,

@@ -252,9 +252,9 @@ export function resize(record: VolumeRecord, args: { readonly sizeBytes: number 
 
 /**
  * Whether a swap whose outcome was unknown did happen, told from a later linearizable read: it did
- * iff the record found holds the segments proposed, at least as far along, with the same ends. False
- * may also mean that it was overtaken: look at the found epoch (a higher one: stop for good) and
- * revision (unchanged: undecided, send the identical swap again).
+ * iff the record found holds the segments proposed, at least as far along, with the same ends.
+ * False may also mean that it was overtaken: look at the found epoch (a higher one: stop for good)
+ * and revision (unchanged: undecided, send the identical swap again).
  */
 export function landed(proposal: VolumeRecord, found: VolumeRecord): boolean {
   if (found.volume !== proposal.volume || found.epoch < proposal.epoch) return false;

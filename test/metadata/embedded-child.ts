@@ -1,6 +1,6 @@
 /**
- * A second process with an embedded store: prints "ready", then does what its standard input says, a
- * line at a time: `put KEY VALUE`, `get KEY`, `add KEY TIMES` (compare-and-swap), `close`.
+ * A second process with an embedded store: prints "ready", then does what its standard input says,
+ * a line at a time: `put KEY VALUE`, `get KEY`, `add KEY TIMES` (compare-and-swap), `close`.
  */
 import { createInterface } from 'node:readline';
 import { EmbeddedStore } from '../../src/metadata/embedded.js';

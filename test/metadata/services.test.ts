@@ -137,7 +137,7 @@ test('a node stays registered, and registers again after an outage', async (t) =
   t.equal(world.server.peek(liveKey(NODE)), null, 'an orderly stop says so at once');
 });
 
-test('the directory answers while the store is away, and calls nobody dead too early', async (t) => {
+test('the directory answers while the store is away and gives grace afterwards', async (t) => {
   const world = new SimStores();
   const { store, process } = world.connect();
   const log = new RecordedLog();

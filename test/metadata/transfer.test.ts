@@ -52,7 +52,7 @@ async function filled(): Promise<SimStores> {
   return world;
 }
 
-test('what is exported can be imported, nobody owns it, and epochs and generation rise', async (t) => {
+test('what is exported can be imported: no owners, higher epochs and generation', async (t) => {
   const source = await filled();
   const from = source.connect().store;
   const text = await source.wait(exportCluster(from));
