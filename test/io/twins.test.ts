@@ -27,6 +27,18 @@ networkContract('tcpNetwork', harness(loopback));
 const loopback6 = { network: tcpNetwork, anyPort: '[::1]:0', nobody: '[::1]:1' };
 networkContract('tcpNetwork with IPv6', harness(loopback6));
 
+test('timers are never early, not by a fraction of a millisecond', async (t) => {
+  const early: number[] = [];
+  for (let i = 0; i < 200; i++) {
+    const delay = 1 + (i % 3);
+    const start = nodeClock.monotonic();
+    await new Promise<void>((resolve) => nodeClock.after(delay, resolve));
+    const passed = nodeClock.monotonic() - start;
+    if (passed < delay) early.push(delay - passed);
+  }
+  t.same(early, []);
+});
+
 test('addresses are HOST:PORT, with brackets around IPv6', async (t) => {
   t.same(parseAddress('127.0.0.1:7400'), { host: '127.0.0.1', port: 7400 });
   t.same(parseAddress('[::1]:0'), { host: '::1', port: 0 });

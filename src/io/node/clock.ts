@@ -18,7 +18,7 @@ class NodeClock implements Clock {
   after(delayMs: number, callback: () => void): Timer {
     const due = performance.now() + delayMs;
     let handle: NodeJS.Timeout;
-    // Node counts from the start of the event loop's turn, so a timer may fire before its time.
+    // Node counts whole milliseconds, so a timer may fire a fraction of one too early.
     const fire = (): void => {
       const left = due - performance.now();
       if (left > 0) arm(left);

@@ -81,6 +81,18 @@ function altered(frame: EncodedFrame, change: (control: Buffer) => void): Buffer
   return bytes;
 }
 
+/** A COPY whose first source is repeated. */
+function manySources(frame: EncodedFrame, count: number): Buffer {
+  const control = whole(frame);
+  const start = 87;
+  const source = control.subarray(start, start + 34 + control.readUInt16LE(start + 32));
+  const sources = Array.from({ length: count }, () => source);
+  const made = Buffer.concat([control.subarray(0, start - 1), Buffer.from([count]), ...sources]);
+  made.writeUInt32LE(made.length, 4);
+  made.writeUInt32LE(crc32(made.subarray(4)), 0);
+  return made;
+}
+
 test('what a frame says out of range is refused, with a right checksum as well', async (t) => {
   const request = (name: string): EncodedFrame => encodeRequest(1, REQUESTS[name] as Request);
   const reply = (name: string): EncodedFrame => encodeReply(1, REPLIES[name] as Reply);
@@ -94,11 +106,13 @@ test('what a frame says out of range is refused, with a right checksum as well',
     ['too long a list', altered(request('inventory'), (c) => c.writeUInt32LE(1001, 51))],
     ['a flag of 2', altered(request('fence'), (c) => c.writeUInt8(2, c.length - 1))],
     ['too many sources', altered(request('copy'), (c) => c.writeUInt8(17, 86))],
+    ['too many sources, all there', manySources(request('copy'), 17)],
     ['a payload where none belongs', Buffer.concat([whole(request('ping')), Buffer.alloc(1)])],
   ];
   for (const [name, frame] of cases) {
     t.throws(() => decodeRequest(frame), { name: 'HoldfastError', code: 'MALFORMED' }, name);
   }
+  t.equal(decodeRequest(manySources(request('copy'), 16)).request.type, 'copy');
   const replies: [string, Buffer][] = [
     ['a status nobody knows', altered(reply('ok'), (c) => c.writeUInt8(13, 17))],
     ['a body nobody knows', altered(reply('ok'), (c) => c.writeUInt8(9, 16))],
