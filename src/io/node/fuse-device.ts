@@ -24,6 +24,8 @@ type PollerClass = new (
 ) => Poller;
 
 const READABLE = 1;
+/** After a read that found nothing, this many turns pass before one more than expected is tried. */
+const TURNS_BETWEEN_PROBES = 32;
 
 export interface NodeFuseDeviceOptions {
   /** The longest request, for the read buffers. */
@@ -61,8 +63,12 @@ export class NodeFuseDevice implements FuseDevice {
   #closed = false;
   /** A turn is scheduled or the watcher is armed: exactly one of both, unless paused or closed. */
   #waiting = false;
-  /** How many requests the last turns found ready: a guess that saves a useless read. */
+  /**
+   * How many requests a turn will find ready, guessed from the last ones: a read that finds nothing
+   * costs as much as serving a request, because Node makes an exception of it.
+   */
   #expected = 1;
+  #untilProbe = 0;
 
   /** Takes over `fd`, a /dev/fuse descriptor opened with O_NONBLOCK. */
   constructor(fd: number, options: NodeFuseDeviceOptions) {
@@ -129,18 +135,18 @@ export class NodeFuseDevice implements FuseDevice {
     this.#poller?.poll(READABLE);
   }
 
-  /** Serves what is ready, up to the limit, then waits for more. */
+  /** Serves as many requests as are probably ready, then waits for more. */
   readonly #turn = (): void => {
     this.#waiting = false;
-    const { maxRequestsAWakeup } = this.#options;
     let served = 0;
-    while (served < this.#expected && !this.#paused && !this.#closed) {
-      if (!this.#serveOne()) {
-        this.#expected = Math.max(1, served);
-        break;
-      }
-      served++;
-      if (served === this.#expected && served < maxRequestsAWakeup) this.#expected++;
+    while (served < this.#expected && !this.#paused && !this.#closed && this.#serveOne()) served++;
+    if (served < this.#expected) {
+      this.#expected = Math.max(1, served);
+      this.#untilProbe = TURNS_BETWEEN_PROBES;
+    } else if (this.#untilProbe > 0) {
+      this.#untilProbe--;
+    } else {
+      this.#expected = Math.min(this.#expected * 2, this.#options.maxRequestsAWakeup);
     }
     this.#arm();
   };

@@ -1,0 +1,304 @@
+/** Transcripts with a played kernel: what the session answers, when it stops reading, how it ends. */
+import { test } from 'tap';
+import { AssertionFailure } from '../../src/core/assert.js';
+import { HoldfastError } from '../../src/core/errors.js';
+import { MAX_IN_FLIGHT_REQUESTS, REQUEST_BUFFER_BYTES } from '../../src/fuse/limits.js';
+import { FuseSession, type FuseSessionOptions } from '../../src/fuse/session.js';
+import { silentLog } from '../../src/io/log.js';
+import { FsError } from '../../src/volume/filesystem-api.js';
+import { MemoryFilesystem } from '../fixtures/memory-filesystem.js';
+import { FakeDevice, requestBytes, u32, u64 } from './fake-device.js';
+
+const ENOENT = -2;
+const EIO = -5;
+const EROFS = -30;
+const ENOSYS = -38;
+const ENOTTY = -25;
+const ENAMETOOLONG = -36;
+
+/** What Linux 6.18 offers. */
+const INIT = [u32(7, 45, 131_072, 0x73fffffb, 0x5fd), Buffer.alloc(44)];
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+interface Played {
+  readonly device: FakeDevice;
+  readonly filesystem: MemoryFilesystem;
+  readonly session: FuseSession;
+  readonly ends: (Error | null)[];
+}
+
+function play(options: Partial<FuseSessionOptions> = {}, negotiated = true): Played {
+  const device = new FakeDevice();
+  const filesystem = new MemoryFilesystem();
+  const ends: (Error | null)[] = [];
+  const session = new FuseSession({
+    device,
+    filesystem,
+    log: silentLog,
+    onEnd: (error) => ends.push(error),
+    ...options,
+  });
+  session.start();
+  if (negotiated) device.ask('INIT', INIT);
+  return { device, filesystem, session, ends };
+}
+
+/** Makes a file by CREATE and returns its inode. */
+function create(device: FakeDevice, name: string, uid = 0): number {
+  const reply = device.ask('CREATE', [u32(0x8242, 0o100644, 0o022, 0), `${name}\0`], { uid });
+  return Number(reply.payload.readBigUInt64LE(0));
+}
+
+const write = (offset: number, data: Buffer): (Buffer | string)[] => [
+  u64(0, offset),
+  u32(data.length, 0),
+  u64(0),
+  u32(0, 0),
+  data,
+];
+
+test('INIT agrees on exactly what the design lists', async (t) => {
+  const { device, session } = play({}, false);
+  const { payload, error } = device.ask('INIT', INIT);
+  t.equal(error, 0);
+  t.equal(payload.length, 64);
+  const expected = Buffer.concat([
+    u32(7, 45, 1_048_576),
+    // ASYNC_READ, EXPORT_SUPPORT, BIG_WRITES, DONT_MASK, READDIRPLUS and _AUTO, ASYNC_DIO,
+    // PARALLEL_DIROPS, POSIX_ACL, MAX_PAGES, HANDLE_KILLPRIV_V2, SETXATTR_EXT, INIT_EXT
+    u32(0x1 | 0x10 | 0x20 | 0x40 | 0x6000 | 0x8000 | 0x40000 | 0x100000 | 0x400000 | 0x70000000),
+    Buffer.from([128, 0, 96, 0]),
+    u32(1_048_576, 1),
+    Buffer.from([0, 1, 0, 0]),
+    u32(0x80 | 0x10), // HAS_RESEND, DIRECT_IO_ALLOW_MMAP
+    Buffer.alloc(28),
+  ]);
+  t.same(payload, expected);
+  const forbidden = 0x10000 | 0x2 | 0x400 | 0x20000 | 0x8; // write-back cache, locks, no open
+  t.equal((session.agreed?.flags ?? -1) & forbidden, 0);
+});
+
+test('an old kernel gets only what it offers', async (t) => {
+  const { device } = play({}, false);
+  const { payload } = device.ask('INIT', [u32(7, 31, 131_072, 0x1 | 0x20)]);
+  t.equal(payload.readUInt32LE(4), 31);
+  t.equal(payload.readUInt32LE(12), 0x21);
+  t.equal(payload.readUInt32LE(32), 0);
+});
+
+test('a kernel of a later major version is told ours and asks again', async (t) => {
+  const { device, session } = play({}, false);
+  t.equal(device.ask('INIT', [u32(8, 1)]).payload.readUInt32LE(0), 7);
+  t.equal(session.agreed, null);
+  t.equal(device.ask('INIT', INIT).error, 0);
+  t.ok(session.agreed);
+});
+
+test('a kernel that is too old ends the session with a clear fault', async (t) => {
+  const { device, ends } = play({}, false);
+  t.equal(device.ask('INIT', [u32(7, 23, 131_072, 0)]).error, -71);
+  await turn();
+  t.match(ends, [{ code: 'VERSION', message: /7\.23/ }]);
+  t.ok(device.closed);
+});
+
+test('nothing is served before INIT, unless an earlier daemon has done it', async (t) => {
+  const before = play({}, false);
+  t.equal(before.device.ask('GETATTR', [u32(0, 0), u64(0)]).error, EIO);
+  const first = play();
+  const adopter = play({ adopted: first.session.agreed as never }, false);
+  t.equal(adopter.device.ask('GETATTR', [u32(0, 0), u64(0)]).error, 0);
+  t.same(adopter.session.agreed, first.session.agreed);
+});
+
+test('bit 63 of a resent request comes back in its reply', async (t) => {
+  const { device } = play();
+  const unique = (1n << 63n) | 12_345_678_901n;
+  const reply = device.ask('GETATTR', [u32(0, 0), u64(0)], { unique });
+  t.equal(reply.unique, unique);
+});
+
+test('what is not there is answered once and remembered by the kernel', async (t) => {
+  const { device } = play();
+  const { error, payload } = device.ask('LOOKUP', ['missing\0']);
+  t.equal(error, 0);
+  t.equal(payload.length, 128);
+  t.equal(payload.readBigUInt64LE(0), 0n, 'no inode');
+  t.equal(payload.readBigUInt64LE(16), 86_400n, 'for a day');
+  t.equal(device.ask('UNLINK', ['missing\0']).error, ENOENT);
+  t.equal(device.ask('LOOKUP', [`${'x'.repeat(256)}\0`]).error, ENAMETOOLONG);
+});
+
+test('operations that we do not offer have the errno that makes the kernel go on alone', async (t) => {
+  const { device } = play();
+  for (const opcode of ['FLUSH', 'ACCESS', 'STATX', 'POLL', 'BMAP', 'INTERRUPT'] as const) {
+    t.equal(device.ask(opcode, [Buffer.alloc(64)]).error, ENOSYS, opcode);
+  }
+  t.equal(device.ask('IOCTL', [Buffer.alloc(32)]).error, ENOTTY);
+  t.equal(device.ask(9_999).error, ENOSYS);
+  t.equal(device.ask('DESTROY').error, 0);
+});
+
+test('a request that cannot be read is answered EIO, and the next one as usual', async (t) => {
+  const { device, session } = play();
+  t.equal(device.ask('READ', [u32(1)]).error, EIO);
+  device.deliver(requestBytes('FORGET', []));
+  device.deliver(Buffer.alloc(10));
+  t.equal(device.ask('GETATTR', [u32(0, 0), u64(0)]).error, 0);
+  t.equal(session.requestsUnderWay, 0);
+});
+
+test('FORGET and BATCH_FORGET have no reply and free orphans', async (t) => {
+  const { device, filesystem, session } = play();
+  const one = create(device, 'one');
+  const two = create(device, 'two');
+  device.ask('UNLINK', ['one\0']);
+  device.ask('UNLINK', ['two\0']);
+  for (const inode of [one, two]) device.ask('RELEASE', [Buffer.alloc(24)], { inode });
+  const before = device.replies.length;
+  t.equal(filesystem.inodes, 3);
+  device.deliver(requestBytes('FORGET', [u64(1)], { inode: one }));
+  t.equal(filesystem.inodes, 2);
+  device.deliver(requestBytes('BATCH_FORGET', [u32(1, 0), u64(two, 1)], { inode: 0 }));
+  t.equal(filesystem.inodes, 1);
+  t.equal(device.replies.length, before);
+  t.equal(session.requestsUnderWay, 0);
+  t.same(filesystem.complaints, []);
+});
+
+test('small writes are copied out of the buffer, large ones keep it', async (t) => {
+  const { device } = play();
+  const inode = create(device, 'file');
+  const small = await device.askLater('WRITE', write(0, Buffer.alloc(4096, 1)), { inode });
+  t.equal(small.payload.readUInt32LE(0), 4096);
+  t.equal(device.lastOwnership, 'returned');
+  const large = Buffer.alloc(REQUEST_BUFFER_BYTES - 4096, 2);
+  await device.askLater('WRITE', write(4096, large), { inode });
+  t.equal(device.lastOwnership, 'kept');
+  const data = [u64(0, 4090), u32(12, 0), u64(0), u32(0, 0)];
+  const { payload } = await device.askLater('READ', data, { inode });
+  t.same(payload, Buffer.from('010101010101020202020202', 'hex'));
+});
+
+test('a copied write is not changed by the request that comes next', async (t) => {
+  const { device } = play();
+  const inode = create(device, 'file');
+  const bytes = requestBytes('WRITE', write(0, Buffer.alloc(4096, 1)), { inode, unique: 500n });
+  device.deliver(bytes);
+  bytes.fill(9);
+  await turn();
+  const read = [u64(0, 0), u32(4, 0), u64(0), u32(0, 0)];
+  const { payload } = await device.askLater('READ', read, { inode });
+  t.same(payload, Buffer.from([1, 1, 1, 1]));
+});
+
+test('reading stops while too many requests wait, and goes on when half are answered', async (t) => {
+  const { device, session } = play();
+  const inode = create(device, 'file');
+  for (let index = 0; index < MAX_IN_FLIGHT_REQUESTS; index++) {
+    const unique = BigInt(10_000 + index);
+    device.deliver(requestBytes('FSYNC', [u64(0), u32(0, 0)], { inode, unique }));
+  }
+  t.same(device.pauses, [true]);
+  t.equal(session.requestsUnderWay, MAX_IN_FLIGHT_REQUESTS);
+  for (let count = 0; session.requestsUnderWay > 0 && count < 100; count++) await turn();
+  t.same(device.pauses, [true, false]);
+  t.equal(session.requestsUnderWay, 0);
+});
+
+test('reading stops while too many bytes wait', async (t) => {
+  const { device } = play();
+  const inode = create(device, 'file');
+  const mib = Buffer.alloc(1_048_576);
+  for (let index = 0; index < 64; index++) {
+    const unique = BigInt(10_000 + index);
+    device.deliver(requestBytes('WRITE', write(0, mib), { inode, unique }));
+    t.same(device.pauses, index < 63 ? [] : [true]);
+  }
+  for (let count = 0; device.pauses.length < 2 && count < 100; count++) await turn();
+  t.same(device.pauses, [true, false]);
+});
+
+test('a read-only session refuses every change with EROFS', async (t) => {
+  const { device } = play({ readOnly: true });
+  const name = 'name\0';
+  t.equal(device.ask('CREATE', [u32(0, 0, 0, 0), name]).error, EROFS);
+  t.equal(device.ask('MKDIR', [u32(0, 0), name]).error, EROFS);
+  t.equal(device.ask('UNLINK', [name]).error, EROFS);
+  t.equal(device.ask('RENAME', [u64(1), name, name]).error, EROFS);
+  t.equal(device.ask('SETATTR', [Buffer.alloc(88)]).error, EROFS);
+  t.equal(device.ask('WRITE', write(0, Buffer.alloc(1))).error, EROFS);
+  t.equal(device.ask('OPEN', [u32(1, 0)]).error, EROFS, 'for writing');
+  t.equal(device.ask('OPEN', [u32(0, 0)]).error, 0, 'for reading');
+  t.equal(device.ask('GETATTR', [u32(0, 0), u64(0)]).error, 0);
+});
+
+test('faults of storage become EIO, and each kind is logged once', async (t) => {
+  const logged: unknown[] = [];
+  const filesystem = new MemoryFilesystem({
+    onCommit: () => new HoldfastError('DATA_LOST', 'no copy is left') as unknown as FsError,
+  });
+  const log = { ...silentLog, error: (fields: unknown) => logged.push(fields) };
+  const { device } = play({ filesystem, log });
+  const fsync = [u64(0), u32(0, 0)];
+  t.equal((await device.askLater('FSYNC', fsync)).error, EIO);
+  t.equal((await device.askLater('FSYNCDIR', fsync)).error, EIO);
+  t.match(logged, [{ code: 'DATA_LOST' }]);
+  t.equal(logged.length, 1);
+});
+
+test('a bug is not answered but thrown on, so that the process stops', async (t) => {
+  const filesystem = new MemoryFilesystem();
+  filesystem.getattr = () => {
+    throw new AssertionFailure('invented');
+  };
+  const { device } = play({ filesystem });
+  t.throws(() => device.ask('GETATTR', [u32(0, 0), u64(0)]), { message: /invented/ });
+  t.equal(device.replies.length, 1, 'INIT only');
+});
+
+test('a reply that the kernel refuses is followed by EIO, so that nobody waits forever', async (t) => {
+  const { device } = play();
+  device.outcomes.push('refused');
+  device.ask('GETATTR', [u32(0, 0), u64(0)], { unique: 77n });
+  t.same(
+    device.replies.slice(-2).map(({ unique, error }) => [unique, error]),
+    [
+      [77n, 0],
+      [77n, EIO],
+    ],
+  );
+});
+
+test('the end of the connection commits, once, and then is reported', async (t) => {
+  const { device, filesystem, ends } = play();
+  const inode = create(device, 'file');
+  device.deliver(requestBytes('WRITE', write(0, Buffer.alloc(10)), { inode, unique: 999n }));
+  device.unmount();
+  device.unmount();
+  t.same(ends, [], 'not before the commit');
+  await turn();
+  await turn();
+  t.same(ends, [null]);
+  t.equal(filesystem.commits, 1);
+  t.ok(device.closed);
+});
+
+test('a failed last commit, and a broken device, are reported', async (t) => {
+  const failing = new MemoryFilesystem({ onCommit: () => new FsError('EIO', 'quorum lost') });
+  const one = play({ filesystem: failing });
+  one.device.unmount();
+  const other = play();
+  other.device.unmount(new HoldfastError('UNAVAILABLE', 'the device broke'));
+  await turn();
+  t.match(one.ends, [{ message: 'quorum lost' }]);
+  t.match(other.ends, [{ message: 'the device broke' }]);
+});
+
+test('an existing name is opened by CREATE without O_EXCL, and refused with it', async (t) => {
+  const { device } = play();
+  const inode = create(device, 'file');
+  t.equal(create(device, 'file'), inode);
+  const exclusive = device.ask('CREATE', [u32(0x80, 0o100644, 0, 0), 'file\0']);
+  t.equal(exclusive.error, -17);
+});
