@@ -1,0 +1,176 @@
+/** Whole clusters of real processes, as `holdfast up` starts them, with real kills. */
+import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t, { type Test } from 'tap';
+import { endAll, holdfastBin, type Process, startNode } from '../fixtures/processes.js';
+
+interface Ready {
+  readonly cluster: string;
+  readonly nodes: readonly { readonly address: string; readonly pid: number }[];
+  readonly volumes: readonly string[];
+}
+
+const SLOW_MS = 90_000;
+
+t.setTimeout(300_000);
+t.afterEach(async () => {
+  await endAll();
+});
+
+function directory(t: Test): string {
+  const path = mkdtempSync(join(tmpdir(), 'hf-'));
+  t.teardown(async () => {
+    await endAll();
+    // Nodes see the end of their standard input and go; their last writes must not race the removal.
+    for (let attempt = 0; ; attempt++) {
+      try {
+        rmSync(path, { recursive: true, force: true });
+        return;
+      } catch (error) {
+        if (attempt === 50) throw error;
+        await sleep(100);
+      }
+    }
+  });
+  return path;
+}
+
+async function startUp(dataDir: string, ...more: string[]): Promise<{ up: Process; ready: Ready }> {
+  const up = startNode(holdfastBin, ['up', '--data-dir', dataDir, '--json', ...more]);
+  const ready = JSON.parse(await up.line(/^\{/, SLOW_MS)) as Ready;
+  return { up, ready };
+}
+
+interface Said {
+  readonly code: number | null;
+  readonly lines: readonly string[];
+  readonly stderr: string;
+}
+
+async function holdfast(dataDir: string, args: string[], input: string[] = []): Promise<Said> {
+  const command = startNode(holdfastBin, [...args, '--data-dir', dataDir]);
+  for (const line of input) command.write(line);
+  command.child.stdin?.end();
+  const { code } = await command.exited;
+  return { code, lines: command.lines, stderr: command.stderr };
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+async function untilGone(pids: readonly number[]): Promise<void> {
+  for (let i = 0; i < 300 && pids.some(isAlive); i++) await sleep(100);
+}
+
+t.test('a first cluster: works, is shown, stops in order, and keeps its data', async (t) => {
+  const dir = directory(t);
+  const { up, ready } = await startUp(dir);
+  t.same(ready.volumes, ['demo']);
+  t.equal(statSync(join(dir, 'secret')).mode & 0o777, 0o600);
+
+  const second = await holdfast(dir, ['up']);
+  t.equal(second.code, 18, second.stderr);
+  t.match(second.stderr, /already runs on .*pid/);
+
+  const appended = await holdfast(dir, ['log', 'append', 'demo'], ['one', 'two', 'three']);
+  t.same(appended.lines, ['20', '21', '22'], appended.stderr);
+  const status = await holdfast(dir, ['status', '--json']);
+  const { nodes, problems } = JSON.parse(status.lines[0] ?? '{}');
+  t.equal(nodes.length, 3);
+  t.same(problems, []);
+
+  t.equal(await up.stop(20_000), 0, up.stderr);
+  const pids = ready.nodes.map(({ pid }) => pid);
+  t.notOk(pids.some(isAlive), 'no node is left behind');
+
+  const again = await startUp(dir);
+  t.equal(again.ready.cluster, ready.cluster);
+  const read = await holdfast(dir, ['log', 'read', 'demo', '--from', '20']);
+  t.same(read.lines.slice(0, 3), ['one', 'two', 'three'], read.stderr);
+  t.equal(await again.up.stop(20_000), 0);
+});
+
+t.test('no acknowledged record is lost when a node and then the writer are killed', async (t) => {
+  const dir = directory(t);
+  const { up, ready } = await startUp(dir);
+  const make = ['volume', 'create', 'events', '--size', '1GiB', '--label', 'log=plain'];
+  t.equal((await holdfast(dir, make)).code, 0);
+  const writer = startNode(holdfastBin, ['log', 'append', 'events', '--data-dir', dir]);
+  let written = 0;
+  const feed = setInterval(() => {
+    for (let i = 0; i < 5; i++) writer.write(`record ${written++}`);
+  }, 2);
+  t.teardown(() => clearInterval(feed));
+  const acknowledged = (count: number): Promise<true> =>
+    writer.until(`${count} acknowledged`, SLOW_MS, () => writer.lines.length > count || undefined);
+  await acknowledged(200);
+  process.kill(ready.nodes[0]?.pid as number, 'SIGKILL');
+  await acknowledged(writer.lines.length + 500);
+  t.pass('the log goes on with two nodes');
+  clearInterval(feed);
+  await writer.kill();
+  const acked = writer.lines.map(Number);
+  t.same(
+    acked,
+    acked.map((_, n) => n),
+    'acknowledged in order, each once',
+  );
+
+  const refused = await holdfast(dir, ['log', 'read', 'events']);
+  t.equal(refused.code, 18, 'an owner that did not release is not pushed aside silently');
+  const read = await holdfast(dir, ['log', 'read', 'events', '--take-over']);
+  t.equal(read.code, 0, read.stderr);
+  t.ok(read.lines.length >= acked.length, `${read.lines.length} of ${acked.length}`);
+  t.same(
+    read.lines,
+    read.lines.map((_, n) => `record ${n}`),
+  );
+  t.equal(await up.stop(20_000), 0);
+});
+
+t.test('nodes end with their parent, however that ends', async (t) => {
+  const dir = directory(t);
+  const { up, ready } = await startUp(dir, '--nodes', '1');
+  await up.kill();
+  const pids = ready.nodes.map(({ pid }) => pid);
+  await untilGone(pids);
+  t.notOk(pids.some(isAlive));
+  const again = await startUp(dir);
+  t.equal(again.ready.cluster, ready.cluster, 'and the directory can be used again');
+  t.equal(await again.up.stop(20_000), 0);
+});
+
+t.test('lost metadata comes back from the disks, or from an export', async (t) => {
+  const dir = directory(t);
+  const first = await startUp(dir);
+  await holdfast(dir, ['log', 'append', 'demo'], ['kept']);
+  const file = join(dir, 'export.json');
+  t.equal((await holdfast(dir, ['metadata', 'export', file])).code, 0);
+  t.match(readFileSync(file, 'utf8'), /holdfast-metadata/);
+  const before = await holdfast(dir, ['volume', 'show', 'demo', '--json']);
+  const { epoch } = JSON.parse(before.lines[0] ?? '{}');
+  await first.up.stop(20_000);
+
+  for (const way of [['rebuild'], ['import', file]]) {
+    rmSync(join(dir, 'metadata'), { recursive: true });
+    const up = startNode(holdfastBin, ['up', '--data-dir', dir, '--json']);
+    await up.until('the warning', SLOW_MS, () => /metadata.*is gone/.test(up.stderr) || undefined);
+    const back = await holdfast(dir, ['metadata', ...way]);
+    t.equal(back.code, 0, back.stderr);
+    const ready = JSON.parse(await up.line(/^\{/, SLOW_MS)) as Ready;
+    t.equal(ready.cluster, first.ready.cluster);
+    const shown = await holdfast(dir, ['volume', 'show', 'demo', '--json']);
+    t.ok(JSON.parse(shown.lines[0] ?? '{}').epoch > epoch, 'the epoch is above what nodes knew');
+    const read = await holdfast(dir, ['log', 'read', 'demo', '--from', '20']);
+    t.equal(read.lines[0], 'kept', `${way[0]}: ${read.stderr}`);
+    t.equal(await up.stop(20_000), 0);
+  }
+});
