@@ -177,7 +177,8 @@ test('copy fetches, verifies and seals; it repairs bad pages of a sealed copy', 
   let lies = 1;
   rig.onRequest = (request, done) => {
     const reply = source.send({ ...request, incarnation: source.incarnation } as typeof request);
-    if (lies > 0 && reply.body?.type === 'read') (reply.body.data as Buffer)[5000] ^= 1;
+    const data = reply.body?.type === 'read' ? reply.body.data : null;
+    if (lies > 0 && data !== null) data.fill((data[5000] ?? 0) ^ 1, 5000, 5001);
     lies -= 1;
     done({ ...reply, incarnation: 'ee'.repeat(16) as Reply['incarnation'] });
   };
