@@ -2,6 +2,7 @@
 import { test } from 'tap';
 import { epoch, lsn, offset } from '../../src/core/units.js';
 import type { VolumeRecord } from '../../src/metadata/model.js';
+import { brokenSuccession } from '../../src/metadata/record-invariant.js';
 import {
   assertVolumeRecord,
   claimEpoch,
@@ -223,6 +224,10 @@ test('landed: the record holds what was proposed, or it never happened', async (
   t.equal(landed(serving, claimed), false, 'planned is not registered');
   t.equal(landed(rolled, serving), false, 'open is not sealed');
   t.equal(landed(rolled, reclaimed), true, 'a later epoch kept it');
+  const alone = roll(serving, { epoch: one, sealed: at('1', 4, 9), promote: null, plan: [] });
+  const spared = registerSpare(alone, { epoch: one, segment: segmentId('3') });
+  t.equal(landed(spared, alone), false, 'the same ids, but the spare is not registered');
+  t.equal(landed(spared, spared), true);
   const other = claimEpoch(blank, { owner: owner('c'), planned: [fresh('c1'), fresh('c2')] });
   t.equal(landed(claimed, other), false, 'another one claimed the same epoch');
   const overtaken = claimEpoch(serving, { owner: owner('b'), planned: [fresh('5')] });
@@ -241,4 +246,31 @@ test('landed: the record holds what was proposed, or it never happened', async (
   t.equal(landed(rolled, released), true);
   t.equal(landed(rooted, rolled), false);
   t.equal(landed(resize(rolled, { sizeBytes: 2 ** 31 }), rolled), false);
+});
+
+test('no swap takes a record back', async (t) => {
+  t.equal(brokenSuccession(serving, rolled), null);
+  const cases: readonly (readonly [string, VolumeRecord, VolumeRecord, RegExp])[] = [
+    ['epoch', reclaimed, { ...reclaimed, epoch: one }, /epoch falls/],
+    ['another volume', rolled, { ...rolled, volume: segmentId('f') as never }, /volume id/],
+    ['quorum', rolled, { ...rolled, ackQuorum: 3 }, /ackQuorum changed/],
+    ['unsealed', rolled, serving, /from sealed to open/],
+    ['forgotten', rolled, { ...rolled, planned: [] }, /from planned to nowhere/],
+    [
+      'other replicas',
+      rolled,
+      { ...rolled, open: rolled.open.map((one) => ({ ...one, replicas: replicas('1', '4') })) },
+      /changed/,
+    ],
+    [
+      'another end',
+      rolled,
+      { ...rolled, sealed: rolled.sealed.map((one) => ({ ...one, end: offset(4096) })) },
+      /end of sealed/,
+    ],
+    ['root', rooted, { ...rooted, root: null }, /root fell/],
+  ];
+  for (const [name, before, after, message] of cases) {
+    t.match(brokenSuccession(before, after), message, name);
+  }
 });
