@@ -19,6 +19,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./up.js')).addUpCommand,
   },
   {
+    name: 'cluster',
+    summary: 'make a cluster, and show which it is',
+    load: async () => (await import('./cluster.js')).addClusterCommands,
+  },
+  {
     name: 'node',
     summary: 'run a storage node on one or more data directories',
     load: async () => (await import('./node.js')).addNodeCommand,

@@ -1,0 +1,82 @@
+/**
+ * `holdfast cluster`: makes a cluster in an empty metadata store, once, before its first node
+ * starts, and shows which cluster a store holds. Never done implicitly: a store that answers
+ * "empty" after a loss must not become a new cluster beside the data of the old one.
+ */
+import { existsSync, writeFileSync } from 'node:fs';
+import type { Command } from 'commander';
+import { HoldfastError, invalid } from '../core/errors.js';
+import { nodeClock } from '../io/node/clock.js';
+import { nodeRandom } from '../io/node/random.js';
+import { initCluster, readCluster } from '../metadata/cluster.js';
+import type { ClusterRecord } from '../metadata/model.js';
+import { openMetadata } from '../metadata/open.js';
+import { addExamples, printResult } from './output.js';
+import { locate, Session, type SessionOptions, sessionOptions } from './session.js';
+
+const SECRET_BYTES = 32;
+
+export function addClusterCommands(program: Command): void {
+  const cluster = program.command('cluster').description('make a cluster, and show which it is');
+  const init = sessionOptions(cluster.command('init'))
+    .description('make a cluster in an empty metadata store, and its secret')
+    .action((options: SessionOptions) => initialise(options));
+  addExamples(init, [
+    [
+      'Once, before the first node; then copy the secret to every machine',
+      'holdfast cluster init --metadata etcd://10.0.0.1:2379 --secret-file /etc/holdfast/secret',
+    ],
+  ]);
+  const show = sessionOptions(cluster.command('show'))
+    .description('show which cluster the metadata store holds')
+    .action((options: SessionOptions) =>
+      Session.run(options, async (session) => print(options, session.cluster, session.store.name)),
+    );
+  addExamples(show, [['Its id and age', 'holdfast cluster show --metadata etcd://10.0.0.1:2379']]);
+}
+
+/** Makes the secret first: a cluster whose secret could not be kept would be of no use. */
+async function initialise(options: SessionOptions): Promise<void> {
+  const { metadata, secretFile } = locate(options, process.env);
+  if (secretFile === null) {
+    throw invalid('no file for the secret is named', 'Name one: --secret-file FILE.');
+  }
+  const parts = { clock: nodeClock, random: nodeRandom, env: process.env };
+  const store = await openMetadata(metadata, parts);
+  try {
+    await refuseExisting(store);
+    if (!existsSync(secretFile)) {
+      const secret = Buffer.from(nodeRandom.bytes(SECRET_BYTES)).toString('hex');
+      writeSecret(secretFile, `${secret}\n`);
+    }
+    print(options, await initCluster(store, nodeClock, nodeRandom), store.name);
+  } finally {
+    await store.close();
+  }
+}
+
+async function refuseExisting(store: Parameters<typeof readCluster>[0]): Promise<void> {
+  const existing = await readCluster(store).catch((thrown) => {
+    if (thrown instanceof HoldfastError && thrown.code === 'NOT_FOUND') return null;
+    throw thrown;
+  });
+  if (existing === null) return;
+  const message = `${store.name} holds cluster ${existing.cluster} already`;
+  const hint = 'Use it as it is, or name another metadata store.';
+  throw new HoldfastError('ALREADY_EXISTS', message, { hint });
+}
+
+function writeSecret(file: string, text: string): void {
+  try {
+    writeFileSync(file, text, { mode: 0o600, flag: 'wx' });
+  } catch (thrown) {
+    const code = (thrown as NodeJS.ErrnoException).code;
+    throw invalid(`the secret cannot be written to ${file}: ${code}`, 'Make its directory first.');
+  }
+}
+
+function print(options: SessionOptions, record: ClusterRecord, metadata: string): void {
+  const { cluster, generation, createdAt } = record;
+  const text = `cluster ${cluster}, generation ${generation}, of ${createdAt}, in ${metadata}`;
+  printResult(options.json === true, { ...record, metadata }, text);
+}
