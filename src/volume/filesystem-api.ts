@@ -117,11 +117,11 @@ export type Done = (error: FsError | HoldfastError | null) => void;
 
 /**
  * Names are bytes (1 to 255, no '/' or NUL), as the kernel gives them. Names, targets and values
- * passed in may be kept, except the name of a lookup. ACLs and what a setgid directory hands down are
- * the FUSE adapter's: here modes, owners and extended attributes are stored as they come.
+ * passed in may be kept, except the name of a lookup. ACLs and what a setgid directory hands down
+ * are the FUSE adapter's: here modes, owners and extended attributes are stored as they come.
  *
- * Whatever returns a file by name (lookup, mknod, mkdir, symlink, link, tmpfile) counts as one lookup
- * of its inode, until `forget` gives it back.
+ * Whatever returns a file by name (lookup, mknod, mkdir, symlink, link, tmpfile) counts as one
+ * lookup of its inode, until `forget` gives it back.
  */
 export interface Filesystem {
   /**

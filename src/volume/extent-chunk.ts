@@ -1,0 +1,159 @@
+/**
+ * The extents of one MiB of a file (256 pages) as a blob: runs of 8 bytes {first page, length - 1,
+ * place} while there are few, else 6 bytes for each of the 256 pages. Both are formats of
+ * checkpoint images. Decoding goes through one scratch array of 256 places.
+ */
+import { type BlobArena, type BlobRef, NO_BLOB } from './arena.js';
+import { HOLE, RESERVED } from './segments.js';
+
+export const CHUNK_PAGES = 256;
+const CHUNK_MASK = CHUNK_PAGES - 1;
+const RUN_BYTES = 8;
+const RUN_WORDS = 2;
+const DENSE_BYTES = CHUNK_PAGES * 6;
+const RUNS_MAX = DENSE_BYTES / RUN_BYTES - 1;
+const U32 = 0x1_0000_0000;
+const U16 = 0x1_0000;
+
+/** Whether the page behind one with place `place` continues its run. */
+function continues(place: number, next: number): boolean {
+  return place === RESERVED ? next === RESERVED : next === place + 1 && place !== HOLE;
+}
+
+/** Fills `places` (256) from a blob. */
+export function decodeChunk(arena: BlobArena, blob: BlobRef, places: Float64Array): void {
+  if (blob === NO_BLOB) {
+    places.fill(HOLE);
+    return;
+  }
+  const length = arena.length(blob);
+  const words = arena.words(blob);
+  const at = arena.wordAt(blob);
+  if (length === DENSE_BYTES) {
+    for (let i = 0; i < CHUNK_PAGES; i++) {
+      const pair = words[at + CHUNK_PAGES + (i >>> 1)] as number;
+      const high = (i & 1) === 0 ? pair % U16 : pair >>> 16;
+      places[i] = high * U32 + (words[at + i] as number);
+    }
+    return;
+  }
+  places.fill(HOLE);
+  for (let run = 0; run < length / RUN_BYTES; run++) {
+    const head = words[at + run * RUN_WORDS] as number;
+    const start = head & CHUNK_MASK;
+    const end = start + ((head >>> 8) & CHUNK_MASK) + 1;
+    const first = (head >>> 16) * U32 + (words[at + run * RUN_WORDS + 1] as number);
+    const step = first === RESERVED ? 0 : 1;
+    for (let i = start, place = first; i < end; i++, place += step) places[i] = place;
+  }
+}
+
+/** Where `find` leaves what it found. */
+export interface FoundRun {
+  place: number;
+  length: number;
+}
+
+/** The run that page `page` of the chunk is in: its place there and how far it goes on. */
+export function findRun(arena: BlobArena, blob: BlobRef, page: number, found: FoundRun): void {
+  found.place = HOLE;
+  found.length = CHUNK_PAGES - page;
+  if (blob === NO_BLOB) return;
+  const length = arena.length(blob);
+  const words = arena.words(blob);
+  const at = arena.wordAt(blob);
+  if (length === DENSE_BYTES) {
+    findDense(words, at, page, found);
+    return;
+  }
+  for (let run = 0; run < length / RUN_BYTES; run++) {
+    const head = words[at + run * RUN_WORDS] as number;
+    const start = head & CHUNK_MASK;
+    const end = start + ((head >>> 8) & CHUNK_MASK) + 1;
+    if (end <= page) continue;
+    if (start > page) {
+      found.length = start - page;
+      return;
+    }
+    const first = (head >>> 16) * U32 + (words[at + run * RUN_WORDS + 1] as number);
+    found.place = first === RESERVED ? RESERVED : first + page - start;
+    found.length = end - page;
+    return;
+  }
+}
+
+function densePlace(words: Uint32Array, at: number, page: number): number {
+  const pair = words[at + CHUNK_PAGES + (page >>> 1)] as number;
+  const high = (page & 1) === 0 ? pair % U16 : pair >>> 16;
+  return high * U32 + (words[at + page] as number);
+}
+
+function findDense(words: Uint32Array, at: number, page: number, found: FoundRun): void {
+  let place = densePlace(words, at, page);
+  found.place = place;
+  let end = page + 1;
+  while (end < CHUNK_PAGES) {
+    const next = densePlace(words, at, end);
+    if (place === HOLE ? next !== HOLE : !continues(place, next)) break;
+    place = next;
+    end += 1;
+  }
+  found.length = end - page;
+}
+
+function countRuns(places: Float64Array): number {
+  let runs = 0;
+  for (let i = 0; i < CHUNK_PAGES; i++) {
+    const place = places[i] as number;
+    if (place === HOLE) continue;
+    if (i === 0 || !continues(places[i - 1] as number, place)) runs += 1;
+  }
+  return runs;
+}
+
+/**
+ * Replaces `blob` by one for `places` and returns it: 0 when all is hole. The leaf that points to
+ * it must have been touched.
+ */
+export function encodeChunk(arena: BlobArena, blob: BlobRef, places: Float64Array): BlobRef {
+  const runs = countRuns(places);
+  const length = runs > RUNS_MAX ? DENSE_BYTES : runs * RUN_BYTES;
+  let target = blob;
+  if (blob !== NO_BLOB && (length === 0 || !arena.fits(blob, length))) {
+    arena.free(blob);
+    target = NO_BLOB;
+  }
+  if (length === 0) return NO_BLOB;
+  if (target === NO_BLOB) target = arena.allocate(length);
+  else arena.resize(target, length);
+  const words = arena.words(target);
+  const at = arena.wordAt(target);
+  if (length === DENSE_BYTES) encodeDense(words, at, places);
+  else encodeRuns(words, at, places);
+  return target;
+}
+
+function encodeDense(words: Uint32Array, at: number, places: Float64Array): void {
+  for (let i = 0; i < CHUNK_PAGES; i += 2) {
+    const even = places[i] as number;
+    const odd = places[i + 1] as number;
+    words[at + i] = even % U32;
+    words[at + i + 1] = odd % U32;
+    words[at + CHUNK_PAGES + (i >>> 1)] = Math.floor(even / U32) + Math.floor(odd / U32) * U16;
+  }
+}
+
+function encodeRuns(words: Uint32Array, at: number, places: Float64Array): void {
+  let word = at;
+  for (let i = 0; i < CHUNK_PAGES; ) {
+    const first = places[i] as number;
+    const start = i;
+    i += 1;
+    if (first === HOLE) continue;
+    while (i < CHUNK_PAGES && continues(places[i - 1] as number, places[i] as number)) i += 1;
+    const high = Math.floor(first / U32);
+    words[word] = start + (i - start - 1) * 0x100 + high * U16;
+    words[word + 1] = first % U32;
+    word += RUN_WORDS;
+  }
+}

@@ -1,0 +1,297 @@
+/**
+ * A mounted volume: the Filesystem over the log's owner. This file only joins the parts: names
+ * (namespace.ts), inodes (inode-operations.ts), data (file-reader.ts, file-writer.ts,
+ * file-space.ts), the way into the log (history.ts) and what keeps replay short and space free
+ * (checkpoint-writer.ts). `mountVolume` in mount.ts builds it.
+ *
+ * Successful lookup, mknod, mkdir, symlink, link and tmpfile count one lookup each for `forget`;
+ * readdir, getattr and setattr count none.
+ */
+import { PAGE_BYTES } from '../core/units.js';
+import type { Clock } from '../io/clock.js';
+import type { VolumeOwner } from '../replication/owner-api.js';
+import { FileReader, type ReadDone } from './file-reader.js';
+import { FileSpace } from './file-space.js';
+import { FileWriter } from './file-writer.js';
+import {
+  type AttributeChanges,
+  type Attributes,
+  type Caller,
+  type DirectoryEntry,
+  type Done,
+  type Filesystem,
+  FsError,
+  type Inode,
+  type SpaceReport,
+} from './filesystem-api.js';
+import { Handles } from './handles.js';
+import type { History } from './history.js';
+import { InodeOperations } from './inode-operations.js';
+import { INODE_BYTES, SLOT_RANGE } from './limits.js';
+import { isRegular, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from './mode.js';
+import { Namespace } from './namespace.js';
+import { PageSource } from './page-source.js';
+import type { PendingChunk } from './pending.js';
+import type { VolumeState } from './state.js';
+
+export interface FilesystemParts {
+  readonly owner: VolumeOwner;
+  readonly clock: Clock;
+  readonly state: VolumeState;
+  readonly history: History;
+  readonly sizeBytes: number;
+  /** The kernel already holds inodes of this volume that this daemon never answered for. */
+  readonly adopted: boolean;
+  readonly cachePages?: number;
+  readonly readOnly?: boolean;
+}
+
+export class VolumeFilesystem implements Filesystem {
+  readonly state: VolumeState;
+  readonly history: History;
+  readonly source: PageSource;
+  readonly #names: Namespace;
+  readonly #inodes: InodeOperations;
+  readonly #reader: FileReader;
+  readonly #writer: FileWriter;
+  readonly #space: FileSpace;
+  readonly #handles: Handles;
+  readonly #readOnly: boolean;
+  #sizeBytes: number;
+
+  constructor(parts: FilesystemParts) {
+    const { owner, clock, state, history } = parts;
+    this.state = state;
+    this.history = history;
+    this.#sizeBytes = parts.sizeBytes;
+    this.#readOnly = parts.readOnly ?? false;
+    this.#handles = new Handles(state, parts.adopted);
+    this.source = new PageSource(owner, state.segments, parts.cachePages);
+    state.segments.onRelease = (slot) => this.source.forget(slot);
+    history.onPlaced = (chunk, place) => this.#keepTails(chunk, place);
+    const requireBytes = (bytes: number): void => this.#requireBytes(bytes);
+    const requireRoom = (pages: number): void => this.#requireBytes(pages * PAGE_BYTES);
+    const requireInode = (bytes: number): void => this.#requireBytes(INODE_BYTES + bytes);
+    const orphaned = (slot: number): void => this.#endIfUnheld(slot, false);
+    const { source } = this;
+    this.#names = new Namespace({ state, history, clock, requireInode, orphaned });
+    this.#inodes = new InodeOperations({ state, history, clock, requireBytes });
+    this.#reader = new FileReader({ state, history, source });
+    this.#writer = new FileWriter({ state, history, source, clock, requireRoom });
+    this.#space = new FileSpace({ state, history, clock, inodes: this.#inodes, requireRoom });
+  }
+
+  /** The volume was grown. */
+  resize(sizeBytes: number): void {
+    this.#sizeBytes = sizeBytes;
+  }
+
+  #requireBytes(bytes: number): void {
+    if (bytes > 0 && this.state.usedBytes + bytes > this.#sizeBytes) {
+      throw new FsError('ENOSPC', 'the volume is full');
+    }
+  }
+
+  #requireWritable(): void {
+    if (this.#readOnly) throw new FsError('EROFS', 'mounted read-only');
+    this.history.assertAlive();
+  }
+
+  /** Ends of files that were just written are likely to be written on: kept, to be completed. */
+  #keepTails(chunk: PendingChunk, place: number): void {
+    for (const { slot } of chunk.ranges) {
+      const size = this.state.inodes.size(slot);
+      if (size % PAGE_BYTES === 0) continue;
+      const tail = this.state.extents.place(slot, Math.floor(size / PAGE_BYTES));
+      if (tail < place || tail >= place + chunk.count) continue;
+      this.source.keep(tail, Buffer.from(chunk.page(tail - place)));
+    }
+  }
+
+  /** Ends an inode without a name once nobody holds it. */
+  #endIfUnheld(slot: number, byForget: boolean): void {
+    if (this.#readOnly || this.history.failure !== null) return;
+    if (!this.#handles.mayEnd(slot, byForget)) return;
+    this.history.perform({ type: 'free', inode: this.state.inodes.inodeOf(slot) });
+    this.#handles.freed(slot);
+  }
+
+  /** Ends all orphans: when the volume is mounted afresh, and nobody can hold them. */
+  endOrphans(): void {
+    for (const slot of [...this.state.orphans]) {
+      this.history.perform({ type: 'free', inode: this.state.inodes.inodeOf(slot) });
+      this.#handles.freed(slot);
+    }
+  }
+
+  #created(slot: number): Attributes {
+    this.#handles.created(slot);
+    return this.#inodes.attributes(slot);
+  }
+
+  lookup(parent: Inode, name: Buffer): Attributes {
+    this.history.assertAlive();
+    const slot = this.#names.lookup(parent, name);
+    this.#handles.looked(slot);
+    return this.#inodes.attributes(slot);
+  }
+
+  getattr(inode: Inode): Attributes {
+    this.history.assertAlive();
+    return this.#inodes.attributes(this.#inodes.slot(inode));
+  }
+
+  setattr(inode: Inode, changes: AttributeChanges): Attributes {
+    this.#requireWritable();
+    return this.#inodes.setattr(inode, changes);
+  }
+
+  mknod(parent: Inode, name: Buffer, mode: number, rdev: number, caller: Caller): Attributes {
+    this.#requireWritable();
+    const type = mode & S_IFMT;
+    if (type === S_IFDIR || type === S_IFLNK) throw new FsError('EINVAL', 'not by mknod');
+    const full = type === 0 ? mode | S_IFREG : mode;
+    const device = isRegular(full) ? 0 : rdev;
+    return this.#created(this.#names.create(parent, name, { mode: full, rdev: device }, caller));
+  }
+
+  mkdir(parent: Inode, name: Buffer, mode: number, caller: Caller): Attributes {
+    this.#requireWritable();
+    const full = (mode & ~S_IFMT) | S_IFDIR;
+    return this.#created(this.#names.create(parent, name, { mode: full }, caller));
+  }
+
+  symlink(parent: Inode, name: Buffer, target: Buffer, caller: Caller): Attributes {
+    this.#requireWritable();
+    const mode = S_IFLNK | 0o777;
+    return this.#created(this.#names.create(parent, name, { mode, target }, caller));
+  }
+
+  readlink(inode: Inode): Buffer {
+    this.history.assertAlive();
+    return this.#inodes.readlink(inode);
+  }
+
+  link(inode: Inode, newParent: Inode, newName: Buffer): Attributes {
+    this.#requireWritable();
+    const slot = this.#names.link(inode, newParent, newName);
+    this.#handles.looked(slot);
+    return this.#inodes.attributes(slot);
+  }
+
+  unlink(parent: Inode, name: Buffer): void {
+    this.#requireWritable();
+    this.#names.unlink(parent, name);
+  }
+
+  rmdir(parent: Inode, name: Buffer): void {
+    this.#requireWritable();
+    this.#names.rmdir(parent, name);
+  }
+
+  rename(from: Inode, name: Buffer, to: Inode, newName: Buffer, flags: number): void {
+    this.#requireWritable();
+    this.#names.rename(from, name, to, newName, flags);
+  }
+
+  tmpfile(parent: Inode, mode: number, caller: Caller): Attributes {
+    this.#requireWritable();
+    return this.#created(this.#names.tmpfile(parent, mode, caller));
+  }
+
+  open(inode: Inode): void {
+    this.#handles.opened(this.#inodes.slot(inode));
+  }
+
+  close(inode: Inode): void {
+    const slot = this.state.inodes.slotOf(inode);
+    if (slot === 0) return;
+    this.#handles.closed(slot);
+    this.#endIfUnheld(slot, false);
+  }
+
+  forget(inode: Inode, count: number): void {
+    const slot = this.state.inodes.slotOf(inode);
+    if (slot === 0) return;
+    this.#handles.forgotten(slot, count);
+    this.#endIfUnheld(slot, true);
+  }
+
+  readdir(inode: Inode, cookie: number, entry: (entry: DirectoryEntry) => boolean): void {
+    this.history.assertAlive();
+    this.#names.readdir(inode, cookie, entry);
+  }
+
+  read(inode: Inode, offset: number, length: number, done: ReadDone): void {
+    try {
+      this.history.assertAlive();
+      this.#reader.read(this.#inodes.file(inode), offset, length, done);
+    } catch (error) {
+      if (!(error instanceof FsError)) throw error;
+      this.history.deferred.run(() => done(error, []));
+    }
+  }
+
+  write(inode: Inode, offset: number, data: Buffer, done: Done): void {
+    try {
+      this.#requireWritable();
+      this.#inodes.file(inode);
+    } catch (error) {
+      if (!(error instanceof FsError)) throw error;
+      this.history.deferred.run(() => done(error));
+      return;
+    }
+    this.#writer.write({ inode, offset, data }, done);
+  }
+
+  fallocate(inode: Inode, offset: number, length: number, mode: number): void {
+    this.#requireWritable();
+    this.#space.fallocate(inode, offset, length, mode);
+  }
+
+  seek(inode: Inode, offset: number, whence: 'data' | 'hole'): number {
+    this.history.assertAlive();
+    return this.#space.seek(inode, offset, whence);
+  }
+
+  copyRange(from: Inode, at: number, to: Inode, toAt: number, length: number): number {
+    this.#requireWritable();
+    return this.#space.copyRange(from, at, to, toAt, length);
+  }
+
+  getxattr(inode: Inode, name: string): Buffer {
+    this.history.assertAlive();
+    return this.#inodes.getxattr(inode, name);
+  }
+
+  setxattr(inode: Inode, name: string, value: Buffer, flags: number): void {
+    this.#requireWritable();
+    this.#inodes.setxattr(inode, name, value, flags);
+  }
+
+  listxattr(inode: Inode): string[] {
+    this.history.assertAlive();
+    return this.#inodes.listxattr(inode);
+  }
+
+  removexattr(inode: Inode, name: string): void {
+    this.#requireWritable();
+    this.#inodes.removexattr(inode, name);
+  }
+
+  /** Prefix consistency makes every fsync one of the whole history. */
+  fsync(_inode: Inode, done: Done): void {
+    this.history.commit(done);
+  }
+
+  commit(done: Done): void {
+    this.history.commit(done);
+  }
+
+  statfs(): SpaceReport {
+    const freeBytes = Math.max(0, this.#sizeBytes - this.state.usedBytes);
+    const files = this.state.inodes.count;
+    const freeFiles = Math.min(Math.floor(freeBytes / INODE_BYTES), SLOT_RANGE - 1 - files);
+    return { totalBytes: this.#sizeBytes, freeBytes, files, freeFiles };
+  }
+}

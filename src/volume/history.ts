@@ -1,0 +1,328 @@
+/**
+ * The volume's history on its way into the log. Every change is applied to the state when it is
+ * called and joins the open group; a group is one record, so a crash keeps all of it or nothing,
+ * and groups reach the log in order: what survives is a prefix. Later changes of a page in the open
+ * group need no second copy of it.
+ *
+ * A group is closed when it is full, by fsync, and by the commit interval. When the log
+ * acknowledges it, its pages get their places, in log order.
+ *
+ * INVARIANT: an operation is applied if and only if it is in a group; no group overtakes another.
+ */
+import { assert } from '../core/assert.js';
+import type { HoldfastError } from '../core/errors.js';
+import { type Lsn, lsn, PAGE_BYTES } from '../core/units.js';
+import type { Clock, Timer } from '../io/clock.js';
+import type { Appended, VolumeOwner } from '../replication/owner-api.js';
+import { apply } from './apply.js';
+import { Deferred } from './deferred.js';
+import { type Done, FsError, type Inode } from './filesystem-api.js';
+import {
+  COMMIT_INTERVAL_MS,
+  GROUP_HARD_PAGES,
+  GROUP_RECORD_BYTES,
+  GROUP_SOFT_PAGES,
+  HISTORY_MAX_PENDING_BYTES,
+  SLOT_RANGE,
+} from './limits.js';
+import { dataPages, type Move, type Operation, type Write } from './operations.js';
+import { type PendingChunk, PendingPool } from './pending.js';
+import { encodeRecord, operationBytes } from './record-codec.js';
+import { placeOf } from './segments.js';
+import type { VolumeState } from './state.js';
+
+/** What the log carries for one group: its operations as a record, and their pages. */
+interface Group {
+  readonly sequence: number;
+  readonly operations: Operation[];
+  recordBytes: number;
+  chunk: PendingChunk | null;
+}
+
+export interface HistoryOptions {
+  readonly commitIntervalMs?: number;
+  readonly maxPendingBytes?: number;
+}
+
+export interface HistoryDeps {
+  readonly owner: VolumeOwner;
+  readonly clock: Clock;
+  readonly state: VolumeState;
+}
+
+interface Waiter {
+  readonly sequence: number;
+  readonly done: (error: HoldfastError | null) => void;
+}
+
+export class History {
+  readonly pool = new PendingPool();
+  readonly deferred: Deferred;
+  /** A group's pages have their places: before they are forgotten here. */
+  onPlaced: (chunk: PendingChunk, place: number) => void = () => {};
+  /** The log has failed for good. */
+  onFailure: (error: HoldfastError) => void = () => {};
+  readonly #owner: VolumeOwner;
+  readonly #clock: Clock;
+  readonly #state: VolumeState;
+  readonly #commitIntervalMs: number;
+  readonly #maxPendingBytes: number;
+  #group: Group;
+  #timer: Timer | null = null;
+  /** Closed, not yet given to the owner. */
+  readonly #queue: Group[] = [];
+  #blocked = false;
+  #acknowledged = 0;
+  #nextLsn: Lsn;
+  #pendingBytes = 0;
+  #loggedRecordBytes = 0;
+  #loggedBytes = 0;
+  #waiters: Waiter[] = [];
+  #held: (() => void)[] = [];
+  #failure: HoldfastError | null = null;
+
+  /** `next` is the LSN that the first record will get. */
+  constructor(deps: HistoryDeps, next: Lsn, options: HistoryOptions = {}) {
+    this.#owner = deps.owner;
+    this.#clock = deps.clock;
+    this.#state = deps.state;
+    this.deferred = new Deferred(deps.clock);
+    this.#nextLsn = next;
+    this.#commitIntervalMs = options.commitIntervalMs ?? COMMIT_INTERVAL_MS;
+    this.#maxPendingBytes = options.maxPendingBytes ?? HISTORY_MAX_PENDING_BYTES;
+    this.#group = { sequence: 1, operations: [], recordBytes: 0, chunk: null };
+  }
+
+  get failure(): HoldfastError | null {
+    return this.#failure;
+  }
+
+  /** The LSN of the next record to be closed. */
+  get nextLsn(): Lsn {
+    return this.#nextLsn;
+  }
+
+  /** Bytes given to the log since this began: records, and records with their pages. */
+  get logged(): { readonly recordBytes: number; readonly bytes: number } {
+    return { recordBytes: this.#loggedRecordBytes, bytes: this.#loggedBytes };
+  }
+
+  get pendingBytes(): number {
+    return this.#pendingBytes;
+  }
+
+  /** Whether nothing is on its way. */
+  get isSettled(): boolean {
+    return this.#group.operations.length === 0 && this.#acknowledged === this.#group.sequence - 1;
+  }
+
+  assertAlive(): void {
+    if (this.#failure !== null) throw new FsError('EIO', this.#failure.message);
+  }
+
+  /** Records an operation without data and applies it. */
+  perform(operation: Operation): void {
+    this.room(0, operationBytes(operation));
+    this.#add(operation, 0);
+  }
+
+  /** Makes sure that so much fits into the open group, closing it if need be. */
+  room(pages: number, recordBytes: number): void {
+    this.assertAlive();
+    const group = this.#group;
+    const now = group.chunk === null ? 0 : group.chunk.count;
+    if (now + pages > GROUP_HARD_PAGES || group.recordBytes + recordBytes > GROUP_RECORD_BYTES) {
+      this.close();
+    }
+  }
+
+  #add(operation: Operation, place: number): void {
+    const group = this.#group;
+    apply(this.#state, operation, place);
+    if (group.operations.length === 0) this.#startTimer();
+    group.operations.push(operation);
+    group.recordBytes += operationBytes(operation);
+  }
+
+  /** Whether a pending place is in the open group, so that its page may still be changed. */
+  isOpen(place: number): boolean {
+    const chunk = this.#group.chunk;
+    return chunk !== null && place >= chunk.place && place < chunk.place + chunk.count;
+  }
+
+  /** Pages for data of the open group, contents undefined; `room` must have been asked before. */
+  takePages(count: number): number {
+    this.#group.chunk ??= this.pool.open();
+    return this.#group.chunk.take(count);
+  }
+
+  /**
+   * Records a write (or move) whose pages were just taken at `place`; joins it with the operation
+   * before it when it goes on where that ended.
+   */
+  performWrite(operation: Write | Move, place: number): void {
+    const group = this.#group;
+    const slot = operation.inode % SLOT_RANGE;
+    if (operation.count > 0) {
+      assert(group.chunk !== null, 'data pages were taken');
+      this.#addRange(group.chunk, slot, operation.page, operation.count);
+    }
+    const last = group.operations[group.operations.length - 1];
+    if (operation.type === 'write' && last?.type === 'write' && follows(last, operation)) {
+      apply(this.#state, operation, place);
+      last.count += operation.count;
+      last.size = operation.size;
+      last.time = operation.time;
+      return;
+    }
+    this.#add(operation, place);
+  }
+
+  #addRange(chunk: PendingChunk, slot: number, page: number, count: number): void {
+    const last = chunk.ranges[chunk.ranges.length - 1];
+    if (last !== undefined && last.slot === slot && last.page + last.count === page) {
+      chunk.ranges[chunk.ranges.length - 1] = { slot, page: last.page, count: last.count + count };
+    } else {
+      chunk.ranges.push({ slot, page, count });
+    }
+  }
+
+  /** The pages at a pending place have come to be in another range as well (shared). */
+  alsoAt(place: number, inode: Inode, page: number, count: number): void {
+    this.pool.of(place).ranges.push({ slot: inode % SLOT_RANGE, page, count });
+  }
+
+  /** Closes the open group if it has enough pages to be worth a record of its own. */
+  closeIfLarge(): void {
+    const chunk = this.#group.chunk;
+    if (chunk !== null && chunk.count >= GROUP_SOFT_PAGES) this.close();
+  }
+
+  /** Closes the open group: what comes later is in another record. */
+  close(): void {
+    const group = this.#group;
+    if (group.operations.length === 0 || this.#failure !== null) return;
+    this.#timer?.cancel();
+    this.#timer = null;
+    this.#group = { sequence: group.sequence + 1, operations: [], recordBytes: 0, chunk: null };
+    this.#nextLsn = lsn(this.#nextLsn + 1);
+    this.#pendingBytes += groupBytes(group);
+    this.#queue.push(group);
+    this.#pump();
+  }
+
+  #startTimer(): void {
+    this.#timer = this.#clock.after(this.#commitIntervalMs, () => {
+      this.#timer = null;
+      this.close();
+    });
+  }
+
+  /** Gives closed groups to the owner until it asks to wait. */
+  #pump(): void {
+    while (!this.#blocked && this.#failure === null) {
+      const group = this.#queue.shift();
+      if (group === undefined) return;
+      const record = encodeRecord(group.operations);
+      assert(countPages(group) === (group.chunk?.count ?? 0), 'each data page has an operation');
+      const pages = group.chunk?.parts() ?? [];
+      this.#loggedRecordBytes += record.length;
+      this.#loggedBytes += record.length + (group.chunk?.count ?? 0) * PAGE_BYTES;
+      const more = this.#owner.append({ record, pages }, (error, appended) =>
+        this.#appended(group, error, appended),
+      );
+      if (!more) {
+        this.#blocked = true;
+        this.#owner.onDrain(() => {
+          this.#blocked = false;
+          this.#pump();
+        });
+      }
+    }
+  }
+
+  #appended(group: Group, error: HoldfastError | null, appended: Appended | null): void {
+    if (this.#failure !== null) return;
+    if (error !== null || appended === null) {
+      assert(error !== null, 'an append ends with an error or a place');
+      this.#fail(error);
+      return;
+    }
+    assert(group.sequence === this.#acknowledged + 1, 'groups are acknowledged in order');
+    this.#acknowledged = group.sequence;
+    this.#pendingBytes -= groupBytes(group);
+    if (group.chunk !== null) this.#place(group.chunk, appended);
+    this.#wake();
+  }
+
+  /** The group's pages have their places: the extents that point to them follow. */
+  #place(chunk: PendingChunk, appended: Appended): void {
+    const place = placeOf(this.#state.segments.slotOf(appended.segment), appended.firstPage);
+    for (const range of chunk.ranges) {
+      this.#state.extents.relocate(range, chunk.place, chunk.count, place);
+    }
+    this.onPlaced(chunk, place);
+    this.pool.close(chunk);
+  }
+
+  #wake(): void {
+    while ((this.#waiters[0]?.sequence ?? Number.POSITIVE_INFINITY) <= this.#acknowledged) {
+      this.#waiters.shift()?.done(null);
+    }
+    if (this.#held.length === 0 || this.#pendingBytes > this.#maxPendingBytes) return;
+    const held = this.#held;
+    this.#held = [];
+    for (const callback of held) callback();
+  }
+
+  #fail(error: HoldfastError): void {
+    this.#failure = error;
+    this.#timer?.cancel();
+    const waiters = this.#waiters;
+    const held = this.#held;
+    this.#waiters = [];
+    this.#held = [];
+    for (const waiter of waiters) waiter.done(error);
+    for (const callback of held) callback();
+    this.onFailure(error);
+  }
+
+  /** Closes the group; `done` is called when all up to now is on stable storage. */
+  commit(done: Done): void {
+    this.close();
+    if (this.#failure !== null || this.#acknowledged === this.#group.sequence - 1) {
+      this.deferred.run(() => done(this.#failure));
+      return;
+    }
+    this.#waiters.push({ sequence: this.#group.sequence - 1, done });
+  }
+
+  /** Calls back when there is room for more data: soon, or when the log has caught up. */
+  whenRoom(done: Done): void {
+    const answer = (): void => done(this.#failure);
+    if (this.#pendingBytes <= this.#maxPendingBytes) this.deferred.run(answer);
+    else this.#held.push(answer);
+  }
+
+  /** Stops timers; nothing more is given to the owner. */
+  stop(): void {
+    this.#timer?.cancel();
+    this.#timer = null;
+  }
+}
+
+/** Whether a write goes on where the one before it ended, or only brings size and time up. */
+function follows(last: Write, next: Write): boolean {
+  if (last.inode !== next.inode) return false;
+  return next.count === 0 || (last.count > 0 && last.page + last.count === next.page);
+}
+
+function countPages(group: Group): number {
+  let pages = 0;
+  for (const operation of group.operations) pages += dataPages(operation);
+  return pages;
+}
+
+function groupBytes(group: Group): number {
+  return group.recordBytes + (group.chunk?.count ?? 0) * PAGE_BYTES;
+}

@@ -1,0 +1,62 @@
+/**
+ * Bounds of a filesystem volume, and the geometry of its formats. Values marked "format" are part
+ * of what is stored and never change for an existing volume.
+ */
+import { assert } from '../core/assert.js';
+import { BATCH_MAX_BYTES, RECORD_MAX_BYTES } from '../core/limits.js';
+import { KIB, MIB, PAGE_BYTES } from '../core/units.js';
+
+/** Bytes of one name, as NAME_MAX. */
+export const NAME_MAX = 255;
+/** Bytes of a symbolic link's target, as PATH_MAX without its NUL. */
+export const SYMLINK_MAX = 4095;
+/** Hard links of one file, as ext4. */
+export const LINK_MAX = 65_000;
+export const XATTR_NAME_MAX = 255;
+/** One value; and all of an inode's names and values together. Both fit into a record. */
+export const XATTR_VALUE_MAX = 32 * KIB;
+export const XATTR_TOTAL_MAX = 60 * KIB;
+/** Files end below this: page numbers fit into 32 bits (format). */
+export const FILE_MAX_BYTES = 0xffff_ffff * PAGE_BYTES;
+
+/** Inode number = generation × 2^32 + slot (format). */
+export const SLOT_RANGE = 0x1_0000_0000;
+/** A slot whose generation has got here is never used again: inode numbers stay below 2^53. */
+export const GENERATION_MAX = 0x1f_ffff;
+
+/** A place = segment slot × 2^22 + page (format of checkpoint images): 16 GiB a segment. */
+export const PLACE_PAGES = 0x40_0000;
+export const SEGMENT_SLOTS_MAX = 0x100_0000;
+
+/** What one inode with its entry counts for in the volume's space, besides its data. */
+export const INODE_BYTES = 256;
+
+/** A group is closed once it has this many pages. */
+export const GROUP_SOFT_PAGES = 256;
+/** It never has more: one write of 1 MiB at any offset fits. */
+export const GROUP_HARD_PAGES = 258;
+/** Bytes of operations in one group's record. */
+export const GROUP_RECORD_BYTES = 60 * KIB;
+/** The largest single write() that is one operation; larger ones are split. */
+export const WRITE_MAX_BYTES = 1 * MIB;
+
+/** Appended and not acknowledged, above which writes call back later. */
+export const HISTORY_MAX_PENDING_BYTES = 24 * MIB;
+export const COMMIT_INTERVAL_MS = 5_000;
+/** Verified pages kept in memory: tails of files that grow, and what was read ahead. */
+export const CACHE_PAGES = 8 * KIB;
+/** Pages fetched ahead of a sequential reader. */
+export const READ_AHEAD_PAGES = 256;
+/** A checkpoint begins after so many bytes of records, or of records and pages. */
+export const CHECKPOINT_RECORD_BYTES = 16 * MIB;
+export const CHECKPOINT_LOG_BYTES = 512 * MIB;
+/** Bytes of leaf images in one checkpoint record's pages. */
+export const IMAGE_BATCH_BYTES = 1 * MIB;
+
+assert(GROUP_RECORD_BYTES + 1 * KIB < RECORD_MAX_BYTES, 'a group fits into a record');
+assert(
+  RECORD_MAX_BYTES + GROUP_HARD_PAGES * (PAGE_BYTES + 4) + PAGE_BYTES < BATCH_MAX_BYTES,
+  'a group fits into a batch',
+);
+assert(WRITE_MAX_BYTES / PAGE_BYTES + 1 < GROUP_HARD_PAGES, 'one write fits into a group');
+assert(XATTR_TOTAL_MAX + 512 < RECORD_MAX_BYTES, 'all xattrs fit into a record');

@@ -1,0 +1,97 @@
+/**
+ * From a log that is owned to a filesystem that answers: load the newest checkpoint, replay what
+ * came after it, format a new volume, end the orphans of the former mount.
+ */
+import type { HoldfastError } from '../core/errors.js';
+import { asFault } from '../core/errors.js';
+import { type Lsn, lsn } from '../core/units.js';
+import type { Clock } from '../io/clock.js';
+import type { ReplayedRecord, VolumeOwner } from '../replication/owner-api.js';
+import { apply } from './apply.js';
+import { loadCheckpoint } from './checkpoint-loader.js';
+import { VolumeFilesystem } from './filesystem.js';
+import { History, type HistoryOptions } from './history.js';
+import { S_IFDIR } from './mode.js';
+import { dataPages } from './operations.js';
+import { decodeRecord } from './record-codec.js';
+import type { RootStore } from './root-store.js';
+import { placeOf } from './segments.js';
+import type { VolumeState } from './state.js';
+import { timeNow } from './time.js';
+
+export interface MountOptions extends HistoryOptions {
+  /** In the state `serving`. */
+  readonly owner: VolumeOwner;
+  readonly roots: RootStore;
+  readonly clock: Clock;
+  readonly sizeBytes: number;
+  /** The kernel's mount outlived the former daemon: its inodes may still be held. */
+  readonly adopted?: boolean;
+  readonly readOnly?: boolean;
+  readonly cachePages?: number;
+}
+
+export type Mounted = (error: HoldfastError | null, filesystem: VolumeFilesystem | null) => void;
+
+/** Applies one record of the log. Throws MALFORMED, VERSION or INCONSISTENT. */
+export function applyRecord(state: VolumeState, replayed: ReplayedRecord): void {
+  const operations = decodeRecord(replayed.record);
+  if (operations === null) return;
+  let place = 0;
+  if (replayed.pageCount > 0) {
+    place = placeOf(state.segments.slotOf(replayed.segment), replayed.firstPage);
+  }
+  for (const operation of operations) {
+    apply(state, operation, place);
+    place += dataPages(operation);
+  }
+}
+
+/** The state after replaying the log from `from` on, and the LSN behind it. */
+export function replayInto(
+  state: VolumeState,
+  owner: VolumeOwner,
+  from: Lsn,
+  done: (error: HoldfastError | null, next: Lsn) => void,
+): void {
+  let failure: HoldfastError | null = null;
+  let next = from;
+  const onRecord = (record: ReplayedRecord): void => {
+    if (failure !== null) return;
+    try {
+      applyRecord(state, record);
+      next = lsn(record.lsn + 1);
+    } catch (error) {
+      failure = asFault(error, 'INCONSISTENT');
+    }
+  };
+  owner.replay(from, onRecord, (error) => done(failure ?? error, next));
+}
+
+/** Mounts a volume whose log is owned. */
+export function mountVolume(options: MountOptions, done: Mounted): void {
+  const { owner, roots } = options;
+  loadCheckpoint(owner, roots.root, (error, loaded) => {
+    if (error !== null || loaded === null) return done(error, null);
+    replayInto(loaded.state, owner, loaded.replayFrom, (failure, next) => {
+      if (failure !== null) return done(failure, null);
+      done(null, serve(options, loaded.state, next));
+    });
+  });
+}
+
+function serve(options: MountOptions, state: VolumeState, next: Lsn): VolumeFilesystem {
+  const { owner, clock, sizeBytes } = options;
+  const adopted = options.adopted ?? false;
+  const history = new History({ owner, clock, state }, next, options);
+  const readOnly = options.readOnly ?? false;
+  const limits = options.cachePages === undefined ? {} : { cachePages: options.cachePages };
+  const parts = { owner, clock, state, history, sizeBytes, adopted, readOnly, ...limits };
+  const filesystem = new VolumeFilesystem(parts);
+  if (state.isEmpty) {
+    const time = timeNow(clock);
+    history.perform({ type: 'format', mode: S_IFDIR | 0o755, uid: 0, gid: 0, time });
+  }
+  if (!adopted && !readOnly) filesystem.endOrphans();
+  return filesystem;
+}

@@ -1,0 +1,131 @@
+/** A volume on a fake log in simulated time, driven step by step. */
+import { assert, present } from '../../src/core/assert.js';
+import type { HoldfastError } from '../../src/core/errors.js';
+import { lsn, MIB } from '../../src/core/units.js';
+import type { VolumeFilesystem } from '../../src/volume/filesystem.js';
+import type { FsError, Inode } from '../../src/volume/filesystem-api.js';
+import { type MountOptions, mountVolume, replayInto } from '../../src/volume/mount.js';
+import { digest, VolumeState } from '../../src/volume/state.js';
+import { FakeLog, FakeOwner, type FakeOwnerOptions } from '../fixtures/fake-owner.js';
+import { SimProcess, SimScheduler } from '../fixtures/sim-clock.js';
+
+export const CALLER = { uid: 1000, gid: 100 };
+export const ROOT = 1;
+
+export interface BedOptions extends FakeOwnerOptions {
+  readonly sizeBytes?: number;
+  readonly segmentPages?: number;
+  readonly mount?: Partial<MountOptions>;
+}
+
+export type Fault = FsError | HoldfastError | null;
+
+export class Bed {
+  readonly scheduler = new SimScheduler();
+  readonly log: FakeLog;
+  process: SimProcess;
+  owner: FakeOwner;
+  fs: VolumeFilesystem;
+  readonly #options: BedOptions;
+
+  constructor(options: BedOptions = {}) {
+    this.#options = options;
+    this.log = new FakeLog(options.segmentPages);
+    this.process = new SimProcess(this.scheduler);
+    this.owner = new FakeOwner(this.log, this.process.clock, options);
+    this.fs = this.#mount();
+  }
+
+  #mount(): VolumeFilesystem {
+    let found: VolumeFilesystem | null = null;
+    const { process, owner, log } = this;
+    const options = {
+      owner,
+      roots: log,
+      clock: process.clock,
+      sizeBytes: this.#options.sizeBytes ?? 1024 * MIB,
+      ...this.#options.mount,
+    };
+    mountVolume(options, (error, filesystem) => {
+      if (error !== null) throw error;
+      found = filesystem;
+    });
+    while (found === null) assert(this.scheduler.step(), 'the mount ends');
+    return present(found as VolumeFilesystem | null, 'a filesystem');
+  }
+
+  /** Steps until the call has called back; returns its error. */
+  wait(call: (done: (error: Fault) => void) => void): Fault {
+    let result: Fault | undefined;
+    call((error) => {
+      result = error;
+    });
+    while (result === undefined) assert(this.scheduler.step(), 'the call ends');
+    return result;
+  }
+
+  write(inode: Inode, offset: number, data: Buffer | string): Fault {
+    const bytes = typeof data === 'string' ? Buffer.from(data) : data;
+    return this.wait((done) => this.fs.write(inode, offset, bytes, done));
+  }
+
+  read(inode: Inode, offset: number, length: number): Buffer {
+    let bytes: Buffer | null = null;
+    const error = this.wait((done) =>
+      this.fs.read(inode, offset, length, (fault, parts) => {
+        bytes = Buffer.concat(parts);
+        done(fault);
+      }),
+    );
+    if (error !== null) throw error;
+    return present(bytes as Buffer | null, 'bytes');
+  }
+
+  /** The whole file. */
+  content(inode: Inode): Buffer {
+    return this.read(inode, 0, this.fs.getattr(inode).size);
+  }
+
+  file(name: string, parent: Inode = ROOT): Inode {
+    return this.fs.mknod(parent, Buffer.from(name), 0o100644, 0, CALLER).inode;
+  }
+
+  commit(): void {
+    const error = this.wait((done) => this.fs.commit(done));
+    if (error !== null) throw error;
+  }
+
+  /** A power cut: what was not acknowledged survives up to some record. */
+  crash(survive = 0): void {
+    this.owner.assertUnchanged();
+    this.owner.crash(survive);
+    this.process.kill();
+    this.process = new SimProcess(this.scheduler);
+    this.owner = new FakeOwner(this.log, this.process.clock, this.#options);
+    this.fs = this.#mount();
+  }
+
+  /** The digest of replaying the whole log from its beginning. */
+  replayDigest(): string {
+    const state = new VolumeState();
+    const owner = new FakeOwner(this.log, this.process.clock);
+    this.wait((done) => replayInto(state, owner, lsn(0), (error) => done(error)));
+    return digest(state);
+  }
+
+  /** Commits, then compares the live state with a replay of the log. */
+  isReproduced(): boolean {
+    this.commit();
+    return digest(this.fs.state) === this.replayDigest();
+  }
+}
+
+/** What a call is refused with, or null. */
+export function errnoOf(call: () => unknown): string | null {
+  try {
+    call();
+    return null;
+  } catch (error) {
+    return (error as FsError).errno ?? String(error);
+  }
+}
