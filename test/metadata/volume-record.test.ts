@@ -254,7 +254,7 @@ test('no swap takes a record back', async (t) => {
     ['epoch', reclaimed, { ...reclaimed, epoch: one }, /epoch falls/],
     ['another volume', rolled, { ...rolled, volume: segmentId('f') as never }, /volume id/],
     ['quorum', rolled, { ...rolled, ackQuorum: 3 }, /ackQuorum changed/],
-    ['unsealed', rolled, serving, /from sealed to open/],
+    ['unsealed', { ...rolled, planned: [] }, serving, /from open to planned/],
     ['forgotten', rolled, { ...rolled, planned: [] }, /from planned to nowhere/],
     [
       'other replicas',
