@@ -15,8 +15,8 @@ import { id, segmentId, VOLUME } from './samples.js';
 /**
  * `1@2 4 sealed 123 <9:3:20 =30`: segment 1 of epoch 2, 4 pages, sealed, on nodes 1, 2 and 3,
  * continuing segment 9 that ended at 3 pages and LSN 20; its own last LSN was read as 30. `<`
- * alone: the volume's first. Without `<`: no header. A node may differ: `1:3` (3 pages there), `1:t`
- * (tombstone), `1:d` (deleted), `1:s` (suspect from 0); `^5` gives maxEpoch 5.
+ * alone: the volume's first. Without `<`: no header. A node may differ: `1:3` (3 pages there),
+ * `1:t` (tombstone), `1:d` (deleted), `1:s` (suspect from 0); `^5` gives maxEpoch 5.
  */
 interface Scenario {
   readonly disks: RebuildInventory[];
