@@ -14,7 +14,7 @@ import {
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { MUTANTS, type Mutant } from './mutants.js';
+import { type Edit, MUTANTS, type Mutant } from './mutants.js';
 import { runSeeds } from './runner.js';
 
 /** The directory of compiled code that this file runs from: dist. */
@@ -43,20 +43,36 @@ function mutate(mutant: Mutant): string {
   cpSync(join(DIST, 'test/fixtures'), join(root, 'dist/test/fixtures'), { recursive: true });
   cpSync(join(projectRoot(), 'package.json'), join(root, 'package.json'));
   symlinkSync(join(projectRoot(), 'node_modules'), join(root, 'node_modules'));
-  const path = join(root, 'dist', mutant.file);
-  writeFileSync(path, replaced(mutant, readFileSync(path, 'utf8')));
+  for (const edit of mutant.edits) {
+    const path = join(root, 'dist/src', edit.file);
+    writeFileSync(path, edited(mutant.name, edit, readFileSync(path, 'utf8')));
+  }
   return root;
 }
 
-/** The source with the mutant's change; throws unless its text occurs exactly once. */
-export function replaced(mutant: Mutant, source: string): string {
-  const parts = source.split(mutant.find);
+/** The source with one change of the mutant; throws unless its text occurs exactly once. */
+export function edited(name: string, edit: Edit, source: string): string {
+  const parts = source.split(edit.find);
   if (parts.length !== 2) {
-    throw new Error(
-      `mutant "${mutant.name}": its text occurs ${parts.length - 1} times in ${mutant.file}`,
-    );
+    const times = parts.length - 1;
+    throw new Error(`mutant "${name}": its text occurs ${times} times in ${edit.file}`);
   }
-  return parts.join(mutant.replace);
+  return parts.join(edit.replace);
+}
+
+/** What is wrong with the mutants' texts in this build: none may have lost its place. */
+export function misplaced(): string[] {
+  const problems: string[] = [];
+  for (const { name, edits } of MUTANTS) {
+    for (const edit of edits) {
+      try {
+        edited(name, edit, readFileSync(join(DIST, 'src', edit.file), 'utf8'));
+      } catch (error) {
+        problems.push((error as Error).message);
+      }
+    }
+  }
+  return problems;
 }
 
 async function hunt(mutant: Mutant): Promise<Outcome> {
@@ -87,7 +103,9 @@ async function hunt(mutant: Mutant): Promise<Outcome> {
 /** Runs all mutants, two at a time; true when every one was caught. */
 export async function runMutants(only: string | null): Promise<boolean> {
   const chosen = MUTANTS.filter((mutant) => only === null || mutant.name.includes(only));
-  for (const mutant of chosen) replaced(mutant, readFileSync(join(DIST, mutant.file), 'utf8'));
+  const problems = misplaced();
+  for (const problem of problems) console.log(problem);
+  if (problems.length > 0) return false;
   const queue = [...chosen];
   const outcomes: Outcome[] = [];
   const lane = async (): Promise<void> => {

@@ -107,7 +107,7 @@ export class ReplicaGhosts {
     const what = (): string => {
       return `${request.type} ${short(request.segment)} on disk ${short(reply.incarnation)}`;
     };
-    this.#checkEpoch(claim, request, reply, what);
+    this.#checkEpoch(disk, claim, request, reply, what);
     if (reply.status !== 'OK' && reply.status !== 'GAP') return;
     must(reply.status !== 'OK' || !disk.flushFailed, 11, () => {
       return `${what()} is acknowledged after a failed flush`;
@@ -120,7 +120,7 @@ export class ReplicaGhosts {
       if (reply.status === 'OK') this.#sealed(claim, request, what);
       return;
     }
-    this.#checkLength(disk, claim, reply, what);
+    this.#checkLength(disk, claim, request.segment, reply, what);
     if (request.type === 'fence' && reply.status === 'OK') this.#fenced(request, reply, claim);
     if (request.type === 'create' && reply.status === 'OK') claim.created = true;
     if (request.type === 'append' && reply.status === 'OK') {
@@ -129,7 +129,13 @@ export class ReplicaGhosts {
     }
   }
 
-  #checkEpoch(claim: SegmentClaim, request: Request, reply: Reply, what: () => string): void {
+  #checkEpoch(
+    disk: DiskGhost,
+    claim: SegmentClaim,
+    request: Request,
+    reply: Reply,
+    what: () => string,
+  ): void {
     if (reply.status === 'UNKNOWN' || reply.status === 'INCARNATION') return;
     if (reply.status === 'OK' && (request.type === 'append' || request.type === 'ping')) {
       must(request.epoch >= claim.maxEpoch, 6, () => {
@@ -137,7 +143,7 @@ export class ReplicaGhosts {
       });
     }
     if (reply.maxEpoch === 0) return;
-    must(reply.maxEpoch >= claim.maxEpoch || claim.deleted, 6, () => {
+    must(reply.maxEpoch >= claim.maxEpoch || claim.deleted || disk.damaged, 6, () => {
       return `${what()}: maxEpoch fell from ${claim.maxEpoch} to ${reply.maxEpoch}`;
     });
     // An epoch counts from when it was promised: fenced at it, or told as a fact.
@@ -146,10 +152,18 @@ export class ReplicaGhosts {
     }
   }
 
-  #checkLength(disk: DiskGhost, claim: SegmentClaim, reply: Reply, what: () => string): void {
+  #checkLength(
+    disk: DiskGhost,
+    claim: SegmentClaim,
+    segment: SegmentId,
+    reply: Reply,
+    what: () => string,
+  ): void {
     const { body, durableLength } = reply;
     const suspect = body?.type === 'fence' ? body.suspectFrom : null;
-    const floor = claim.sealedEnd ?? claim.durable;
+    // A SEAL cuts before it is answered; the record must say so by then.
+    const cut = this.#placements.sealedAt(segment)?.end ?? Number.POSITIVE_INFINITY;
+    const floor = Math.min(claim.sealedEnd ?? claim.durable, cut);
     if (durableLength < floor && !(disk.damaged && suspect !== null)) {
       must(false, 11, () => `${what()}: durable length fell from ${floor} to ${durableLength}`);
     }
@@ -222,13 +236,17 @@ export class ReplicaGhosts {
       if (claim.deleted || now?.deleted === true) continue;
       if (claim.durable === 0 && claim.maxEpoch === 0 && !claim.created) continue;
       if (now === undefined) {
-        must(false, 11, () => `${what()}: gone, though it had said ${claim.durable} bytes`);
+        // A damaged disk may forget even that it knew a segment; whatever it then says of it is checked.
+        must(disk.damaged, 11, () => `${what()}: gone, though it had said ${claim.durable} bytes`);
         continue;
       }
-      must(now.maxEpoch >= claim.maxEpoch, 6, () => {
+      // A suspect replica promises and acknowledges nothing, so a fence that it lost cannot be missed.
+      const harmless = now.suspectFrom !== null || now.sealedEnd !== null;
+      must(now.maxEpoch >= claim.maxEpoch || (disk.damaged && harmless), 6, () => {
         return `${what()}: maxEpoch ${now.maxEpoch}, had been ${claim.maxEpoch}`;
       });
-      const floor = claim.sealedEnd ?? claim.durable;
+      const cut = this.#placements.sealedAt(segment)?.end ?? Number.POSITIVE_INFINITY;
+      const floor = Math.min(claim.sealedEnd ?? claim.durable, cut);
       const excused = disk.damaged && now.suspectFrom !== null;
       must(now.durableLength >= floor || excused, 11, () => {
         return `${what()}: ${now.durableLength} bytes, had acknowledged ${floor}`;
