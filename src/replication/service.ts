@@ -170,12 +170,16 @@ export class Service {
     this.#releasing = true;
     const whenIdle = (): void => {
       if (this.#context.closed) return;
-      const { queue, current } = this.#writer;
-      const pending = queue.length > 0 || current.commitOffset < current.nextOffset;
-      if (!pending && !this.#swapper.busy && this.#rollPending === null) done();
+      if (!this.#unfinished() && !this.#swapper.busy && this.#rollPending === null) done();
       else this.#context.deps.clock.after(this.#context.limits.retryMinMs, whenIdle);
     };
     whenIdle();
+  }
+
+  /** Is anything appended that is not yet committed? */
+  #unfinished(): boolean {
+    const { queue, current } = this.#writer;
+    return queue.length > 0 || current.commitOffset < current.nextOffset;
   }
 
   /** Fails everything that waits, in order. The owner has stopped. */
@@ -359,7 +363,8 @@ export class Service {
     const ready = planned !== null && isReady(this.#creation, planned.segment, now);
     if (this.#rollPending !== null) {
       this.#proposeRoll(record, this.#rollPending, ready ? planned.segment : null);
-    } else if (this.#releasing) {
+    } else if (this.#releasing && !this.#unfinished()) {
+      // Until then a spare may be what the last records need to become durable.
       return;
     } else if (record.open.length === 1 && ready) {
       this.#proposeRegister(record, planned.segment);
