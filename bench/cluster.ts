@@ -70,9 +70,10 @@ export class BenchCluster {
         clock: nodeClock,
         execArgs: nodeArgs,
         logFile: join(directory, `node-${n + 1}.log`),
-        args: [
-          ...['node', '--data-dir', dataDir, '--listen', '127.0.0.1:0', '--zone', `zone-${n + 1}`],
-          ...['--metadata', metadata, '--secret-file', secretFile, '--exit-with-stdin'],
+        args: (address) => [
+          ...['node', '--data-dir', dataDir, '--listen', address, '--zone', `zone-${n + 1}`],
+          ...['--metadata', metadata, '--secret-file', secretFile],
+          ...['--exit-with-stdin', '--json'],
         ],
       });
     });

@@ -55,12 +55,12 @@ export function addLogCommands(program: Command): void {
 /** Takes the named volume over for the time of `work`; releases it unless that fails. */
 async function withLog(
   name: string,
-  options: LogOptions,
+  options: LogOptions & { readonly writes: boolean },
   work: (log: OwnedLog) => Promise<void>,
 ): Promise<void> {
   await Session.run(options, async (session) => {
     const { record } = await session.volumes.byName(name);
-    checkRawLog(record);
+    if (options.writes) checkRawLog(record);
     checkOwner(record, options);
     const { clock, random, store, log, address, clients: requests } = session;
     const directory = await session.directory();
@@ -92,7 +92,7 @@ function checkOwner({ name, owner }: VolumeRecord, options: LogOptions): void {
 }
 
 async function append(name: string, options: LogOptions): Promise<void> {
-  await withLog(name, options, async (log) => {
+  await withLog(name, { ...options, writes: true }, async (log) => {
     const waiting = new Set<Promise<void>>();
     let failed: unknown = null;
     for await (const line of createInterface({ input: process.stdin, crlfDelay: 1000 })) {
@@ -122,7 +122,7 @@ async function append(name: string, options: LogOptions): Promise<void> {
 
 async function read(name: string, options: ReadOptions): Promise<void> {
   const from = lsn(wholeNumber(options.from, '--from'));
-  await withLog(name, options, async (log) => {
+  await withLog(name, { ...options, writes: false }, async (log) => {
     if (from > log.owner.committedLsn) {
       throw new HoldfastError(
         'INVALID_ARGUMENT',

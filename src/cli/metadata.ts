@@ -130,10 +130,14 @@ function readFile(file: string): string {
 
 async function importMetadata(file: string, options: ImportOptions): Promise<void> {
   const content = decodeExport(readFile(file));
-  await withStore(options, async (store, { secretFile }) => {
+  await withStore(options, async (store, { secretFile, up }) => {
     // Nodes that joined after the export know epochs as well.
     const known = [...content.nodes, ...(await listNodes(store))];
-    const named = [...known.map(({ address }) => address), ...options.node];
+    const named = [
+      ...known.map(({ address }) => address),
+      ...options.node,
+      ...(up?.addresses ?? []),
+    ];
     const wanted = known.map(({ node }) => node);
     const { cluster } = content.cluster;
     const found = await askAll([...new Set(named)], cluster, secretFile, async (nodes, missing) => {
@@ -144,7 +148,8 @@ async function importMetadata(file: string, options: ImportOptions): Promise<voi
     });
     const maxEpochs = largestEpochs(found.flatMap(({ inventories }) => inventories));
     const replace = options.force === true;
-    const written = await importCluster(store, content, { maxEpochs, replace });
+    const acceptLoss = options.acceptLoss === true;
+    const written = await importCluster(store, content, { maxEpochs, replace, acceptLoss });
     const value = { generation: written.generation, volumes: content.volumes.length };
     const text = `imported ${value.volumes} volumes as generation ${value.generation}`;
     printResult(options.json === true, value, text);
@@ -189,13 +194,17 @@ function refuseMissing(missing: readonly string[], options: ImportOptions): void
 }
 
 async function rebuildMetadata(options: RebuildOptions): Promise<void> {
-  if (options.cluster === undefined || options.node.length === 0) {
-    const hint = 'Both stand in the first line that each node prints when it starts.';
-    throw invalid("the cluster's id and its nodes' addresses are needed: --cluster, --node", hint);
-  }
-  const cluster = parseId<ClusterId>(options.cluster, '--cluster');
-  await withStore(options, async (store, { secretFile }) => {
-    await askAll(options.node, cluster, secretFile, async (nodes, missing) => {
+  await withStore(options, async (store, { secretFile, up }) => {
+    const addresses = options.node.length > 0 ? options.node : (up?.addresses ?? []);
+    const cluster =
+      options.cluster === undefined
+        ? up?.cluster
+        : parseId<ClusterId>(options.cluster, '--cluster');
+    if (cluster === undefined || addresses.length === 0) {
+      const hint = 'Both stand in the first line that each node prints with --json.';
+      throw invalid("the cluster's id and its nodes are needed: --cluster, --node", hint);
+    }
+    await askAll(addresses, cluster, secretFile, async (nodes, missing) => {
       refuseMissing(missing, options);
       const volumes = await rebuilt(nodes, options);
       const refused = volumes.filter((volume) => volume.type === 'refused');

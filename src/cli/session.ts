@@ -26,7 +26,7 @@ import type { MetadataStore } from '../metadata/store.js';
 import { Volumes } from '../metadata/volumes.js';
 import { type Environment, resolveSettings } from './config.js';
 import { loadSecret } from './secret.js';
-import { findUpFile, readUpFile, UP_DIRECTORY } from './up-file.js';
+import { findUpFile, readUpFile, UP_DIRECTORY, type UpFile } from './up-file.js';
 
 /** Options that every command which talks to a cluster has. */
 export interface SessionOptions {
@@ -56,6 +56,8 @@ const settings = z.object({
 export interface ClusterLocation {
   readonly metadata: string;
   readonly secretFile: string | null;
+  /** Of a `holdfast up` directory: what it is, and where its nodes serve. */
+  readonly up: UpFile | null;
 }
 
 /** Where the cluster is: from flags, environment or configuration, else a `holdfast up` directory. */
@@ -69,7 +71,7 @@ export function locate(options: SessionOptions, env: Environment): ClusterLocati
     const hint = 'Name it: --metadata etcd://HOST:PORT, or run "holdfast up" here first.';
     throw invalid('which cluster is meant?', hint);
   }
-  return { metadata: found, secretFile: secretFile ?? up?.secretFile ?? null };
+  return { metadata: found, secretFile: secretFile ?? up?.secretFile ?? null, up };
 }
 
 export class Session {

@@ -6,6 +6,7 @@ import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { isAbsolute, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { HoldfastError, invalid } from '../core/errors.js';
+import { type ClusterId, parseId } from '../core/ids.js';
 
 /** Where commands look when nothing else says which cluster is meant. */
 export const UP_DIRECTORY = 'holdfast-data';
@@ -15,12 +16,17 @@ const schema = z.object({
   /** As for --metadata; "embedded:metadata" is relative to the directory, so that it can be moved. */
   metadata: z.string(),
   nodes: z.int().min(1),
+  cluster: z.string(),
+  /** Where the nodes served when they last came up. */
+  addresses: z.array(z.string()),
 });
 
 export interface UpFile {
   readonly metadata: string;
   readonly secretFile: string;
   readonly nodes: number;
+  readonly cluster: ClusterId;
+  readonly addresses: readonly string[];
 }
 
 /** Null when the directory is not one of `holdfast up`. */
@@ -33,8 +39,14 @@ export function findUpFile(directory: string): UpFile | null {
     throw invalid(`${directory}: ${(thrown as Error).message}`);
   }
   try {
-    const { metadata, nodes } = schema.parse(JSON.parse(text));
-    return { metadata: located(metadata, directory), nodes, secretFile: join(directory, 'secret') };
+    const { metadata, nodes, cluster, addresses } = schema.parse(JSON.parse(text));
+    return {
+      metadata: located(metadata, directory),
+      secretFile: secretOf(directory),
+      nodes,
+      cluster: parseId<ClusterId>(cluster, 'cluster'),
+      addresses,
+    };
   } catch {
     throw new HoldfastError('MALFORMED', `${join(directory, 'up.json')} cannot be understood`);
   }
@@ -46,12 +58,22 @@ export function readUpFile(directory: string): UpFile {
   throw invalid(`${directory} is no data directory of "holdfast up"`, 'Run "holdfast up" first.');
 }
 
-/** `metadata` null: embedded in the directory. */
-export function writeUpFile(directory: string, metadata: string | null, nodes: number): void {
+export function writeUpFile(directory: string, file: Omit<UpFile, 'secretFile'>): void {
   const path = join(directory, 'up.json');
-  const value = { version: 1, metadata: metadata ?? 'embedded:metadata', nodes };
+  const { nodes, cluster, addresses } = file;
+  const metadata = file.metadata === embeddedIn(directory) ? 'embedded:metadata' : file.metadata;
+  const value = { version: 1, metadata, nodes, cluster, addresses };
   writeFileSync(`${path}.new`, `${JSON.stringify(value, null, 2)}\n`);
   renameSync(`${path}.new`, path);
+}
+
+export function secretOf(directory: string): string {
+  return join(directory, 'secret');
+}
+
+/** The embedded metadata store of a `holdfast up` directory. */
+export function embeddedIn(directory: string): string {
+  return `embedded:${join(resolve(directory), 'metadata')}`;
 }
 
 function located(metadata: string, directory: string): string {

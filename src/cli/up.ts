@@ -6,15 +6,16 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
-import type { NodeClients } from '../block/wire/client.js';
 import { HoldfastError, invalid } from '../core/errors.js';
+import type { ClusterId } from '../core/ids.js';
 import { GIB } from '../core/units.js';
 import { silentLog } from '../io/log.js';
 import { nodeClock } from '../io/node/clock.js';
 import { nodeRandom } from '../io/node/random.js';
 import { initCluster } from '../metadata/cluster.js';
 import { DirectoryCache } from '../metadata/directory-cache.js';
-import type { ClusterRecord, NodeRecord, VolumeRecord } from '../metadata/model.js';
+import { CLUSTER_KEY } from '../metadata/keys.js';
+import type { VolumeRecord } from '../metadata/model.js';
 import { openMetadata } from '../metadata/open.js';
 import type { MetadataStore } from '../metadata/store.js';
 import { Volumes } from '../metadata/volumes.js';
@@ -23,7 +24,14 @@ import { NodeChild } from './node-children.js';
 import { addExamples, printResult } from './output.js';
 import { nodeClients } from './session.js';
 import { formatSize, table } from './text.js';
-import { findUpFile, readUpFile, UP_DIRECTORY, writeUpFile } from './up-file.js';
+import {
+  embeddedIn,
+  findUpFile,
+  secretOf,
+  UP_DIRECTORY,
+  type UpFile,
+  writeUpFile,
+} from './up-file.js';
 import { holdUpLock } from './up-lock.js';
 import { type Proof, proveVolume } from './up-proof.js';
 import { volumeTable, wholeNumber } from './volume.js';
@@ -58,14 +66,18 @@ export function addUpCommand(program: Command): void {
   ]);
 }
 
-interface Running {
+interface Place {
   readonly directory: string;
   readonly metadata: string;
+  readonly nodes: number;
+  /** What ran here before; null on the first start. */
+  readonly before: UpFile | null;
+}
+
+interface Running extends Place {
   readonly store: MetadataStore;
-  readonly cluster: ClusterRecord;
+  readonly cluster: ClusterId;
   readonly children: readonly NodeChild[];
-  readonly nodes: DirectoryCache;
-  readonly clients: NodeClients;
 }
 
 async function up(options: UpOptions): Promise<void> {
@@ -74,11 +86,11 @@ async function up(options: UpOptions): Promise<void> {
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const lock = await holdUpLock(directory);
   try {
-    const file = prepare(directory, options);
+    const place = prepare(directory, options);
     const parts = { clock: nodeClock, random: nodeRandom, env: process.env };
-    const store = await openMetadata(file.metadata, parts);
+    const store = await openMetadata(place.metadata, parts);
     try {
-      await serve(options, directory, file, store, stopped);
+      await serve(options, place, store, stopped);
     } finally {
       await store.close();
     }
@@ -87,7 +99,7 @@ async function up(options: UpOptions): Promise<void> {
   }
 }
 
-/** The first Ctrl-C stops in order, a second one at once. */
+/** Resolves at the first Ctrl-C. */
 function stopSignal(): Promise<void> {
   return new Promise((stop) => {
     for (const signal of ['SIGINT', 'SIGTERM'] as const) {
@@ -96,54 +108,39 @@ function stopSignal(): Promise<void> {
   });
 }
 
-/** Makes or checks what the directory says about the cluster. */
-function prepare(directory: string, options: UpOptions): ReturnType<typeof readUpFile> {
-  const found = findUpFile(directory);
+/** Checks what is asked against what ran here before, and makes the secret. */
+function prepare(directory: string, options: UpOptions): Place {
+  const before = findUpFile(directory);
   const wanted = options.nodes === undefined ? null : wholeNumber(options.nodes, '--nodes');
-  const nodes = wanted ?? found?.nodes ?? DEFAULT_NODES;
+  const nodes = wanted ?? before?.nodes ?? DEFAULT_NODES;
   if (nodes < 1 || nodes > MAX_NODES) throw invalid(`${nodes} nodes`, `1 to ${MAX_NODES} can run.`);
-  if (found !== null && nodes < found.nodes) {
-    const hint = `Start it with --nodes ${found.nodes} or more, or use another --data-dir.`;
-    throw invalid(`${directory} holds the data of ${found.nodes} nodes`, hint);
+  if (before !== null && nodes < before.nodes) {
+    const hint = `Start it with --nodes ${before.nodes} or more, or use another --data-dir.`;
+    throw invalid(`${directory} holds the data of ${before.nodes} nodes`, hint);
   }
-  if (found !== null && options.metadata !== undefined && options.metadata !== found.metadata) {
-    throw invalid(`the cluster in ${directory} has its metadata in ${found.metadata}`);
+  const metadata = options.metadata ?? before?.metadata ?? embeddedIn(directory);
+  if (before !== null && metadata !== before.metadata) {
+    throw invalid(`the cluster in ${directory} has its metadata in ${before.metadata}`);
   }
-  const secretFile = join(directory, 'secret');
-  if (found === null && !existsSync(secretFile)) {
+  const secretFile = secretOf(directory);
+  if (before === null && !existsSync(secretFile)) {
     const secret = Buffer.from(nodeRandom.bytes(32)).toString('hex');
     writeFileSync(secretFile, `${secret}\n`, { mode: 0o600, flag: 'wx' });
   }
-  if (found === null || found.nodes !== nodes) {
-    const embedded =
-      found === null ? options.metadata === undefined : isInside(found.metadata, directory);
-    writeUpFile(directory, embedded ? null : (options.metadata ?? found?.metadata ?? null), nodes);
-  }
-  return readUpFile(directory);
-}
-
-function isInside(metadata: string, directory: string): boolean {
-  return metadata === `embedded:${join(directory, 'metadata')}`;
+  return { directory, metadata, nodes, before };
 }
 
 async function serve(
   options: UpOptions,
-  directory: string,
-  file: ReturnType<typeof readUpFile>,
+  place: Place,
   store: MetadataStore,
   stopped: Promise<void>,
 ): Promise<void> {
-  const cluster = await initCluster(store, nodeClock, nodeRandom);
-  const children = Array.from({ length: file.nodes }, (_, n) => nodeChild(directory, file, n + 1));
-  const nodes = new DirectoryCache({ store, clock: nodeClock, log: silentLog });
-  const clients = nodeClients({
-    clock: nodeClock,
-    random: nodeRandom,
-    cluster: cluster.cluster,
-    secretFile: file.secretFile,
-  });
-  const { metadata } = file;
-  const running = { directory, metadata, store, cluster, children, nodes, clients };
+  // A directory that has a cluster is never given another one: its metadata is lost, not absent.
+  const cluster =
+    place.before?.cluster ?? (await initCluster(store, nodeClock, nodeRandom)).cluster;
+  const children = Array.from({ length: place.nodes }, (_, n) => nodeChild(place, n + 1));
+  const running = { ...place, store, cluster, children };
   try {
     for (const child of children) child.start();
     await Promise.race([stopped, show(options, running)]);
@@ -151,30 +148,25 @@ async function serve(
     if (options.json !== true) process.stdout.write('Stopping…\n');
   } finally {
     await Promise.all(children.map((child) => child.stop()));
-    clients.close();
-    nodes.close();
   }
 }
 
-function nodeChild(
-  directory: string,
-  file: ReturnType<typeof readUpFile>,
-  number: number,
-): NodeChild {
+function nodeChild({ directory, metadata, before }: Place, number: number): NodeChild {
   const name = `node-${number}`;
   const dataDir = join(directory, name);
   mkdirSync(dataDir, { recursive: true, mode: 0o700 });
   return new NodeChild({
     clock: nodeClock,
     logFile: join(directory, `${name}.log`),
-    args: [
+    address: before?.addresses[number - 1],
+    args: (address) => [
       'node',
       ...['--data-dir', dataDir],
-      ...['--listen', '127.0.0.1:0'],
-      ...['--metadata', file.metadata],
-      ...['--secret-file', file.secretFile],
+      ...['--listen', address],
+      ...['--metadata', metadata],
+      ...['--secret-file', secretOf(directory)],
       ...['--zone', `zone-${number}`],
-      '--exit-with-stdin',
+      ...['--exit-with-stdin', '--json'],
     ],
     onExit: (reason) => {
       process.stderr.write(`${name} ended (${reason}) and is started again; see ${name}.log\n`);
@@ -184,43 +176,81 @@ function nodeChild(
 
 /** Waits until everything works, proves it, and says what there is. */
 async function show(options: UpOptions, running: Running): Promise<void> {
-  const { store } = running;
-  await untilReady(running);
-  const volumes = new Volumes(store, nodeClock, nodeRandom);
-  await makeDemo(running, volumes);
-  const demo = (await volumes.byName(DEMO)).record;
-  const proof = await proveVolume(running, demo, hostname());
-  const records = (await volumes.list()).map(({ record }) => record);
-  const live = running.nodes.nodes().filter(({ node }) => running.nodes.isLive(node));
-  const value = {
-    cluster: running.cluster.cluster,
-    metadata: running.metadata,
-    dataDir: running.directory,
-    nodes: live.map(({ node, address, zone }) => ({ node, address, zone })),
-    pids: running.children.map((child) => child.pid),
-    volumes: records.map(({ name }) => name),
-    proof,
-  };
-  const text = report(running, live, records, proof);
-  printResult(options.json === true, value, text);
+  const { store, children, cluster, directory } = running;
+  const addresses = await untilServing(running);
+  writeUpFile(directory, { ...running, addresses });
+  if (!(await hasCluster(store))) {
+    process.stderr.write(lostMetadata(running));
+    while (!(await hasCluster(store))) await sleep(POLL_MS * 10);
+  }
+  const nodes = new DirectoryCache({ store, clock: nodeClock, log: silentLog });
+  const secretFile = secretOf(directory);
+  const clients = nodeClients({ clock: nodeClock, random: nodeRandom, cluster, secretFile });
+  try {
+    await untilRegistered(running, nodes);
+    const volumes = new Volumes(store, nodeClock, nodeRandom);
+    await makeDemo(running, volumes);
+    const demo = (await volumes.byName(DEMO)).record;
+    const proof = await proveVolume({ store, clients, nodes }, demo, hostname());
+    const records = (await volumes.list()).map(({ record }) => record);
+    const value = {
+      cluster,
+      metadata: running.metadata,
+      dataDir: directory,
+      nodes: children.map((child) => ({ address: child.address, pid: child.pid })),
+      volumes: records.map(({ name }) => name),
+      proof,
+    };
+    printResult(options.json === true, value, report(running, nodes, records, proof));
+  } finally {
+    clients.close();
+    nodes.close();
+  }
 }
 
-/** The nodes live, and the placement table knows all of them. */
-async function untilReady({ nodes, children }: Running): Promise<void> {
-  const deadline = nodeClock.monotonic() + START_TIMEOUT_MS;
-  const isReady = (): boolean => {
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => nodeClock.after(ms, resolve));
+}
+
+async function hasCluster(store: MetadataStore): Promise<boolean> {
+  return (await store.get(CLUSTER_KEY)).entry !== null;
+}
+
+function lostMetadata({ directory, cluster, metadata }: Running): string {
+  return `The metadata in ${metadata} is gone; the data of cluster ${cluster} is still on the nodes' disks.
+The nodes are running. Put the metadata back in another terminal, then this goes on:
+  holdfast metadata import FILE --data-dir ${directory}      # from an export
+  holdfast metadata rebuild --data-dir ${directory}          # from the disks alone
+`;
+}
+
+/** All nodes serve; returns their addresses. */
+async function untilServing({ children }: Running): Promise<string[]> {
+  const addresses = (): string[] =>
+    children.map((child) => child.address).filter((address) => address !== null);
+  await until(() => addresses().length === children.length, 'the nodes do not come up');
+  return addresses();
+}
+
+/** All nodes are registered, and the placement table knows them. */
+async function untilRegistered({ children }: Running, nodes: DirectoryCache): Promise<void> {
+  await until(() => {
     const live = nodes.nodes().filter(({ node }) => nodes.isLive(node)).length;
     const groups = nodes.placement(Math.min(3, children.length))?.groups ?? [];
     const placed = new Set(groups.flat().map(({ node }) => node)).size;
-    return live >= children.length && placed >= children.length;
-  };
-  while (!nodes.ready || !isReady()) {
+    return nodes.ready && live >= children.length && placed >= children.length;
+  }, 'the nodes do not register');
+}
+
+async function until(condition: () => boolean, what: string): Promise<void> {
+  const deadline = nodeClock.monotonic() + START_TIMEOUT_MS;
+  while (!condition()) {
     if (nodeClock.monotonic() > deadline) {
-      throw new HoldfastError('TIMEOUT', 'the nodes did not come up', {
+      throw new HoldfastError('TIMEOUT', what, {
         hint: 'See node-1.log and its neighbours in the data directory.',
       });
     }
-    await new Promise<void>((resolve) => nodeClock.after(POLL_MS, resolve));
+    await sleep(POLL_MS);
   }
 }
 
@@ -237,27 +267,23 @@ async function makeDemo({ children }: Running, volumes: Volumes): Promise<void> 
 
 function report(
   running: Running,
-  live: readonly NodeRecord[],
+  nodes: DirectoryCache,
   volumes: readonly VolumeRecord[],
   proof: Proof,
 ): string {
   const { cluster, directory, metadata } = running;
-  const number = ({ zone }: NodeRecord): number => Number(zone.replace('zone-', ''));
-  const rows = [...live]
-    .sort((a, b) => number(a) - number(b))
-    .map((record) => [
-      record.node.slice(0, 8),
-      record.address,
-      record.zone,
-      formatSize(record.disks.reduce((sum, { capacityBytes }) => sum + capacityBytes, 0)),
-      String(running.children[number(record) - 1]?.pid ?? '-'),
-    ]);
+  const rows = running.children.map((child, n) => {
+    const record = nodes.nodes().find(({ address }) => address === child.address);
+    const bytes = record?.disks.reduce((sum, { capacityBytes }) => sum + capacityBytes, 0) ?? 0;
+    const id = record?.node.slice(0, 8) ?? '-';
+    return [`node-${n + 1}`, id, child.address ?? '-', formatSize(bytes), String(child.pid ?? '-')];
+  });
   const commit = proof.commitMs.toFixed(1);
   const option = directory === resolve(UP_DIRECTORY) ? '' : ` --data-dir ${directory}`;
   return `
-holdfast is up: cluster ${cluster.cluster.slice(0, 8)}, data in ${directory}, metadata in ${metadata}
+holdfast is up: cluster ${cluster.slice(0, 8)}, data in ${directory}, metadata in ${metadata}
 
-${table(['NODE', 'ADDRESS', 'ZONE', 'CAPACITY', 'PID'], rows)}
+${table(['', 'NODE', 'ADDRESS', 'CAPACITY', 'PID'], rows)}
 
 ${volumeTable(volumes)}
 

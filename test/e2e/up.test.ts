@@ -1,5 +1,5 @@
 /** Whole clusters of real processes, as `holdfast up` starts them, with real kills. */
-import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -150,19 +150,23 @@ t.test('nodes end with their parent, however that ends', async (t) => {
 
 t.test('lost metadata comes back from the disks, or from an export', async (t) => {
   const dir = directory(t);
+  const old = join(dir, 'old.json');
+  const fresh = join(dir, 'fresh.json');
   const first = await startUp(dir);
   await holdfast(dir, ['log', 'append', 'demo'], ['kept']);
-  const file = join(dir, 'export.json');
-  t.equal((await holdfast(dir, ['metadata', 'export', file])).code, 0);
-  t.match(readFileSync(file, 'utf8'), /holdfast-metadata/);
+  t.equal((await holdfast(dir, ['metadata', 'export', old])).code, 0);
   const before = await holdfast(dir, ['volume', 'show', 'demo', '--json']);
   const { epoch } = JSON.parse(before.lines[0] ?? '{}');
   await first.up.stop(20_000);
 
-  for (const way of [['rebuild'], ['import', file]]) {
+  for (const way of [['rebuild'], ['import', fresh]]) {
     rmSync(join(dir, 'metadata'), { recursive: true });
     const up = startNode(holdfastBin, ['up', '--data-dir', dir, '--json']);
     await up.until('the warning', SLOW_MS, () => /metadata.*is gone/.test(up.stderr) || undefined);
+    if (way[0] === 'import') {
+      const stale = await holdfast(dir, ['metadata', 'import', old]);
+      t.equal(stale.code, 27, `an export older than the data is refused: ${stale.stderr}`);
+    }
     const back = await holdfast(dir, ['metadata', ...way]);
     t.equal(back.code, 0, back.stderr);
     const ready = JSON.parse(await up.line(/^\{/, SLOW_MS)) as Ready;
@@ -171,6 +175,7 @@ t.test('lost metadata comes back from the disks, or from an export', async (t) =
     t.ok(JSON.parse(shown.lines[0] ?? '{}').epoch > epoch, 'the epoch is above what nodes knew');
     const read = await holdfast(dir, ['log', 'read', 'demo', '--from', '20']);
     t.equal(read.lines[0], 'kept', `${way[0]}: ${read.stderr}`);
+    if (way[0] === 'rebuild') await holdfast(dir, ['metadata', 'export', fresh]);
     t.equal(await up.stop(20_000), 0);
   }
 });
