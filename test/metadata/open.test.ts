@@ -112,13 +112,13 @@ test('TLS, user and password', async (t) => {
   t.ok(again.committed);
   t.equal((await store.get(key)).entry?.value, '2');
   await store.close();
-  await t.rejects(open('holdfast:wrong@', query), {
+  await t.rejects(open('holdfast:wrong@', query, 10_000), {
     code: 'UNAUTHENTICATED',
     message: /wrong user or password/,
     hint: /HOLDFAST_ETCD_PASSWORD/,
   });
   // Without a user etcd takes the name in the client's certificate, which has no role here.
-  await t.rejects(open('', query), { code: 'UNAUTHENTICATED' });
+  await t.rejects(open('', query, 10_000), { code: 'UNAUTHENTICATED' });
   const ca = `?ca=${etcd.tls?.ca}`;
   const noClient = await open(login, ca).then(
     () => null,
