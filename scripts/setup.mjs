@@ -16,6 +16,8 @@ const TEST_COMMANDS = {
   'mkfs.xfs': 'xfsprogs',
   ip: 'iproute2',
   openssl: 'openssl',
+  setfacl: 'acl',
+  setfattr: 'attr',
 };
 
 export function checkNode() {

@@ -2,8 +2,8 @@
  * Operation → calls of the Filesystem → reply. Knows POSIX rules that neither the kernel nor the
  * filesystem applies (acl.ts, creation.ts, privileges lost by writing) and which caches the kernel
  * may use; keeps no state, so that a restarted daemon misses none. What the filesystem may keep
- * (names, targets, values, data) is copied out of the request's buffer, or the buffer is given away;
- * only the name of a lookup is not. Faults become errno here; bugs are thrown on and stop the
+ * (names, targets, values, data) is copied out of the request's buffer, or the buffer is given
+ * away; only the name of a lookup is not. Faults become errno here; bugs are thrown on and stop the
  * process.
  */
 import type { HoldfastError } from '../core/errors.js';
@@ -266,10 +266,18 @@ export class FilesystemAdapter {
     this.#filesystem.setattr(inode, { killPrivileges: true });
   }
 
+  /**
+   * A SETATTR that changes nothing is how the kernel asks for privileges to go, before it sends the
+   * WRITE, FALLOCATE or COPY_FILE_RANGE of somebody without CAP_FSETID; its reply refreshes the
+   * kernel's idea of the mode. A change of owner takes them, too.
+   */
   #setattr(inode: Inode, { changes: asked }: SetAttributes): Attributes {
-    const changedOwner = asked.uid !== undefined || asked.gid !== undefined;
     if (asked.mode === undefined) {
-      const kill = changedOwner || asked.killPrivileges === true;
+      const kill =
+        asked.killPrivileges === true ||
+        asked.uid !== undefined ||
+        asked.gid !== undefined ||
+        Object.keys(asked).length === 0;
       return this.#filesystem.setattr(inode, kill ? { ...asked, killPrivileges: true } : asked);
     }
     const mode = asked.mode & Mode.PERMISSIONS;
@@ -278,8 +286,8 @@ export class FilesystemAdapter {
   }
 
   /**
-   * The kernel has looked the name up before and found nothing; only a name that came from somewhere
-   * else meanwhile can be there, and then open(2) without O_EXCL opens it.
+   * The kernel has looked the name up before and found nothing; only a name that came from
+   * somewhere else meanwhile can be there, and then open(2) without O_EXCL opens it.
    */
   #create(request: Request, operation: Create, reply: Reply): Answer {
     const { inode: parent, caller } = request;

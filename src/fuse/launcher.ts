@@ -121,7 +121,8 @@ function raiseReadahead(mounts: FuseMounts, mountPoint: string): void {
 
 /**
  * Unmounts what is mounted at `directory`; with `lazy`, takes it out of the tree at once and for
- * good when its last user is gone. Throws NOT_FOUND (no volume is mounted there), BUSY, UNAVAILABLE.
+ * good when its last user is gone. Throws NOT_FOUND (no volume is mounted there), BUSY or
+ * UNAVAILABLE.
  */
 export async function unmountFuse(
   mounts: FuseMounts,

@@ -1,6 +1,7 @@
 /**
  * Requests as Linux 6.18 sent them, one or two of each kind, recorded at /dev/fuse while ordinary
- * programs ran, and what they mean. Bytes never change: a decoder that reads them otherwise is wrong.
+ * programs ran, and what they mean. Bytes never change: a decoder that reads them otherwise is
+ * wrong.
  */
 export interface GoldenRequest {
   /** The operation code in the header. */

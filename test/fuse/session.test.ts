@@ -1,4 +1,4 @@
-/** Transcripts with a played kernel: what the session answers, when it stops reading, how it ends. */
+/** Transcripts with a played kernel: what the session answers, when it pauses, how it ends. */
 import { test } from 'tap';
 import { AssertionFailure } from '../../src/core/assert.js';
 import { HoldfastError } from '../../src/core/errors.js';
@@ -129,7 +129,7 @@ test('what is not there is answered once and remembered by the kernel', async (t
   t.equal(device.ask('LOOKUP', [`${'x'.repeat(256)}\0`]).error, ENAMETOOLONG);
 });
 
-test('operations that we do not offer have the errno that makes the kernel go on alone', async (t) => {
+test('what we do not offer has the errno that makes the kernel go on alone', async (t) => {
   const { device } = play();
   for (const opcode of ['FLUSH', 'ACCESS', 'STATX', 'POLL', 'BMAP', 'INTERRUPT'] as const) {
     t.equal(device.ask(opcode, [Buffer.alloc(64)]).error, ENOSYS, opcode);
@@ -192,7 +192,7 @@ test('a copied write is not changed by the request that comes next', async (t) =
   t.same(payload, Buffer.from([1, 1, 1, 1]));
 });
 
-test('reading stops while too many requests wait, and goes on when half are answered', async (t) => {
+test('reading stops while too many requests wait, and goes on at half of them', async (t) => {
   const { device, session } = play();
   const inode = create(device, 'file');
   for (let index = 0; index < MAX_IN_FLIGHT_REQUESTS; index++) {
@@ -257,7 +257,7 @@ test('a bug is not answered but thrown on, so that the process stops', async (t)
   t.equal(device.replies.length, 1, 'INIT only');
 });
 
-test('a reply that the kernel refuses is followed by EIO, so that nobody waits forever', async (t) => {
+test('a reply that the kernel refuses is followed by EIO: nobody waits forever', async (t) => {
   const { device } = play();
   device.outcomes.push('refused');
   device.ask('GETATTR', [u32(0, 0), u64(0)], { unique: 77n });

@@ -129,8 +129,8 @@ function plain(text: string): string {
 }
 
 /**
- * The kernel's table of mounts as /proc/self/mountinfo has it (proc(5)). Lines that do not have the form are left out. `text` has one character a byte; paths come back as
- * UTF-8 text.
+ * The kernel's table of mounts as /proc/self/mountinfo has it (proc(5)). Lines that do not have the
+ * form are left out. `text` has one character a byte; paths come back as UTF-8 text.
  */
 export function parseMountTable(text: string): MountEntry[] {
   const entries: MountEntry[] = [];
