@@ -182,14 +182,16 @@ function networkRates(world: World, fault: Fault): true {
 function metadataRates(world: World, fault: Fault): true {
   const { faults } = world.metadata;
   const before = { ...faults };
-  faults.appliedReplyLost = 0.15;
-  faults.failedNotApplied = 0.1;
-  faults.appliedLate = 0.15;
-  faults.readFails = 0.1;
+  faults.appliedReplyLost = 0.3;
+  faults.failedNotApplied = 0.2;
+  faults.appliedLate = 0.3;
+  faults.readFails = 0.2;
   faults.slow = fault.detail * 0.5;
-  return later(world, fault, () => {
+  // Swaps are rare next to everything else: it takes a while for some of them to go wrong.
+  world.injector.undoAfter(fault.duration * 4, () => {
     Object.assign(faults, before, { outage: faults.outage });
   });
+  return true;
 }
 
 function outage(world: World, fault: Fault): boolean {

@@ -57,9 +57,10 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'counting acks of a frozen segment',
     edits: [
       {
-        file: 'replication/quorum.js',
-        find: 'return current === acknowledged;',
-        replace: 'return true;',
+        file: 'replication/writer.js',
+        find: 'if (!countsForCommit(current.segment.segment, event.segment)) {',
+        replace:
+          'if (event.segment !== state.frozen?.segment && !countsForCommit(current.segment.segment, event.segment)) {',
       },
     ],
     why: 'Late answers to the segment rolled away from commit records that exist nowhere else.',
@@ -84,7 +85,7 @@ export const MUTANTS: readonly Mutant[] = [
         file: 'block/forming.js',
         find: 'return idFromBytes(random.bytes(16));',
         replace:
-          "return idFromBytes(Buffer.from(random.seed.replace(/life.*/, '').padStart(16, '*')));",
+          "return idFromBytes(Buffer.from(random.seed.replace(/life[0-9]+/, '').padEnd(16, '*').slice(-16)));",
       },
     ],
     why: 'A replaced disk answers in the name of the lost one.',

@@ -74,7 +74,10 @@ const TIMES: Partial<Record<FaultKind, number>> = {
   'net.cut-owner-one-way': 4,
   'net.reset-one': 6,
   'disk.stall': 3,
-  'disk.rot': 3,
+  'disk.rot': 5,
+  'disk.bad-sector': 4,
+  'node.wipe': 4,
+  'metadata.rates': 4,
   'all.power': 1.5,
 };
 

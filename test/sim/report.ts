@@ -113,11 +113,11 @@ export function violationReport(result: SeedResult, shrunk: Shrunk | null): stri
 export function summaryLine(summary: Summary): string {
   const seconds = (Date.now() - summary.startedAt) / 1000;
   const rate = summary.seeds / seconds;
-  const perEvent = summary.events === 0 ? 0 : (seconds * 1e6) / summary.events;
+  const perEvent = summary.events === 0 ? 0 : (summary.cpuMs * 1e3) / summary.events;
   return (
     `${summary.seeds} seeds, ${summary.events} events, ` +
     `${(summary.virtualMs / 3_600_000).toFixed(1)} simulated hours in ${seconds.toFixed(1)} s: ` +
-    `${rate.toFixed(1)} seeds/s, ${perEvent.toFixed(1)} µs an event; ` +
+    `${rate.toFixed(1)} seeds/s, ${perEvent.toFixed(1)} µs CPU an event; ` +
     `${summary.violations.length} violations`
   );
 }

@@ -22,6 +22,8 @@ export interface Summary {
   seeds: number;
   events: number;
   virtualMs: number;
+  /** Processor time of all workers: what a seed costs, whatever else the machine does. */
+  cpuMs: number;
   startedAt: number;
   readonly coverage: Coverage;
   readonly violations: SeedResult[];
@@ -65,6 +67,7 @@ export async function runSeeds(options: RunOptions): Promise<Summary> {
     seeds: 0,
     events: 0,
     virtualMs: 0,
+    cpuMs: 0,
     startedAt: Date.now(),
     coverage: new Coverage(),
     violations: [],
@@ -82,13 +85,18 @@ export async function runSeeds(options: RunOptions): Promise<Summary> {
         died = `the worker died with code ${code} at seed ${current}`;
         finish();
       });
+      let used = 0;
       const loop = async (): Promise<void> => {
         for (;;) {
           const seed = queue.shift();
           if (seed === undefined || enough()) break;
           current = seed;
           const answer = await worker.ask({ type: 'run', seed });
-          if (answer.type === 'ran') record(summary, answer.result);
+          if (answer.type === 'ran') {
+            record(summary, answer.result);
+            summary.cpuMs += answer.cpuMs - used;
+            used = answer.cpuMs;
+          }
           options.onProgress?.(summary);
         }
         worker.close();

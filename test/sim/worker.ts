@@ -7,13 +7,21 @@ export type WorkerTask =
   | { readonly type: 'shrink'; readonly failing: SeedResult };
 
 export type WorkerAnswer =
-  | { readonly type: 'ran'; readonly result: SeedResult }
+  /** `cpuMs`: processor time of this worker so far. */
+  | { readonly type: 'ran'; readonly result: SeedResult; readonly cpuMs: number }
   | { readonly type: 'shrunk'; readonly shrunk: Shrunk };
+
+function cpu(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
+}
 
 process.on('message', (task: WorkerTask) => {
   const work =
     task.type === 'run'
-      ? runSeed({ seed: task.seed }).then((result) => ({ type: 'ran', result }) as const)
+      ? runSeed({ seed: task.seed }).then(
+          (result) => ({ type: 'ran', result, cpuMs: cpu() }) as const,
+        )
       : shrink(task.failing).then((shrunk) => ({ type: 'shrunk', shrunk }) as const);
   work.then(
     (answer: WorkerAnswer) => process.send?.(answer),
