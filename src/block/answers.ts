@@ -1,6 +1,6 @@
 /**
- * FENCE and READ. A FENCE takes effect at once; its answer waits for its flush, for everything that was accepted
- * before it, and for the read-lease promises that lower epochs were given.
+ * FENCE and READ. A FENCE takes effect at once; its answer waits for its flush, for everything that
+ * was accepted before it, and for the read-lease promises that lower epochs were given.
  */
 import { HoldfastError } from '../core/errors.js';
 import { BATCH_MAX_BYTES, READ_MAX_PAGES } from '../core/limits.js';
@@ -110,7 +110,9 @@ function readFirstBatch(
   read(PAGE_BYTES);
 }
 
-/** The header of the verified batch at the start of `bytes`; 'longer' when it goes on behind them. */
+/**
+ * The header of the verified batch at the start of `bytes`; 'longer' when it goes on behind them.
+ */
 function wholeBatch(bytes: Buffer): BatchHeader | 'longer' | null {
   try {
     const header = decodeBatchHeader(bytes);

@@ -1,7 +1,7 @@
 /**
- * Walks the chain of batches in a segment's file: from a place where the chain's crc is known, as far as
- * batches follow that verify completely and continue the chain. Used by recovery, SEAL and COPY, in
- * windows of bounded size and without holding up the event loop.
+ * Walks the chain of batches in a segment's file: from a place where the chain's crc is known, as
+ * far as batches follow that verify completely and continue the chain. Used by recovery, SEAL and
+ * COPY, in windows of bounded size and without holding up the event loop.
  */
 import type { SegmentId, VolumeId } from '../core/ids.js';
 import { BATCH_MAX_BYTES } from '../core/limits.js';

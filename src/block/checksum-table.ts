@@ -1,7 +1,8 @@
 /**
- * A segment's page checksums: a table in memory and its sidecar file. The sidecar is a cache: each of its
- * pages carries up to 1022 checksums, their number and a checksum of its own, and whatever is unreadable is rebuilt from the
- * heads of the segment's batches. docs/FORMATS.md §Checksum sidecar.
+ * A segment's page checksums: a table in memory and its sidecar file. The sidecar is a cache: each
+ * of its pages carries up to 1022 checksums, their number and a checksum of its own, and whatever
+ * is unreadable is rebuilt from the heads of the segment's batches. docs/FORMATS.md §Checksum
+ * sidecar.
  */
 import { assert } from '../core/assert.js';
 import { crc32, type PageChecksummer } from '../core/checksum.js';
@@ -33,7 +34,9 @@ export function encodeSumsPage(segment: SegmentId, index: number, sums: Uint32Ar
   return page;
 }
 
-/** Reads a page of the sidecar into `sums`; returns how many checksums it held. Throws MALFORMED. */
+/**
+ * Reads a page of the sidecar into `sums`; returns how many checksums it held. Throws MALFORMED.
+ */
 export function decodeSumsPage(
   segment: SegmentId,
   index: number,

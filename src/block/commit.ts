@@ -1,7 +1,7 @@
 /**
- * One accepted change of one segment on its way to being durable. Commits of a segment settle in the order of
- * acceptance, whichever way (journal or direct write) they take: so durableLength is a prefix, and a
- * FENCE is answered only after everything that was accepted before it.
+ * One accepted change of one segment on its way to being durable. Commits of a segment settle in
+ * the order of acceptance, whichever way (journal or direct write) they take: so durableLength is a
+ * prefix, and a FENCE is answered only after everything that was accepted before it.
  */
 import type { SegmentId } from '../core/ids.js';
 import type { SegmentOffset } from '../core/units.js';

@@ -1,6 +1,6 @@
 /**
- * SEAL and DELETE: what may be done only when a linearizable read of the metadata store says so. Nothing is
- * touched before the answer, and the segment's state is looked at again after it.
+ * SEAL and DELETE: what may be done only when a linearizable read of the metadata store says so.
+ * Nothing is touched before the answer, and the segment's state is looked at again after it.
  */
 import { HoldfastError } from '../core/errors.js';
 import type { SegmentOffset } from '../core/units.js';

@@ -1,7 +1,7 @@
 /**
- * COPY: makes this disk a full copy of a sealed segment. It keeps what verifies, fetches the rest from other
- * nodes page by page, and verifies page checksums and the chain of batches up to the sealed end. The
- * same walk repairs bad pages of a copy that is sealed already.
+ * COPY: makes this disk a full copy of a sealed segment. It keeps what verifies, fetches the rest
+ * from other nodes page by page, and verifies page checksums and the chain of batches up to the
+ * sealed end. The same walk repairs bad pages of a copy that is sealed already.
  *
  * INVARIANT: the segment counts as a copy only when the SEAL entry is durable, after all its bytes.
  */

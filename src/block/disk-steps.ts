@@ -1,4 +1,6 @@
-/** Sequences of disk operations that several parts need: every step must succeed before the next. */
+/**
+ * Sequences of disk operations that several parts need: every step must succeed before the next.
+ */
 import { asFault, type HoldfastError } from '../core/errors.js';
 import { MIB } from '../core/units.js';
 import type { Disk, DiskDone, DiskFile } from '../io/disk.js';

@@ -1,7 +1,7 @@
 /**
- * The machinery under a disk's requests: commits on their way through journal or segment file to durable,
- * in order for each segment; snapshots of the index; failure and space. disk-store.ts and the files
- * beside it decide what to commit; this file makes it durable.
+ * The machinery under a disk's requests: commits on their way through journal or segment file to
+ * durable, in order for each segment; snapshots of the index; failure and space. disk-store.ts and
+ * the files beside it decide what to commit; this file makes it durable.
  *
  * INVARIANT: after a failed flush nothing is acknowledged any more until the disk is opened again.
  */
@@ -135,7 +135,9 @@ export class Engine {
     this.#reserve = Math.min(this.limits.reserveBytes, Math.floor(total / 16));
   }
 
-  /** Journals a change that is not a batch; `settle` is called behind all that was accepted before. */
+  /**
+   * Journals a change that is not a batch; `settle` is called behind all that was accepted before.
+   */
   mark(state: Segment, entry: Exclude<Entry, { type: 'batch' }>, settle: Settle): void {
     const payload = encodeEntry(entry);
     const type = EntryType[entry.type];
@@ -259,7 +261,9 @@ export class Engine {
     return entries;
   }
 
-  /** Nothing is acknowledged any more. Everybody who waits is told, in no order that means anything. */
+  /**
+   * Nothing is acknowledged any more. Everybody who waits is told, in no order that means anything.
+   */
   fail(error: HoldfastError): void {
     if (this.state === 'failed') return;
     this.state = 'failed';

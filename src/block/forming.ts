@@ -1,9 +1,9 @@
 /**
- * Forms a disk: superblock, zero-filled journal, empty index; and gives up a disk whose journal or index is
- * lost, by a new incarnation with the old files kept aside. Never on the write path.
+ * Forms a disk: superblock, zero-filled journal, empty index; and gives up a disk whose journal or
+ * index is lost, by a new incarnation with the old files kept aside. Never on the write path.
  *
- * INVARIANT: a superblock that says `forming` is durable before anything else is touched, and says `ready`
- * only when everything else is durable; a start finishes what a crash cut short.
+ * INVARIANT: a superblock that says `forming` is durable before anything else is touched, and says
+ * `ready` only when everything else is durable; a start finishes what a crash cut short.
  */
 import { asFault, HoldfastError, invalid } from '../core/errors.js';
 import { type Incarnation, idFromBytes } from '../core/ids.js';
@@ -107,8 +107,8 @@ function runSteps(steps: readonly ((next: DiskDone) => void)[], done: DiskDone):
 }
 
 /**
- * Moves a former life's files to a directory named after the life that begins. A file of the life that is being
- * formed may be moved as well when a crash cut forming short: it holds nothing.
+ * Moves a former life's files to a directory named after the life that begins. A file of the life
+ * that is being formed may be moved as well when a crash cut forming short: it holds nothing.
  */
 function keepAside(disk: Disk, incarnation: Incarnation): void {
   const old = [JOURNAL, ...INDEX_PATHS, 'segments'].filter((path) => disk.exists(path));

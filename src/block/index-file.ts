@@ -1,6 +1,6 @@
 /**
- * The two index files and which one counts (formats: index-snapshot.ts). Writing overwrites the older one;
- * a write that is cut short leaves the newer one valid.
+ * The two index files and which one counts (formats: index-snapshot.ts). Writing overwrites the
+ * older one; a write that is cut short leaves the newer one valid.
  */
 import { asFault, HoldfastError } from '../core/errors.js';
 import type { Incarnation } from '../core/ids.js';
@@ -11,7 +11,9 @@ export const INDEX_PATHS = ['index-A', 'index-B'] as const;
 /** More than any disk has segments for: a file beyond it is not read into memory. */
 const INDEX_MAX_BYTES = 2 ** 31 - 1;
 
-/** Writes and flushes a snapshot into slot 0 or 1. The name is durable since the disk was formed. */
+/**
+ * Writes and flushes a snapshot into slot 0 or 1. The name is durable since the disk was formed.
+ */
 export function writeIndex(disk: Disk, slot: 0 | 1, bytes: Buffer, done: DiskDone): void {
   let file: DiskFile;
   try {
@@ -31,8 +33,9 @@ export function writeIndex(disk: Disk, slot: 0 | 1, bytes: Buffer, done: DiskDon
 }
 
 /**
- * The newest valid index of this incarnation and the slot to write next; null when none is valid. Throws
- * DISK_FAILED when a file cannot be read at all: that may pass, and is no reason to give data up.
+ * The newest valid index of this incarnation and the slot to write next; null when none is valid.
+ * Throws DISK_FAILED when a file cannot be read at all: that may pass, and is no reason to give
+ * data up.
  */
 export function readIndex(
   disk: Disk,

@@ -1,9 +1,10 @@
 /**
- * The index: all segments' state at the start of a journal lap, so that replay begins there. Two files
- * take turns; the newest valid one wins. Written off the latency path when a half is recycled, at the
- * end of recovery and at an orderly stop. docs/FORMATS.md §Index.
+ * The index: all segments' state at the start of a journal lap, so that replay begins there. Two
+ * files take turns; the newest valid one wins. Written off the latency path when a half is
+ * recycled, at the end of recovery and at an orderly stop. docs/FORMATS.md §Index.
  *
- * INVARIANT: everything a snapshot states is durable outside the journal before the snapshot is written.
+ * INVARIANT: everything a snapshot states is durable outside the journal before the snapshot is
+ * written.
  */
 import { crc32 } from '../core/checksum.js';
 import { asBuffer, readId, readU64, writeId, writeU64 } from '../core/codec.js';

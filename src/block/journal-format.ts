@@ -1,6 +1,6 @@
 /**
- * The bytes of a disk's journal: groups of entries, each group one write and one flush. What makes a
- * group valid is (incarnation, position, lap, sequence, checksums), never the absence of zeroes.
+ * The bytes of a disk's journal: groups of entries, each group one write and one flush. What makes
+ * a group valid is (incarnation, position, lap, sequence, checksums), never the absence of zeroes.
  * docs/FORMATS.md §Journal. journal.ts writes groups, journal-scan.ts finds them after a start.
  */
 import { assert } from '../core/assert.js';

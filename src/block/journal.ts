@@ -1,9 +1,11 @@
 /**
- * The journal of one disk: group commit into two halves of a file whose blocks are already written, so
- * that a flush does not grow the file. At most one group is being flushed; the next one gathers meanwhile.
- * With nothing under way, an entry is written and flushed in the same turn: one write, one flush.
+ * The journal of one disk: group commit into two halves of a file whose blocks are already written,
+ * so that a flush does not grow the file. At most one group is being flushed; the next one gathers
+ * meanwhile. With nothing under way, an entry is written and flushed in the same turn: one write,
+ * one flush.
  *
- * INVARIANT: a group is written only when the one before it is durable, so flushedSequence = sequence − 1.
+ * INVARIANT: a group is written only when the one before it is durable, so flushedSequence =
+ * sequence − 1.
  * INVARIANT: a half is written anew only after a snapshot holds everything that its groups said.
  */
 import { assert, present } from '../core/assert.js';
@@ -165,7 +167,8 @@ export class Journal {
     }
     const padded = alignToPage(GROUP_HEADER_BYTES + length);
     if (this.#at + padded > this.#halfBytes) {
-      // The other half holds the lap before this one; wait until a snapshot has made it superfluous.
+      // The other half holds the lap before this one; wait until a snapshot has made it
+      // superfluous.
       if (this.#cleanLap < this.#lap - 1) return;
       this.#turn();
     }

@@ -1,6 +1,6 @@
 /**
- * What a node counts about its requests: plain numbers, cheap enough for every request. src/cli/metrics.ts
- * shows them to Prometheus; nothing here knows of it.
+ * What a node counts about its requests: plain numbers, cheap enough for every request.
+ * src/cli/metrics.ts shows them to Prometheus; nothing here knows of it.
  */
 import { type Request, RequestType, Status, type StatusName } from './wire/messages.js';
 

@@ -1,7 +1,7 @@
 /**
- * Opens a disk: reads superblock, index and journal, replays the journal into the segment files, walks what
- * lies beyond, and leaves a fresh index, so that the journal starts empty. The decisions are recovery.ts and
- * the table in ARCHITECTURE.md; here is the I/O.
+ * Opens a disk: reads superblock, index and journal, replays the journal into the segment files,
+ * walks what lies beyond, and leaves a fresh index, so that the journal starts empty. The decisions
+ * are recovery.ts and the table in ARCHITECTURE.md; here is the I/O.
  *
  * INVARIANT: what was found is flushed before it is reported as durable.
  */
@@ -47,9 +47,9 @@ export interface Recovered {
 type Done = (error: HoldfastError | null, recovered: Recovered | null) => void;
 
 /**
- * Opens a disk. NOT_FOUND when it was never formatted, WRONG_CLUSTER, WRONG_NODE, MALFORMED (both copies of
- * the superblock are bad), VERSION, or what the disk says; nothing has been changed then but by a
- * replay that the next attempt repeats.
+ * Opens a disk. NOT_FOUND when it was never formatted, WRONG_CLUSTER, WRONG_NODE, MALFORMED (both
+ * copies of the superblock are bad), VERSION, or what the disk says; nothing has been changed then
+ * but by a replay that the next attempt repeats.
  */
 export function openDisk(options: OpenOptions, done: Done): void {
   new Opening(options, done).start();

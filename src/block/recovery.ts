@@ -1,6 +1,6 @@
 /**
- * What a start decides from what it found: the recovery table of ARCHITECTURE.md as pure functions. The I/O
- * that finds the facts is opening.ts.
+ * What a start decides from what it found: the recovery table of ARCHITECTURE.md as pure functions.
+ * The I/O that finds the facts is opening.ts.
  */
 import type { SegmentOffset } from '../core/units.js';
 
@@ -19,9 +19,9 @@ export interface JournalDecision {
 }
 
 /**
- * Decides which groups count. `groups` are sorted by sequence, without duplicates; the first group of the
- * laps to be replayed has sequence `first`. A hole that a later group's flushedSequence covers is lost
- * history; a hole that none covers is a torn tail, at which the journal ends.
+ * Decides which groups count. `groups` are sorted by sequence, without duplicates; the first group
+ * of the laps to be replayed has sequence `first`. A hole that a later group's flushedSequence
+ * covers is lost history; a hole that none covers is a torn tail, at which the journal ends.
  */
 export function decideJournal(groups: readonly FoundGroup[], first: number): JournalDecision {
   let known = first - 1;
@@ -60,7 +60,9 @@ export interface SegmentFacts {
 export type SegmentDecision =
   /** Nothing of it is kept but its id. */
   | { readonly keep: 'tombstone' }
-  /** Frozen at its end whatever its pages are like: bad ones are answered with DISK until repaired. */
+  /**
+   * Frozen at its end whatever its pages are like: bad ones are answered with DISK until repaired.
+   */
   | { readonly keep: 'sealed'; readonly length: SegmentOffset }
   | { readonly keep: 'open'; readonly length: SegmentOffset; readonly suspect: boolean };
 

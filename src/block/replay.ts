@@ -1,7 +1,7 @@
 /**
- * Replays a journal onto the state of an index: applies the groups that count, in order, writes their batches
- * into the segment files, walks the chains beyond, and decides what each segment is (recovery.ts). Nothing
- * is flushed here: opening.ts does that before anything is reported.
+ * Replays a journal onto the state of an index: applies the groups that count, in order, writes
+ * their batches into the segment files, walks the chains beyond, and decides what each segment is
+ * (recovery.ts). Nothing is flushed here: opening.ts does that before anything is reported.
  */
 import { assert } from '../core/assert.js';
 import { asFault } from '../core/errors.js';
@@ -245,7 +245,8 @@ export class Replay {
     const { id: segment, volume, createEpoch } = state;
     const from = { from: at.end, crc: at.crc, until };
     let failed: ChainEnd | null = null;
-    // After a failed flush the page cache may hold bytes that it takes for written: write them anew.
+    // After a failed flush the page cache may hold bytes that it takes for written: write them
+    // anew.
     const onBatch = (batch: BatchBytes): void => {
       if (failed !== null) return;
       try {

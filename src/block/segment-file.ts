@@ -1,9 +1,10 @@
 /**
- * One segment's data file and its checksum sidecar. Journaled batches come here after their reply and are
- * written to the page cache; large ones are written and flushed here directly. segment-files.ts holds
- * the set of them and bounds what is open.
+ * One segment's data file and its checksum sidecar. Journaled batches come here after their reply
+ * and are written to the page cache; large ones are written and flushed here directly.
+ * segment-files.ts holds the set of them and bounds what is open.
  *
- * INVARIANT: `dirty` whenever the file, the sidecar or their names hold something that is not flushed.
+ * INVARIANT: `dirty` whenever the file, the sidecar or their names hold something that is not
+ * flushed.
  */
 import { assert } from '../core/assert.js';
 import { crc32, PageChecksummer } from '../core/checksum.js';
@@ -120,7 +121,9 @@ export class SegmentFile {
     }
   }
 
-  /** Writes a batch once more, so that the next flush covers it whatever became of an earlier one. */
+  /**
+   * Writes a batch once more, so that the next flush covers it whatever became of an earlier one.
+   */
   rewrite(batch: BatchBytes): void {
     this.data().writeSync(batchParts(batch), batch.header.offset);
     this.dirty = true;

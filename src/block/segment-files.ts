@@ -1,6 +1,6 @@
 /**
- * The segment files of one disk: at most so many are open, and at most so many checksum tables are in
- * memory. Least recently used first out; nothing that is not flushed is closed or forgotten.
+ * The segment files of one disk: at most so many are open, and at most so many checksum tables are
+ * in memory. Least recently used first out; nothing that is not flushed is closed or forgotten.
  */
 import type { HoldfastError } from '../core/errors.js';
 import type { SegmentId } from '../core/ids.js';

@@ -1,9 +1,12 @@
 /**
- * One replica's state and the rules of the protocol's table as a pure function: decide(state, request) →
- * verdict. The store (disk-store.ts) carries verdicts out and changes the state; nothing here does I/O.
+ * One replica's state and the rules of the protocol's table as a pure function: decide(state,
+ * request) → verdict. The store (disk-store.ts) carries verdicts out and changes the state; nothing
+ * here does I/O.
  *
- * INVARIANT: STALE is checked before anything else, so that a fenced owner learns it from any answer.
- * INVARIANT: durableLength ≤ acceptedLength; what `durable` says is on the disk, in journal or index.
+ * INVARIANT: STALE is checked before anything else, so that a fenced owner learns it from any
+ * answer.
+ * INVARIANT: durableLength ≤ acceptedLength; what `durable` says is on the disk, in journal or
+ * index.
  */
 import { assert } from '../core/assert.js';
 import type { SegmentId, VolumeId } from '../core/ids.js';

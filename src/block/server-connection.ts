@@ -1,10 +1,11 @@
 /**
- * One accepted connection: handshake, then requests in and replies out, with backpressure both ways. It
- * stops reading while too many requests or bytes are in progress, or while the peer does not take its
- * replies; so a peer can hold up only itself, and what the node holds for it is bounded.
+ * One accepted connection: handshake, then requests in and replies out, with backpressure both
+ * ways. It stops reading while too many requests or bytes are in progress, or while the peer does
+ * not take its replies; so a peer can hold up only itself, and what the node holds for it is
+ * bounded.
  *
- * A malformed frame ends the connection with one logged fault. Replies after its end are dropped: the
- * client knows that it does not know.
+ * A malformed frame ends the connection with one logged fault. Replies after its end are dropped:
+ * the client knows that it does not know.
  */
 import { asFault, type HoldfastError } from '../core/errors.js';
 import type { Incarnation, NodeId } from '../core/ids.js';

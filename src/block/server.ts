@@ -1,7 +1,7 @@
 /**
- * The node's front door: accepts connections, lets nobody in without the handshake, decodes requests,
- * hands them to the storage node and sends its replies. A peer can make it close that peer's connection,
- * nothing more. The work for one connection is in server-connection.ts.
+ * The node's front door: accepts connections, lets nobody in without the handshake, decodes
+ * requests, hands them to the storage node and sends its replies. A peer can make it close that
+ * peer's connection, nothing more. The work for one connection is in server-connection.ts.
  */
 import { assert } from '../core/assert.js';
 import { HoldfastError } from '../core/errors.js';
@@ -68,7 +68,10 @@ export class NodeServer {
     });
   }
 
-  /** Stops accepting connections and requests, answers what it has, ends after `graceMs` at the latest. */
+  /**
+   * Stops accepting connections and requests, answers what it has, ends after `graceMs` at the
+   * latest.
+   */
   stop(graceMs: number, done: () => void): void {
     assert(this.#stopping === null, 'a server stops once');
     this.#listener?.close();

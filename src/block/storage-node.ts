@@ -1,6 +1,6 @@
 /**
- * A storage node's disks behind one door: finds the disk that a request names by its incarnation, and
- * answers status requests. One disk's failure or stall leaves the others alone.
+ * A storage node's disks behind one door: finds the disk that a request names by its incarnation,
+ * and answers status requests. One disk's failure or stall leaves the others alone.
  */
 import type { HoldfastError } from '../core/errors.js';
 import type { Incarnation, NodeId } from '../core/ids.js';
@@ -60,8 +60,8 @@ export class StorageNode {
       return;
     }
     if (request.type === 'fence') {
-      // A FENCE may still fence what another disk of ours knows; that disk's incarnation in the reply
-      // keeps it from counting.
+      // A FENCE may still fence what another disk of ours knows; that disk's incarnation in the
+      // reply keeps it from counting.
       for (const other of this.#byIncarnation.values()) {
         if (other.knows(request.segment)) {
           other.handle(request, reply);

@@ -1,10 +1,10 @@
 /**
- * The superblock: whose disk this is and in which life, in two copies so that one rotten page does not
- * hide a disk's data. It is written when a disk is formatted and when its data was lost, never on the
- * write path. docs/FORMATS.md §Superblock.
+ * The superblock: whose disk this is and in which life, in two copies so that one rotten page does
+ * not hide a disk's data. It is written when a disk is formatted and when its data was lost, never
+ * on the write path. docs/FORMATS.md §Superblock.
  *
- * INVARIANT: `forming` is on disk before anything that it announces is touched, so that a crash in the
- * middle of forming a disk is finished by the next start and never taken for data.
+ * INVARIANT: `forming` is on disk before anything that it announces is touched, so that a crash in
+ * the middle of forming a disk is finished by the next start and never taken for data.
  */
 import { crc32 } from '../core/checksum.js';
 import { asBuffer, readId, readU64, writeId, writeU64 } from '../core/codec.js';
@@ -80,8 +80,9 @@ export function decodeSuperblock(bytes: Uint8Array): Superblock {
 }
 
 /**
- * The better of the two copies. They differ only when a rewrite was cut short: then the one that says
- * `forming` was written later or announces what is not finished, so it wins. Throws when both are bad.
+ * The better of the two copies. They differ only when a rewrite was cut short: then the one that
+ * says `forming` was written later or announces what is not finished, so it wins. Throws when both
+ * are bad.
  */
 export function chooseSuperblock(bytes: Uint8Array): { block: Superblock; damaged: boolean } {
   const copies: Superblock[] = [];

@@ -1,6 +1,6 @@
 /**
- * CREATE, APPEND and RECOVER: verify, hand to the engine, and answer when durable. This is the write path of a
- * replica: one batch verified, one commit, one reply.
+ * CREATE, APPEND and RECOVER: verify, hand to the engine, and answer when durable. This is the
+ * write path of a replica: one batch verified, one commit, one reply.
  *
  * INVARIANT: an epoch is compared again after the flush, before anything is acknowledged.
  */
@@ -222,7 +222,9 @@ function adopt(task: Task, state: Segment, request: RecoverRequest): void {
   });
 }
 
-/** The verified batches beyond what this replica holds; throws MALFORMED when they conflict with it. */
+/**
+ * The verified batches beyond what this replica holds; throws MALFORMED when they conflict with it.
+ */
 function newBatches(task: Task, state: Segment, request: RecoverRequest): BatchBytes[] {
   const { bytes } = request;
   if (bytes.length === 0 || bytes.length % PAGE_BYTES !== 0) throw malformed('recover: length');

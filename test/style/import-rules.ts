@@ -70,8 +70,8 @@ export const BANNED_MODULES: readonly string[] = [
 ];
 
 /**
- * Files whose whole purpose is one real resource that no seam has: the embedded metadata store's unix
- * socket and directory, and the certificate files for etcd.
+ * Files whose whole purpose is one real resource that no seam has: the embedded metadata store's
+ * unix socket and directory, and the certificate files for etcd.
  */
 const EXEMPT: Readonly<Record<string, readonly string[]>> = {
   'src/metadata/embedded.ts': ['node:fs', 'node:net'],
