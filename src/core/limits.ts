@@ -62,6 +62,10 @@ export const DISK_MAX_CHECKSUM_TABLES = 256;
 export const DISK_FULL_RETRY_MS = 1_000;
 /** A lone flush blocks the event loop only while the slowest recent ones took less than this. */
 export const FLUSH_IN_PLACE_MAX_MS = 2;
+/** A read in place (of what is probably cached) that takes longer stops further ones for a while. */
+export const READ_IN_PLACE_MAX_MS = 2;
+/** Larger reads leave the event loop to others. */
+export const READ_IN_PLACE_MAX_BYTES = 64 * KIB;
 /** Kept free on a disk for FENCE, RECOVER and SEAL: new CREATEs are refused below it. */
 export const DISK_RESERVE_BYTES = 64 * MIB;
 

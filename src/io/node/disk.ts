@@ -26,9 +26,10 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { HoldfastError } from '../../core/errors.js';
-import { FLUSH_IN_PLACE_MAX_MS } from '../../core/limits.js';
+import { FLUSH_IN_PLACE_MAX_MS, READ_IN_PLACE_MAX_BYTES } from '../../core/limits.js';
 import type { Disk, DiskDone, DiskFile, DiskSpace } from '../disk.js';
 import { type DiskLock, lockDirectory } from './disk-lock.js';
+import { WarmReads } from './warm-reads.js';
 
 /** Recent flushes that are looked at, and how many of them may be slow. */
 const WINDOW = 128;
@@ -91,14 +92,19 @@ class NodeDiskFile implements DiskFile {
   readonly path: string;
   readonly #fd: number;
   readonly #pace: FlushPace;
+  readonly #warm: WarmReads;
+  /** Names this file to `#warm`; never used again for another one. */
+  readonly #number: number;
   #closed = false;
   /** Operations in the threadpool: the descriptor must not be reused under them. */
   #busy = 0;
 
-  constructor(path: string, fd: number, pace: FlushPace) {
+  constructor(path: string, fd: number, disk: SharedState, number: number) {
     this.path = path;
     this.#fd = fd;
-    this.#pace = pace;
+    this.#pace = disk.pace;
+    this.#warm = disk.warm;
+    this.#number = number;
   }
 
   size(): number {
@@ -112,6 +118,7 @@ class NodeDiskFile implements DiskFile {
       while (rest.length > 0) {
         const part = rest.length > IOV_MAX ? rest.slice(0, IOV_MAX) : rest;
         const written = writevSync(this.#fd, part as Uint8Array[], at);
+        this.#warm.note(this.#number, at, written);
         at += written;
         rest = withoutStart(rest, written);
       }
@@ -127,6 +134,7 @@ class NodeDiskFile implements DiskFile {
       writev(this.#fd, part as Uint8Array[], at, (error, written) => {
         if (this.#settled()) return;
         if (error !== null) return done(diskFault(error, `write ${this.path}`));
+        this.#warm.note(this.#number, at, written);
         const left = withoutStart(rest, written);
         if (left.length === 0) done(null);
         else next(left, at + written);
@@ -175,16 +183,42 @@ class NodeDiskFile implements DiskFile {
     position: number,
     done: (error: HoldfastError | null, bytesRead: number) => void,
   ): void {
+    const small = into.length > 0 && into.length <= READ_IN_PLACE_MAX_BYTES;
+    if (small && this.#warm.isWarm(this.#number, position, into.length)) {
+      this.#readInPlace(into, position, done);
+      return;
+    }
     const next = (got: number): void => {
       this.#busy += 1;
       read(this.#fd, into, got, into.length - got, position + got, (error, count) => {
         if (this.#settled()) return;
         if (error !== null) done(diskFault(error, `read ${this.path}`), got);
-        else if (count === 0 || got + count >= into.length) done(null, got + count);
-        else next(got + count);
+        else if (count === 0 || got + count >= into.length) {
+          this.#warm.note(this.#number, position, got + count);
+          done(null, got + count);
+        } else next(got + count);
       });
     };
     next(0);
+  }
+
+  #readInPlace(
+    into: Uint8Array,
+    position: number,
+    done: (error: HoldfastError | null, bytesRead: number) => void,
+  ): void {
+    const started = performance.now();
+    let fault: HoldfastError | null = null;
+    let got = 0;
+    try {
+      got = this.readSync(into, position);
+    } catch (error) {
+      fault = diskFault(error, `read ${this.path}`);
+    }
+    this.#warm.took(performance.now() - started);
+    process.nextTick(() => {
+      if (!this.#closed) done(fault, got);
+    });
   }
 
   truncateSync(size: number): void {
@@ -205,9 +239,16 @@ class NodeDiskFile implements DiskFile {
   }
 }
 
+/** What all files of a disk share. */
+interface SharedState {
+  readonly pace: FlushPace;
+  readonly warm: WarmReads;
+}
+
 class NodeDisk implements Disk {
   readonly name: string;
-  readonly #pace = new FlushPace();
+  readonly #shared: SharedState = { pace: new FlushPace(), warm: new WarmReads() };
+  #opened = 0;
 
   constructor(directory: string) {
     this.name = directory;
@@ -221,7 +262,8 @@ class NodeDisk implements Disk {
       // 'a+' would append whatever the position; so: open, else create.
       return existsSync(whole) ? openSync(whole, 'r+') : openSync(whole, 'wx+', 0o600);
     });
-    return new NodeDiskFile(path, fd, this.#pace);
+    this.#opened += 1;
+    return new NodeDiskFile(path, fd, this.#shared, this.#opened);
   }
 
   exists(path: string): boolean {

@@ -1,0 +1,52 @@
+/**
+ * Which parts of a disk's files are probably in the page cache, so that reading them in place (without two
+ * thread switches, which cost many times the read) will not hold up the event loop: what was lately written
+ * or read. A wrong guess costs one slow read; after it nothing is read in place for a while.
+ */
+import { READ_IN_PLACE_MAX_MS } from '../../core/limits.js';
+
+/** The grain of the guess. */
+const REGION_BYTES = 64 * 1024;
+/** 4 GiB for each disk, in at most a few megabytes of memory. */
+const REGIONS_MAX = 65_536;
+const REGIONS_A_FILE = 2 ** 24;
+/** Reads that go the safe way after a slow one. */
+const PENANCE = 256;
+
+export class WarmReads {
+  /** The newest regions, and those before them: two generations make forgetting cheap. */
+  #young = new Set<number>();
+  #old = new Set<number>();
+  #penance = 0;
+
+  /** Bytes of a file (numbered by the disk) were written or read. */
+  note(file: number, position: number, bytes: number): void {
+    const last = regionOf(file, position + Math.max(0, bytes - 1));
+    for (let region = regionOf(file, position); region <= last; region++) this.#young.add(region);
+    if (this.#young.size < REGIONS_MAX / 2) return;
+    this.#old = this.#young;
+    this.#young = new Set();
+  }
+
+  /** Whether to read these bytes in place. */
+  isWarm(file: number, position: number, bytes: number): boolean {
+    if (this.#penance > 0) {
+      this.#penance -= 1;
+      return false;
+    }
+    const last = regionOf(file, position + bytes - 1);
+    for (let region = regionOf(file, position); region <= last; region++) {
+      if (!this.#young.has(region) && !this.#old.has(region)) return false;
+    }
+    return true;
+  }
+
+  /** How long a read in place took. */
+  took(ms: number): void {
+    if (ms >= READ_IN_PLACE_MAX_MS) this.#penance = PENANCE;
+  }
+}
+
+function regionOf(file: number, position: number): number {
+  return file * REGIONS_A_FILE + Math.floor(position / REGION_BYTES);
+}
