@@ -5,6 +5,7 @@
  */
 import type { Socket } from 'node:net';
 import { assert } from '../../core/assert.js';
+import { asBuffer } from '../../core/codec.js';
 import { asFault, HoldfastError } from '../../core/errors.js';
 import { CONNECTION_MAX_QUEUED_BYTES, FRAME_MAX_BYTES_UNAUTHENTICATED } from '../../core/limits.js';
 import type { Connection, ConnectionHandlers } from '../network.js';
@@ -34,7 +35,8 @@ export class TcpConnection implements Connection {
   #error: HoldfastError | null = null;
   #linger: NodeJS.Timeout | null = null;
 
-  constructor(socket: Socket, peer: string) {
+  /** `bytes`: whether they come from the socket as a stream, or by calls of `receive`. */
+  constructor(socket: Socket, peer: string, bytes: 'stream' | 'receive') {
     this.#socket = socket;
     this.peer = peer;
     socket.on('error', (error) => {
@@ -45,7 +47,14 @@ export class TcpConnection implements Connection {
       if (this.#reader.isInside) this.#error ??= this.#broken('ended in the middle of a frame');
     });
     socket.once('close', () => this.#onClose());
-    socket.on('data', (chunk: Buffer) => this.#onData(chunk));
+    if (bytes === 'stream') socket.on('data', (chunk: Buffer) => this.#onData(chunk));
+  }
+
+  /** Takes bytes out of a buffer that will be used again when this call has returned. */
+  receive(view: Uint8Array): void {
+    this.#reader.isTransient = true;
+    this.#onData(asBuffer(view));
+    this.#reader.keep();
   }
 
   handle(handlers: ConnectionHandlers): void {

@@ -25,6 +25,16 @@ export class FrameReader {
     this.#maxFrameBytes = maxFrameBytes;
   }
 
+  /** Chunks are valid only until `keep`: frames are handed out as copies. */
+  isTransient = false;
+
+  /** Copies what has not been taken out yet: the chunk's memory is about to change. */
+  keep(): void {
+    const isLooked = this.#at === this.#chunk.length;
+    this.#chunk = isLooked ? EMPTY : Buffer.from(this.#chunk.subarray(this.#at));
+    this.#at = 0;
+  }
+
   set maxFrameBytes(bytes: number) {
     this.#maxFrameBytes = bytes;
   }
@@ -63,7 +73,8 @@ export class FrameReader {
       const start = this.#at;
       this.#at += length;
       const view = chunk.subarray(start, start + length);
-      return length * VIEW_FRACTION >= chunk.length ? view : Buffer.from(view);
+      const isView = !this.isTransient && length * VIEW_FRACTION >= chunk.length;
+      return isView ? view : Buffer.from(view);
     }
     // Memory for the whole frame at once, so that nothing is copied twice; the limit has been checked,
     // and is small until the peer has proved itself.
