@@ -9,6 +9,9 @@ import { describeFault, type Fault, type FaultKind } from './nemesis.js';
 import { short } from './violation.js';
 import type { World } from './world.js';
 
+/** About what a takeover takes that has to wait for read leases. */
+const TAKEOVER_MS = 2_500;
+
 type Apply = (world: World, fault: Fault) => boolean;
 
 function at<T>(items: readonly T[], fraction: number): T | undefined {
@@ -147,11 +150,42 @@ function pauseOwner(world: World, fault: Fault): boolean {
   world.note(() => `${owner.name} is paused`);
   // Long pauses are the interesting ones: somebody else takes over meanwhile.
   const volume = owner.volume;
-  if (fault.detail < 0.6) world.injector.startOwnerSoon(volume, fault);
-  return later(world, fault, () => {
+  const replaced = fault.detail < 0.6;
+  if (replaced) world.injector.startOwnerSoon(volume, owner.host, fault);
+  world.injector.undoAfter(fault.duration + (replaced ? TAKEOVER_MS : 0), () => {
     world.note(() => `${owner.name} wakes up`);
     owner.process.resume(fault.detail < 0.3);
   });
+  return true;
+}
+
+/**
+ * The owner that serves is cut off from all nodes, at the worst moment, and another one takes over at once:
+ * whatever the first one still believes is put to the test. Sometimes all nodes' programs restart meanwhile.
+ */
+function isolateOwner(world: World, fault: Fault): boolean {
+  const owner = liveOwner(world, fault);
+  if (owner === undefined || !owner.serving) return false;
+  const { host } = owner;
+  for (const { name } of world.machines) {
+    world.network.cut(host, name);
+    world.network.cut(name, host);
+  }
+  if (fault.detail > 0.6) {
+    for (const machine of world.machines) {
+      if (!machine.up) continue;
+      machine.kill();
+      machine.restartAfter(1 + (fault.detail - 0.6) * 50);
+    }
+  }
+  world.injector.startOwnerSoon(owner.volume, host, fault);
+  world.injector.undoAfter(fault.duration + TAKEOVER_MS, () => {
+    for (const { name } of world.machines) {
+      world.network.heal(host, name, 0.3);
+      world.network.heal(name, host, 0.3);
+    }
+  });
+  return true;
 }
 
 function powerOwner(world: World, fault: Fault): boolean {
@@ -288,6 +322,7 @@ const APPLY: Readonly<Record<FaultKind, Apply>> = {
     const host = at(world.hosts, fault.detail);
     return volume !== undefined && host !== undefined && world.startOwner(volume, host) !== null;
   },
+  'owner.isolate': isolateOwner,
   'owner.release': (world, fault) => {
     const owner = liveOwner(world, fault);
     owner?.release();
@@ -322,11 +357,13 @@ export class FaultInjector {
     this.#world.scheduler.after(delayMs, once);
   }
 
-  startOwnerSoon(volume: World['volumes'][number], fault: Fault): void {
+  /** Another owner starts, on another host than this one. */
+  startOwnerSoon(volume: World['volumes'][number], host: string, fault: Fault): void {
     const world = this.#world;
-    world.scheduler.after(fault.detail * 200, () => {
-      const host = at(world.hosts, (fault.detail * 7) % 1);
-      if (world.chaos && host !== undefined) world.startOwner(volume, host);
+    const others = world.hosts.filter((other) => other !== host);
+    world.scheduler.after(1 + fault.detail * 20, () => {
+      const other = at(others, (fault.detail * 7) % 1);
+      if (world.chaos && other !== undefined) world.startOwner(volume, other);
     });
   }
 

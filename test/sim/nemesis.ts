@@ -38,6 +38,7 @@ export const FAULT_KINDS = [
   'owner.pause',
   'owner.compete',
   'owner.release',
+  'owner.isolate',
   'metadata.outage',
   'metadata.cut-host',
   'metadata.rates',
@@ -69,6 +70,7 @@ const TIMES: Partial<Record<FaultKind, number>> = {
   'owner.kill': 2,
   'owner.pause': 3,
   'owner.release': 2,
+  'owner.isolate': 5,
   'net.isolate': 3,
   'net.cut-owner': 4,
   'net.cut-owner-one-way': 4,
@@ -88,12 +90,15 @@ export function planFaults(random: SimRandom, chaosMs: number): Fault[] {
   for (const kind of enabled) {
     const times = Math.max(1, Math.round(random.exponential(TIMES[kind] ?? 2)));
     for (let i = 0; i < Math.min(times, 8); i++) {
-      const waits = moments.length > 0 && random.chance(0.4);
+      const atRoll = kind === 'owner.isolate' && random.chance(0.6);
+      const waits = !atRoll && moments.length > 0 && random.chance(0.4);
       faults.push({
         kind,
         at: random.between(0.04, 0.95) * chaosMs,
-        on: waits ? random.pick(moments) : null,
-        delay: random.chance(0.3) ? 0 : random.exponential(random.pick([0.5, 3, 30])),
+        on: atRoll ? 'roll' : waits ? random.pick(moments) : null,
+        delay: random.chance(atRoll ? 0.7 : 0.3)
+          ? 0
+          : random.exponential(random.pick([0.5, 3, 30])),
         duration: random.exponential(random.pick([60, 500, 2_500])) + 1,
         target: random.fraction(),
         detail: random.fraction(),

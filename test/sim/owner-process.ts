@@ -14,6 +14,7 @@ import { ownerDeps } from './parts.js';
 import { short, Violation } from './violation.js';
 import type { VolumeSim, World } from './world.js';
 
+const LEASE_CHECK_MS = 80;
 /** After so many operations of a volume its owners append ten times more slowly. */
 const OPS_BEFORE_SLOWING = 300;
 /** Unacknowledged appends above which the workload waits. */
@@ -93,6 +94,7 @@ export class OwnerProcess {
     if (this.#random.chance(0.5)) this.#replay();
     this.#scheduleAppends();
     this.#scheduleReads();
+    this.#scheduleLeaseChecks();
   }
 
   #scheduleAppends(): void {
@@ -152,8 +154,16 @@ export class OwnerProcess {
       if (!this.serving) return;
       const acked = this.volume.acked;
       if (acked.length > 0) this.readOne(this.#random.pick(acked.slice(-200)), () => {});
-      this.#checkLease();
       this.#scheduleReads();
+    });
+  }
+
+  /** What a mounted volume answers from memory: far more often than it reads pages. */
+  #scheduleLeaseChecks(): void {
+    this.process.after(this.#random.exponential(LEASE_CHECK_MS), () => {
+      if (!this.serving) return;
+      this.#checkLease();
+      this.#scheduleLeaseChecks();
     });
   }
 

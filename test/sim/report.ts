@@ -46,6 +46,7 @@ export const FAULTS = [
   'node.power',
   'node.wipe',
   'owner.compete',
+  'owner.isolate',
   'owner.kill',
   'owner.pause',
   'owner.power',
