@@ -5,7 +5,14 @@
  */
 import { assert } from '../core/assert.js';
 import { type BlobArena, NO_BLOB } from './arena.js';
-import { CHUNK_PAGES, decodeChunk, encodeChunk, type FoundRun, findRun } from './extent-chunk.js';
+import {
+  CHUNK_PAGES,
+  decodeChunk,
+  encodeChunk,
+  type FoundRun,
+  findRun,
+  replaceDense,
+} from './extent-chunk.js';
 import { HOLE, RESERVED, type SegmentTable } from './segments.js';
 import type { Cursor, Tree } from './tree.js';
 
@@ -69,6 +76,12 @@ export class Extents {
   #setInChunk(slot: number, chunk: number, first: number, count: number, place: number): number {
     const places = this.#places;
     const blob = this.tree.prepare(slot, chunk);
+    if (count === 1 && place !== HOLE) {
+      const former = replaceDense(this.#arena, blob, first, place);
+      if (former === HOLE) return 1;
+      if (former > RESERVED) this.#segments.count(former, -1);
+      if (former > HOLE) return 0;
+    }
     decodeChunk(this.#arena, blob, places);
     const step = place === RESERVED || place === HOLE ? 0 : 1;
     let holes = 0;
@@ -186,7 +199,6 @@ export class Extents {
     this.#scan(range.slot, range.page, range.page + range.count, (_slot, page, count, at) => {
       const skip = Math.max(former - at, 0);
       const end = Math.min(count, former + length - at);
-      if (at < former && skip >= count) return;
       if (end > skip && at !== RESERVED) {
         moved.push({ page: page + skip, count: end - skip, place: place + at + skip - former });
       }

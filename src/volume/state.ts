@@ -12,8 +12,11 @@ import { Extents } from './extents.js';
 import { Field, INODE_WORDS, InodeTable, ROOT_SLOT } from './inode-table.js';
 import { INODE_BYTES } from './limits.js';
 import { pageOfPlace, RESERVED, SegmentTable, slotOfPlace } from './segments.js';
-import { Tree } from './tree.js';
+import { LEAF_ITEMS, Tree } from './tree.js';
 import { ZeroMasks } from './zero-masks.js';
+
+/** A leaf's items and its objects. */
+const LEAF_BYTES = LEAF_ITEMS * 12 + 250;
 
 export class VolumeState {
   readonly arena = new BlobArena();
@@ -43,6 +46,13 @@ export class VolumeState {
   /** Space taken, as the size limit and statfs count it. */
   get usedBytes(): number {
     return this.usedPages * PAGE_BYTES + this.inodes.count * INODE_BYTES + this.attributeBytes;
+  }
+
+  /** Bytes of memory that the state takes, apart from what few objects need. */
+  get memoryBytes(): number {
+    let leaves = 0;
+    for (const tree of this.trees) leaves += tree.leaves;
+    return this.arena.reservedBytes + leaves * LEAF_BYTES + this.inodes.slots * INODE_WORDS * 4;
   }
 
   /** Counts that follow from the rest: after loading a checkpoint's images. */

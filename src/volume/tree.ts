@@ -214,7 +214,8 @@ export class Tree {
     }
     if (leaf.count === LEAF_ITEMS) {
       const right = this.#split(leaf, index);
-      const goesRight = index >= leaf.count;
+      // At the very edge the item is less than the right leaf's separator: it belongs to the left.
+      const goesRight = index > leaf.count;
       index = goesRight ? index - leaf.count : index;
       leaf = goesRight ? right : leaf;
     }

@@ -1,0 +1,51 @@
+/**
+ * Random histories against the model. fast-check prints seed and path of a failure and the shortest
+ * sequence that shows it; HOLDFAST_SEED and HOLDFAST_RUNS repeat or lengthen a run.
+ */
+import fc from 'fast-check';
+import { test } from 'tap';
+import { assert } from '../../src/core/assert.js';
+import { digest } from '../../src/volume/state.js';
+import { Bed } from './harness.js';
+import { Run, steps } from './random-run.js';
+
+const { HOLDFAST_SEED, HOLDFAST_RUNS } = process.env;
+const seed = HOLDFAST_SEED === undefined ? {} : { seed: Number(HOLDFAST_SEED) };
+const runs = Number(HOLDFAST_RUNS ?? 60);
+
+const LIMIT_MS = 50_000;
+
+test('every operation does what the model does, and replay gives the same state', async (t) => {
+  fc.assert(
+    fc.property(steps, fc.nat(3), (sequence, cache) => {
+      const run = new Run(new Bed({ segmentPages: 64, mount: { cachePages: cache * 4 + 1 } }));
+      for (const step of sequence) {
+        run.step(step);
+        run.compare();
+      }
+      run.bed.owner.assertUnchanged();
+      assert(run.bed.isReproduced(), 'replay gives the live state');
+    }),
+    { numRuns: runs, interruptAfterTimeLimit: LIMIT_MS, ...seed },
+  );
+  t.pass('no difference');
+});
+
+test('after a crash the volume is a prefix with all that was fsynced', async (t) => {
+  fc.assert(
+    fc.property(steps, fc.nat(20), fc.nat(3), (sequence, survive, delay) => {
+      const run = new Run(new Bed({ ackDelayMs: delay, segmentPages: 64 }));
+      for (const step of sequence) {
+        if (step.kind !== 'remount') run.step(step);
+      }
+      run.bed.crash(survive);
+      const found = run.dump();
+      const allowed = run.history.slice(run.durable);
+      assert(allowed.includes(found), `not a prefix:\n${found}\nlast:\n${allowed.at(-1)}`);
+      run.bed.commit();
+      assert(digest(run.bed.fs.state) === run.bed.replayDigest(), 'replay gives the live state');
+    }),
+    { numRuns: runs, interruptAfterTimeLimit: LIMIT_MS, ...seed },
+  );
+  t.pass('always a prefix');
+});
