@@ -8,7 +8,12 @@
 import { assert } from '../core/assert.js';
 import type { HoldfastError } from '../core/errors.js';
 import type { Incarnation, SegmentId } from '../core/ids.js';
-import { DISK_FULL_RETRY_MS, JOURNAL_IDLE_MS } from '../core/limits.js';
+import {
+  DISK_FULL_RETRY_MS,
+  DRAIN_BYTES,
+  DRAIN_DELAY_MS,
+  JOURNAL_IDLE_MS,
+} from '../core/limits.js';
 import { MIB, type Monotonic, offset, type SegmentOffset } from '../core/units.js';
 import type { Clock, Timer } from '../io/clock.js';
 import type { Disk } from '../io/disk.js';
@@ -100,6 +105,7 @@ export class Engine {
   readonly #reserve: number;
   #slot: 0 | 1;
   #drainPlanned = false;
+  #drainTimer: Timer | null = null;
   #lengthTimer: Timer | null = null;
   #space = { freeBytes: 0, totalBytes: 0 };
   #spaceAt = Number.NEGATIVE_INFINITY;
@@ -276,13 +282,21 @@ export class Engine {
   }
 
   #planDrain(): void {
-    if (this.#drainPlanned || this.files.pendingBytes === 0) return;
-    this.#drainPlanned = true;
-    this.clock.soon(() => this.#drain());
+    const { pendingBytes } = this.files;
+    if (pendingBytes === 0) return;
+    if (pendingBytes < DRAIN_BYTES) {
+      // In bulk, and not between two commits: the journal has the bytes, reads write them out first.
+      this.#drainTimer ??= this.clock.after(DRAIN_DELAY_MS, () => this.#drain());
+    } else if (!this.#drainPlanned) {
+      this.#drainPlanned = true;
+      this.clock.soon(() => this.#drain());
+    }
   }
 
   #drain(): void {
     this.#drainPlanned = false;
+    this.#drainTimer?.cancel();
+    this.#drainTimer = null;
     if (this.state === 'failed' || this.state === 'closed') return;
     try {
       this.files.drain();
@@ -372,6 +386,7 @@ export class Engine {
       this.state = this.state === 'failed' ? 'failed' : 'closed';
       this.journal.close();
       this.#lengthTimer?.cancel();
+      this.#drainTimer?.cancel();
       this.files.close();
       done();
     };

@@ -6,10 +6,11 @@
  * INVARIANT: `dirty` whenever the file, the sidecar or their names hold something that is not
  * flushed.
  */
-import { assert } from '../core/assert.js';
+import { assert, present } from '../core/assert.js';
 import { crc32, PageChecksummer } from '../core/checksum.js';
 import { asFault, type HoldfastError, malformed } from '../core/errors.js';
 import type { SegmentId } from '../core/ids.js';
+import { DRAIN_RUN_BYTES } from '../core/limits.js';
 import { PAGE_BYTES } from '../core/units.js';
 import type { Disk, DiskDone, DiskFile } from '../io/disk.js';
 import { ChecksumTable, decodeSumsPage, encodeSumsPage, SUMS_PER_PAGE } from './checksum-table.js';
@@ -105,16 +106,29 @@ export class SegmentFile {
     this.entered(batch);
   }
 
-  /** Writes what waits into the page cache. Throws; what was not written goes on waiting. */
+  /**
+   * Writes what waits into the page cache, batches that follow each other in one call. Throws; what was
+   * not written goes on waiting.
+   */
   drain(): void {
     if (this.#pending.length === 0) return;
     const file = this.data();
     let taken = 0;
     try {
-      for (const batch of this.#pending) {
-        file.writeSync(batchParts(batch), batch.header.offset);
-        taken += 1;
-        this.pendingBytes -= batchSegmentBytes(batch.header);
+      while (taken < this.#pending.length) {
+        const first = present(this.#pending[taken], 'counted').header.offset;
+        const parts: Uint8Array[] = [];
+        let bytes = 0;
+        let next = taken;
+        for (; next < this.#pending.length && bytes < DRAIN_RUN_BYTES; next++) {
+          const batch = present(this.#pending[next], 'counted');
+          if (batch.header.offset !== first + bytes) break;
+          parts.push(...batchParts(batch));
+          bytes += batchSegmentBytes(batch.header);
+        }
+        file.writeSync(parts, first);
+        taken = next;
+        this.pendingBytes -= bytes;
       }
     } finally {
       this.#pending.splice(0, taken);

@@ -53,6 +53,11 @@ export const JOURNAL_MIN_BYTES = 4 * MIB;
 /** One journal group: a write and a flush that many commits share. */
 export const JOURNAL_GROUP_MAX_BYTES = 1 * MIB;
 export const JOURNAL_GROUP_MAX_ENTRIES = 256;
+/** Journaled batches are written to their segment files when there are this many bytes of them… */
+export const DRAIN_BYTES = 256 * KIB;
+/** …or after this time; in calls of at most about this many bytes. */
+export const DRAIN_DELAY_MS = 20;
+export const DRAIN_RUN_BYTES = 1 * MIB;
 /** A LENGTH entry waits this long for another reason to write a group. */
 export const JOURNAL_IDLE_MS = 100;
 /** Files that one disk's store holds open, and segments whose page checksums it holds in memory. */

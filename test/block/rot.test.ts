@@ -1,5 +1,6 @@
 /** Rot and loss on one disk: nothing is invented, nothing lost is taken for absent. */
 import { test } from 'tap';
+import { DRAIN_DELAY_MS } from '../../src/core/limits.js';
 import { PAGE_BYTES } from '../../src/core/units.js';
 import type { SimInode } from '../fixtures/sim-disk-file.js';
 import { type LogOf as Log, LogOf, Rig, seg } from './store-rig.js';
@@ -73,6 +74,8 @@ test('one index is bad: the other one and the journal suffice, or suspicion says
 test('both indexes are bad: a new incarnation, and the old files kept', async (t) => {
   const rig = new Rig().format().open();
   filled(rig, 3);
+  // The journal's batches are in their segment file by then.
+  rig.scheduler.runFor(DRAIN_DELAY_MS * 2);
   const before = rig.incarnation;
   for (const path of ['index-A', 'index-B']) inode(rig, path).flipBit(0, 50);
   rig.crash(false).open();
