@@ -1,6 +1,6 @@
 /**
- * One TCP connection that carries frames. All frames of a chunk are handled in one turn, and everything
- * sent during a turn leaves in one system call: small parts are gathered into one buffer, large ones are
+ * One TCP connection that carries frames. All frames of a chunk are handled in one turn, and what is sent
+ * during a turn leaves in few system calls: small parts are gathered into one buffer, large ones are
  * handed over as they are.
  */
 import type { Socket } from 'node:net';
@@ -13,6 +13,8 @@ import { FrameReader, LENGTH_BYTES } from './tcp-frames.js';
 
 /** Parts up to this size are copied together: cheaper than another entry of a writev. */
 const GATHER_MAX_BYTES = 16 * 1024;
+/** This much leaves at once, so that the peer can begin while this process goes on. */
+const FLUSH_BYTES = 16 * 1024;
 /** An orderly close waits this long for the peer to take what is queued. */
 const LINGER_MS = 5_000;
 
@@ -74,7 +76,9 @@ export class TcpConnection implements Connection {
     length.writeUInt32LE(bytes, 0);
     this.#outgoing.push(length, ...parts);
     this.#outgoingBytes += bytes + LENGTH_BYTES;
-    if (!this.#isDelivering && !this.#flushScheduled) {
+    if (this.#outgoingBytes >= FLUSH_BYTES) {
+      this.#flush();
+    } else if (!this.#isDelivering && !this.#flushScheduled) {
       this.#flushScheduled = true;
       process.nextTick(() => {
         this.#flushScheduled = false;
