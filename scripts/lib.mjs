@@ -2,11 +2,13 @@
 // Runs on a fresh clone, so nothing here may come from node_modules.
 import { spawn, spawnSync } from 'node:child_process';
 import {
+  chmodSync,
   existsSync,
   readdirSync,
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
@@ -120,11 +122,21 @@ export async function build() {
   const started = new Date();
   const code = await run(tool('tsc'), ['-p', '.', '--outDir', DIST]);
   if (code === 0) {
+    linkProgram();
     writeFileSync(STAMP, sources.join('\n'));
     // A file saved while the compiler ran must count as newer than the build.
     utimesSync(STAMP, started, started);
   }
   return code;
+}
+
+/** Makes `npx holdfast` in this tree run what was just built, as in a project that installed it. */
+function linkProgram() {
+  const link = tool('holdfast');
+  const program = join(ROOT, DIST, 'src', 'cli', 'main.js');
+  chmodSync(program, 0o755);
+  rmSync(link, { force: true });
+  symlinkSync(program, link);
 }
 
 export async function ensureBuilt() {
