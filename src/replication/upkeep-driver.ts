@@ -7,6 +7,7 @@ import type { SegmentId } from '../core/ids.js';
 import type { Monotonic, Revision } from '../core/units.js';
 import type { VolumeRecord } from '../metadata/model.js';
 import type { OwnerContext } from './owner-context.js';
+import { answersFor } from './quorum.js';
 import {
   forgetDeleted,
   type Job,
@@ -74,8 +75,9 @@ export class Upkeep {
   #send(job: Job, kind: JobKind): void {
     const to = present(job.segment.replicas[job.replica], 'a replica of the segment');
     this.#context.send(to, this.#request(job, kind), (reply) => {
-      const gone =
-        (reply === null || reply.status !== 'OK') && this.#context.isGone(to.incarnation);
+      // A disk that answers is there, whatever a directory that lags behind knows of it.
+      const silent = reply === null || !answersFor(to, reply);
+      const gone = silent && this.#context.isGone(to.incarnation);
       this.#step({ type: 'answer', job, reply, gone, now: this.#context.now() });
     });
   }
