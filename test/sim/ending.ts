@@ -9,7 +9,8 @@ import { short, Violation } from './violation.js';
 import type { VolumeSim, World } from './world.js';
 
 const LIVENESS_MS = 60_000;
-const COPIES_MS = 120_000;
+/** Longer than a COPY whose request or answer was lost, and its next attempt (COPY_TIMEOUT_MS). */
+const COPIES_MS = 300_000;
 const SETTLE_MS = 15_000;
 
 /** Runs the world until a condition holds, looking now and then; a violation if it does not in time. */

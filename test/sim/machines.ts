@@ -11,7 +11,7 @@ import type { Timer } from '../../src/io/clock.js';
 import { SimProcess } from '../fixtures/sim-clock.js';
 import { SimDisk } from '../fixtures/sim-disk.js';
 import type { SimRandom } from '../fixtures/sim-random.js';
-import { buildStores, formatDisk, NODE_PORT, serve, writePlacement } from './parts.js';
+import { buildStores, formatDisk, NODE_PORT, serve } from './parts.js';
 import type { World } from './world.js';
 
 export const JOURNAL_BYTES = 4 * MIB;
@@ -39,8 +39,8 @@ export class StorageMachine {
   #powered = true;
   #restart: Timer | null = null;
   #lives = 0;
-  /** Whether its record has been written. */
-  registered = false;
+  /** The disks that its record in the metadata store names; null before it has been written. */
+  registered: readonly Incarnation[] | null = null;
 
   constructor(world: World, index: number, drives: number) {
     this.world = world;
@@ -179,7 +179,6 @@ export class StorageMachine {
       const segments = found.find((disk) => disk.incarnation === incarnation)?.segments ?? [];
       this.world.checkers.reopened(incarnation, segments);
     }
-    if (this.registered) writePlacement(this.world);
   }
 
   #watchFailures(process: SimProcess): void {

@@ -227,9 +227,15 @@ export const MUTANTS: readonly Mutant[] = [
     edits: [
       {
         file: 'replication/lease.js',
-        find: '            state.grants = new Array(event.replicas).fill(0);\n            state.validUntil = NEVER;\n',
+        find: "case 'current':\n            state.segment = event.segment;",
         replace:
-          '            state.grants = new Array(event.replicas).fill(0);\n            if (event.segment === null) state.validUntil = NEVER;\n',
+          "case 'current':\n            if (state.segment !== null && event.segment !== null) return [];\n            state.segment = event.segment;",
+      },
+      {
+        file: 'replication/service.js',
+        find: "const { segment } = this.#writer.current;\n                assert(segment.segment === effect.segment, 'the lease is on the current segment');",
+        replace:
+          'const r = this.#record(); const segment = [...r.open, ...r.sealed].find((one) => one.segment === effect.segment) ?? this.#writer.current.segment;',
       },
     ],
     why: 'Nobody fences the frozen segment, so its grants hold no taker back.',

@@ -100,7 +100,8 @@ export class OwnerProcess {
   #scheduleAppends(): void {
     const { appendMs, burst } = this.world.spec;
     // A seed's events go where faults are, not into an ever longer log.
-    const mean = this.volume.nextOp < OPS_BEFORE_SLOWING ? appendMs : appendMs * 10;
+    const fast = this.volume.nextOp < OPS_BEFORE_SLOWING && this.world.chaos;
+    const mean = fast ? appendMs : appendMs * 10;
     this.process.after(this.#random.exponential(mean), () => {
       if (!this.serving || this.#releasing) return;
       const count = 1 + this.#random.below(burst);
@@ -151,7 +152,7 @@ export class OwnerProcess {
 
   #scheduleReads(): void {
     this.process.after(this.#random.exponential(this.world.spec.readMs), () => {
-      if (!this.serving) return;
+      if (!this.serving || !this.world.chaos) return;
       const acked = this.volume.acked;
       if (acked.length > 0) this.readOne(this.#random.pick(acked.slice(-200)), () => {});
       this.#scheduleReads();
@@ -161,7 +162,7 @@ export class OwnerProcess {
   /** What a mounted volume answers from memory: far more often than it reads pages. */
   #scheduleLeaseChecks(): void {
     this.process.after(this.#random.exponential(LEASE_CHECK_MS), () => {
-      if (!this.serving) return;
+      if (!this.serving || !this.world.chaos) return;
       this.#checkLease();
       this.#scheduleLeaseChecks();
     });

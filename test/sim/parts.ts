@@ -116,6 +116,7 @@ export function serve(
   server.listen(machine.address, (error) => {
     if (error !== null) throw error;
   });
+  const disks = machine.incarnations();
   const registration = new NodeRegistration({
     store: world.metadata.attach(machine.name, process),
     clock: process.clock,
@@ -125,11 +126,14 @@ export function serve(
       node: machine.node,
       address: machine.address,
       zone: machine.zone,
-      disks: machine.incarnations().map((incarnation) => ({ incarnation, capacityBytes: GIB })),
+      disks: disks.map((incarnation) => ({ incarnation, capacityBytes: GIB })),
       version: 'sim',
     },
     onChange: (registered) => {
-      if (registered) machine.registered = true;
+      if (!registered) return;
+      const again = machine.registered?.join() === disks.join();
+      machine.registered = disks;
+      if (world.begun && !again) writePlacement(world);
     },
   });
   registration.start();
@@ -146,9 +150,12 @@ class ObservedRequests implements NodeRequests {
   }
 
   send(target: RequestTarget, request: Request, timeoutMs: number, done: ReplyHandler): void {
-    this.#world.requestSent(request);
+    this.#world.requestSent(request, target.node);
     this.#inner.send(target, request, timeoutMs, (error, reply) => {
-      if (error !== null) this.#world.hit(`request-error.${request.type}.${error.code}`);
+      if (error !== null) {
+        this.#world.hit(`request-error.${request.type}.${error.code}`);
+        this.#world.note(() => `${request.type.toUpperCase()} has no answer: ${error.message}`);
+      }
       done(error, reply);
     });
   }
@@ -184,8 +191,8 @@ export function ownerDeps(world: World, owner: OwnerProcess): OwnerDeps {
 }
 
 /**
- * The controller's work, done by hand: groups of disks on distinct nodes, in as many zones as there are. A
- * disk with a new incarnation takes the place of its former life.
+ * The controller's work, done by hand: groups of registered disks on distinct nodes. A disk with a new incarnation
+ * takes the place of its former life once its node has registered it.
  */
 export function writePlacement(world: World): void {
   const random = world.random.fork('placement');
@@ -195,8 +202,8 @@ export function writePlacement(world: World): void {
       const machines = random.shuffle([...world.machines]).slice(0, replicas);
       groups.push(
         machines.map((machine) => {
-          const drive = random.pick(machine.drives);
-          return { node: machine.node, incarnation: drive.incarnation as Incarnation };
+          const incarnation = random.pick(machine.registered ?? []);
+          return { node: machine.node, incarnation };
         }),
       );
     }

@@ -61,7 +61,7 @@ export function makeSpec(random: SimRandom): WorldSpec {
     chaosMs,
     appendMs: random.pick([15, 30, 60, 120]),
     burst: random.pick([1, 3, 8]),
-    largeChance: random.pick([0, 0.01, 0.05]),
+    largeChance: random.pick([0, 0.02, 0.15]),
     readMs: random.pick([100, 300, 1_000]),
     latencyMs: random.pick([0.1, 0.4, 2]),
     ownerLimits: {

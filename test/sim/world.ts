@@ -8,6 +8,7 @@ import {
   type ClusterId,
   type Incarnation,
   idFromBytes,
+  type NodeId,
   type SegmentId,
   type VolumeId,
 } from '../../src/core/ids.js';
@@ -80,6 +81,8 @@ export class World {
   /** What product code rejected and nobody awaited. */
   rejection: () => unknown = () => null;
   #owners = 0;
+  /** All nodes have registered for the first time. */
+  begun = false;
   /** False from the moment on when everything is healed. */
   chaos = true;
 
@@ -151,9 +154,10 @@ export class World {
   /** Formats disks, writes the first records, starts the first owners. */
   async begin(): Promise<void> {
     for (const machine of this.machines) machine.start();
-    while (!this.machines.every((machine) => machine.registered)) {
+    while (!this.machines.every((machine) => machine.registered !== null)) {
       if (!(await this.step(BEGIN_MS))) throw new Violation(16, 'the cluster does not start');
     }
+    this.begun = true;
     writePlacement(this);
     for (const volume of this.volumes) this.#createVolume(volume);
     for (const volume of this.volumes) this.startOwner(volume, this.random.pick(this.hosts));
@@ -244,12 +248,17 @@ export class World {
     this.checkers.replied(request, reply);
   }
 
-  requestSent(request: Request): void {
-    if (request.type === 'append') {
-      if (request.offset === 0) this.moment('roll');
-      if (this.transcribes) this.note(() => `APPEND ${short(request.segment)}@${request.offset}`);
-    }
+  requestSent(request: Request, node: NodeId): void {
+    if (request.type === 'append' && request.offset === 0) this.moment('roll');
+    if (this.transcribes) this.note(() => this.#describeRequest(request, node));
     this.checkers.sent(request);
+  }
+
+  #describeRequest(request: Request, node: NodeId): string {
+    const to = this.machines.find((machine) => machine.node === node)?.name ?? '?';
+    const segment = 'segment' in request ? ` ${short(request.segment)}` : '';
+    const at = 'offset' in request ? `@${request.offset}` : '';
+    return `${request.type.toUpperCase()}${segment}${at} to ${to}`;
   }
 
   /** A disk came up with another incarnation: only if it was damaged. */
