@@ -10,6 +10,7 @@
 import { PAGE_BYTES } from '../core/units.js';
 import type { Clock } from '../io/clock.js';
 import type { VolumeOwner } from '../replication/owner-api.js';
+import { type CheckpointLimits, CheckpointWriter } from './checkpoint-writer.js';
 import { FileReader, type ReadDone } from './file-reader.js';
 import { FileSpace } from './file-space.js';
 import { FileWriter } from './file-writer.js';
@@ -32,6 +33,7 @@ import { isRegular, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from './mode.js';
 import { Namespace } from './namespace.js';
 import { PageSource } from './page-source.js';
 import type { PendingChunk } from './pending.js';
+import type { RootStore } from './root-store.js';
 import type { VolumeState } from './state.js';
 
 export interface FilesystemParts {
@@ -44,12 +46,15 @@ export interface FilesystemParts {
   readonly adopted: boolean;
   readonly cachePages?: number;
   readonly readOnly?: boolean;
+  readonly roots: RootStore;
+  readonly checkpointLimits?: CheckpointLimits;
 }
 
 export class VolumeFilesystem implements Filesystem {
   readonly state: VolumeState;
   readonly history: History;
   readonly source: PageSource;
+  readonly checkpoints: CheckpointWriter;
   readonly #names: Namespace;
   readonly #inodes: InodeOperations;
   readonly #reader: FileReader;
@@ -68,7 +73,9 @@ export class VolumeFilesystem implements Filesystem {
     this.#handles = new Handles(state, parts.adopted);
     this.source = new PageSource(owner, state.segments, parts.cachePages);
     state.segments.onRelease = (slot) => this.source.forget(slot);
-    history.onPlaced = (chunk, place) => this.#keepTails(chunk, place);
+    history.placed.push((chunk, place) => this.#keepTails(chunk, place));
+    const { roots } = parts;
+    this.checkpoints = new CheckpointWriter({ state, history, roots }, parts.checkpointLimits);
     const requireBytes = (bytes: number): void => this.#requireBytes(bytes);
     const requireRoom = (pages: number): void => this.#requireBytes(pages * PAGE_BYTES);
     const requireInode = (bytes: number): void => this.#requireBytes(INODE_BYTES + bytes);

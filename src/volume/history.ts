@@ -27,17 +27,21 @@ import {
 } from './limits.js';
 import { dataPages, type Move, type Operation, type Write } from './operations.js';
 import { type PendingChunk, PendingPool } from './pending.js';
-import { encodeRecord, operationBytes } from './record-codec.js';
+import { encodeCheckpointRecord, encodeRecord, operationBytes } from './record-codec.js';
 import { placeOf } from './segments.js';
 import type { VolumeState } from './state.js';
 
 /** What the log carries for one group: its operations as a record, and their pages. */
 interface Group {
   readonly sequence: number;
+  /** Instead of operations: pages of a checkpoint. */
+  readonly checkpoint?: { readonly pages: Uint8Array; readonly done: AppendDone };
   readonly operations: Operation[];
   recordBytes: number;
   chunk: PendingChunk | null;
 }
+
+export type AppendDone = (error: HoldfastError | null, appended: Appended | null) => void;
 
 export interface HistoryOptions {
   readonly commitIntervalMs?: number;
@@ -50,6 +54,8 @@ export interface HistoryDeps {
   readonly state: VolumeState;
 }
 
+const NO_PAGES = new Uint8Array(0);
+
 interface Waiter {
   readonly sequence: number;
   readonly done: (error: HoldfastError | null) => void;
@@ -58,8 +64,10 @@ interface Waiter {
 export class History {
   readonly pool = new PendingPool();
   readonly deferred: Deferred;
-  /** A group's pages have their places: before they are forgotten here. */
-  onPlaced: (chunk: PendingChunk, place: number) => void = () => {};
+  /** Told that a group's pages have their places, before they are forgotten here. */
+  readonly placed: ((chunk: PendingChunk, place: number) => void)[] = [];
+  /** Something was given to the log. */
+  onLogged: () => void = () => {};
   /** The log has failed for good. */
   onFailure: (error: HoldfastError) => void = () => {};
   readonly #owner: VolumeOwner;
@@ -204,11 +212,28 @@ export class History {
     if (group.operations.length === 0 || this.#failure !== null) return;
     this.#timer?.cancel();
     this.#timer = null;
-    this.#group = { sequence: group.sequence + 1, operations: [], recordBytes: 0, chunk: null };
+    this.#enqueue(group);
+  }
+
+  #enqueue(group: Group): void {
+    const sequence = group.sequence + 1;
+    this.#group = { sequence, operations: [], recordBytes: 0, chunk: null };
     this.#nextLsn = lsn(this.#nextLsn + 1);
     this.#pendingBytes += groupBytes(group);
     this.#queue.push(group);
     this.#pump();
+    this.onLogged();
+  }
+
+  /** Puts a record of a checkpoint behind everything up to now. */
+  appendCheckpoint(pages: Uint8Array, done: AppendDone): void {
+    this.close();
+    if (this.#failure !== null) {
+      this.deferred.run(() => done(this.#failure, null));
+      return;
+    }
+    const checkpoint = { pages, done };
+    this.#enqueue({ ...this.#group, checkpoint });
   }
 
   #startTimer(): void {
@@ -223,12 +248,8 @@ export class History {
     while (!this.#blocked && this.#failure === null) {
       const group = this.#queue.shift();
       if (group === undefined) return;
-      const record = encodeRecord(group.operations);
-      assert(countPages(group) === (group.chunk?.count ?? 0), 'each data page has an operation');
-      const pages = group.chunk?.parts() ?? [];
-      this.#loggedRecordBytes += record.length;
-      this.#loggedBytes += record.length + (group.chunk?.count ?? 0) * PAGE_BYTES;
-      const more = this.#owner.append({ record, pages }, (error, appended) =>
+      const entry = group.checkpoint === undefined ? this.#encode(group) : checkpointEntry(group);
+      const more = this.#owner.append(entry, (error, appended) =>
         this.#appended(group, error, appended),
       );
       if (!more) {
@@ -239,6 +260,14 @@ export class History {
         });
       }
     }
+  }
+
+  #encode(group: Group): { record: Buffer; pages: Uint8Array[] } {
+    const record = encodeRecord(group.operations);
+    assert(countPages(group) === (group.chunk?.count ?? 0), 'each data page has an operation');
+    this.#loggedRecordBytes += record.length;
+    this.#loggedBytes += record.length + (group.chunk?.count ?? 0) * PAGE_BYTES;
+    return { record, pages: group.chunk?.parts() ?? [] };
   }
 
   #appended(group: Group, error: HoldfastError | null, appended: Appended | null): void {
@@ -252,6 +281,7 @@ export class History {
     this.#acknowledged = group.sequence;
     this.#pendingBytes -= groupBytes(group);
     if (group.chunk !== null) this.#place(group.chunk, appended);
+    group.checkpoint?.done(null, appended);
     this.#wake();
   }
 
@@ -261,7 +291,7 @@ export class History {
     for (const range of chunk.ranges) {
       this.#state.extents.relocate(range, chunk.place, chunk.count, place);
     }
-    this.onPlaced(chunk, place);
+    for (const tell of this.placed) tell(chunk, place);
     this.pool.close(chunk);
   }
 
@@ -278,6 +308,7 @@ export class History {
   #fail(error: HoldfastError): void {
     this.#failure = error;
     this.#timer?.cancel();
+    this.#queue.length = 0;
     const waiters = this.#waiters;
     const held = this.#held;
     this.#waiters = [];
@@ -323,6 +354,11 @@ function countPages(group: Group): number {
   return pages;
 }
 
+function checkpointEntry(group: Group): { record: Buffer; pages: Uint8Array[] } {
+  return { record: encodeCheckpointRecord(), pages: [group.checkpoint?.pages ?? NO_PAGES] };
+}
+
 function groupBytes(group: Group): number {
+  if (group.checkpoint !== undefined) return group.checkpoint.pages.length;
   return group.recordBytes + (group.chunk?.count ?? 0) * PAGE_BYTES;
 }

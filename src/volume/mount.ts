@@ -9,6 +9,7 @@ import type { Clock } from '../io/clock.js';
 import type { ReplayedRecord, VolumeOwner } from '../replication/owner-api.js';
 import { apply } from './apply.js';
 import { loadCheckpoint } from './checkpoint-loader.js';
+import type { CheckpointLimits } from './checkpoint-writer.js';
 import { VolumeFilesystem } from './filesystem.js';
 import { History, type HistoryOptions } from './history.js';
 import { S_IFDIR } from './mode.js';
@@ -29,6 +30,7 @@ export interface MountOptions extends HistoryOptions {
   readonly adopted?: boolean;
   readonly readOnly?: boolean;
   readonly cachePages?: number;
+  readonly checkpointLimits?: CheckpointLimits;
 }
 
 export type Mounted = (error: HoldfastError | null, filesystem: VolumeFilesystem | null) => void;
@@ -81,12 +83,13 @@ export function mountVolume(options: MountOptions, done: Mounted): void {
 }
 
 function serve(options: MountOptions, state: VolumeState, next: Lsn): VolumeFilesystem {
-  const { owner, clock, sizeBytes } = options;
+  const { owner, clock, sizeBytes, roots, checkpointLimits } = options;
   const adopted = options.adopted ?? false;
   const history = new History({ owner, clock, state }, next, options);
   const readOnly = options.readOnly ?? false;
   const limits = options.cachePages === undefined ? {} : { cachePages: options.cachePages };
-  const parts = { owner, clock, state, history, sizeBytes, adopted, readOnly, ...limits };
+  const given = checkpointLimits === undefined ? limits : { ...limits, checkpointLimits };
+  const parts = { owner, clock, state, history, sizeBytes, adopted, readOnly, roots, ...given };
   const filesystem = new VolumeFilesystem(parts);
   if (state.isEmpty) {
     const time = timeNow(clock);

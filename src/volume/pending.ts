@@ -9,7 +9,7 @@ import { assert, present } from '../core/assert.js';
 import { PAGE_BYTES } from '../core/units.js';
 import { GROUP_HARD_PAGES, PLACE_PAGES } from './limits.js';
 
-const CHUNK_STRIDE = 512;
+export const CHUNK_STRIDE = 512;
 const CHUNK_IDS = PLACE_PAGES / CHUNK_STRIDE;
 /** Pages come in pieces of 64 KiB: a small commit takes no megabyte. */
 const PIECE_PAGES = 16;
@@ -105,6 +105,11 @@ export class PendingPool {
   close(chunk: PendingChunk): void {
     this.#chunks.delete(chunk.id);
     this.#free.push(chunk.id);
+  }
+
+  /** The chunks on their way. */
+  ids(): number[] {
+    return [...this.#chunks.keys()];
   }
 
   of(place: number): PendingChunk {

@@ -99,6 +99,11 @@ export class SegmentTable {
     this.#images[slot] = images;
   }
 
+  /** A newer checkpoint's images are counted anew. */
+  clearImages(): void {
+    this.#images.fill(0);
+  }
+
   /** The segment is gone: nothing may refer to it any more. */
   release(segment: SegmentId): void {
     const slot = this.#slots.get(segment);

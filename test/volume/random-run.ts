@@ -38,6 +38,7 @@ export const KINDS = [
   'commit',
   'fsync',
   'remount',
+  'checkpoint',
 ] as const;
 
 const number = fc.nat(0xffff);
@@ -242,6 +243,9 @@ export class Run {
     if (kind === 'fsync') {
       bed.commit();
       this.durable = this.history.length - 1;
+    } else if (kind === 'checkpoint') {
+      bed.fs.checkpoints.begin(() => {});
+      bed.scheduler.runFor(a % 7);
     } else if (kind === 'commit') {
       // In the background: closed, perhaps acknowledged later.
       bed.fs.commit(() => {});
