@@ -1,4 +1,7 @@
-/** Three real storage nodes on one file system, as processes, and a volume's log owned by this process. */
+/**
+ * Three real storage nodes on one file system, as processes, and a volume's log owned by this
+ * process.
+ */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { NodeClients } from '../src/block/wire/client.js';

@@ -37,7 +37,9 @@ export class LocalAppender {
   }
 }
 
-/** Writes `megabytes` × 1 MiB into a new file, then flushes it; bytes count as operations of 1 MiB. */
+/**
+ * Writes `megabytes` × 1 MiB into a new file, then flushes it; bytes count as operations of 1 MiB.
+ */
 export function localSequential(directory: string, megabytes: number): Measured {
   const path = join(directory, 'local-sequential');
   const block = Buffer.alloc(MIB, 7);

@@ -1,4 +1,6 @@
-/** The loads on the log: commits, large appends and reads, each at a given depth for a given time. */
+/**
+ * The loads on the log: commits, large appends and reads, each at a given depth for a given time.
+ */
 import { MIB, PAGE_BYTES } from '../src/core/units.js';
 import { nodeClock } from '../src/io/node/clock.js';
 import type { Appended } from '../src/replication/owner-api.js';

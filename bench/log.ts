@@ -1,7 +1,7 @@
 /**
- * Workload `log`: what replication costs against what this machine does alone, in ratios. Each ratio is the
- * median of several rounds in which both sides take turns, since the machine's speed changes from one second
- * to the next. Durability is on everywhere.
+ * Workload `log`: what replication costs against what this machine does alone, in ratios. Each
+ * ratio is the median of several rounds in which both sides take turns, since the machine's speed
+ * changes from one second to the next. Durability is on everywhere.
  */
 import { MIB } from '../src/core/units.js';
 import { BenchCluster } from './cluster.js';

@@ -1,6 +1,6 @@
 /**
- * `npm run bench -- [--only log] [--part commit,depth,large,read] [--json] [--seconds N] [--rounds N]
- * [--directory DIR] [--node-arg ARG]`: measures, and says which marks are met.
+ * `npm run bench -- [--only log] [--part commit,depth,large,read] [--json] [--seconds N] [--rounds
+ * N] [--directory DIR] [--node-arg ARG]`: measures, and says which marks are met.
  */
 import { parseArgs } from 'node:util';
 import { logTable, runLog } from './log.js';

@@ -1,66 +1,47 @@
-/** The bare TCP ping-pong that reads are compared with: same reply size, same depth, two processes. */
+/**
+ * The bare TCP ping-pong that reads are compared with: same reply size, same depth, two processes.
+ */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { connect, type Socket } from 'node:net';
-import { createInterface } from 'node:readline';
+import { createInterface, type Interface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { PAGE_BYTES } from '../src/core/units.js';
 import type { Measured } from './stats.js';
 
-const PING_BYTES = 64;
+function start(script: URL, ...args: string[]): { child: ChildProcess; lines: Interface } {
+  const stdio = ['pipe', 'pipe', 'inherit'] as const;
+  const child = spawn(process.execPath, [fileURLToPath(script), ...args], { stdio: [...stdio] });
+  return { child, lines: createInterface({ input: child.stdout as NodeJS.ReadableStream }) };
+}
 
 export class PingPong {
-  readonly #child: ChildProcess;
-  readonly #socket: Socket;
+  readonly #children: readonly ChildProcess[];
+  readonly #client: ChildProcess;
+  readonly #answers: Interface;
 
-  private constructor(child: ChildProcess, socket: Socket) {
-    this.#child = child;
-    this.#socket = socket;
+  private constructor(server: ChildProcess, client: ChildProcess, answers: Interface) {
+    this.#children = [client, server];
+    this.#client = client;
+    this.#answers = answers;
   }
 
   static async start(): Promise<PingPong> {
-    const script = fileURLToPath(new URL('./pingpong-server.js', import.meta.url));
-    const child = spawn(process.execPath, [script], { stdio: ['pipe', 'pipe', 'inherit'] });
-    const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream });
-    const [port] = (await once(lines, 'line')) as [string];
-    const socket = connect(Number(port), '127.0.0.1');
-    await once(socket, 'connect');
-    socket.setNoDelay(true);
-    return new PingPong(child, socket);
+    const server = start(new URL('./pingpong-server.js', import.meta.url));
+    const [port] = (await once(server.lines, 'line')) as [string];
+    const client = start(new URL('./pingpong-client.js', import.meta.url), port);
+    return new PingPong(server.child, client.child, client.lines);
   }
 
-  run(seconds: number, depth: number): Promise<Measured> {
-    const ping = Buffer.alloc(PING_BYTES, 1);
-    const start = performance.now();
-    const end = start + seconds * 1000;
-    let received = 0;
-    let operations = 0;
-    let inFlight = depth;
-    return new Promise((resolve) => {
-      const onData = (data: Buffer): void => {
-        received += data.length;
-        const now = performance.now();
-        while (received >= PAGE_BYTES) {
-          received -= PAGE_BYTES;
-          operations += 1;
-          inFlight -= 1;
-          if (now < end) {
-            inFlight += 1;
-            this.#socket.write(ping);
-          }
-        }
-        if (inFlight > 0) return;
-        this.#socket.off('data', onData);
-        resolve({ operations, seconds: (now - start) / 1000, latencies: [] });
-      };
-      this.#socket.on('data', onData);
-      for (let i = 0; i < depth; i++) this.#socket.write(ping);
-    });
+  async run(seconds: number, depth: number): Promise<Measured> {
+    const answer = once(this.#answers, 'line');
+    this.#client.stdin?.write(`${seconds} ${depth}\n`);
+    const [line] = (await answer) as [string];
+    return { ...(JSON.parse(line) as Omit<Measured, 'latencies'>), latencies: [] };
   }
 
   async close(): Promise<void> {
-    this.#socket.destroy();
-    this.#child.stdin?.end();
-    if (this.#child.exitCode === null) await once(this.#child, 'exit');
+    for (const child of this.#children) {
+      child.stdin?.end();
+      if (child.exitCode === null) await once(child, 'exit');
+    }
   }
 }

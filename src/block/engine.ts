@@ -285,7 +285,7 @@ export class Engine {
     const { pendingBytes } = this.files;
     if (pendingBytes === 0) return;
     if (pendingBytes < DRAIN_BYTES) {
-      // In bulk, and not between two commits: the journal has the bytes, reads write them out first.
+      // In bulk, and not between two commits: the journal has the bytes; reads write them first.
       this.#drainTimer ??= this.clock.after(DRAIN_DELAY_MS, () => this.#drain());
     } else if (!this.#drainPlanned) {
       this.#drainPlanned = true;

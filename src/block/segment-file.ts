@@ -107,8 +107,8 @@ export class SegmentFile {
   }
 
   /**
-   * Writes what waits into the page cache, batches that follow each other in one call. Throws; what was
-   * not written goes on waiting.
+   * Writes what waits into the page cache, batches that follow each other in one call. Throws; what
+   * was not written goes on waiting.
    */
   drain(): void {
     if (this.#pending.length === 0) return;

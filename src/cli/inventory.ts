@@ -1,6 +1,7 @@
 /**
- * What the storage nodes alone know: their disks, their segments and the segments' headers. Needs addresses
- * and the cluster's id and secret, and nothing that the metadata store holds: for rebuilding it.
+ * What the storage nodes alone know: their disks, their segments and the segments' headers. Needs
+ * addresses and the cluster's id and secret, and nothing that the metadata store holds: for
+ * rebuilding it.
  */
 import { decodeEntries, decodeSegmentBatch, FLAG_SEGMENT_HEADER } from '../block/wire/batch.js';
 import { ANY_NODE } from '../block/wire/handshake.js';
@@ -18,7 +19,9 @@ import { SegmentReader } from '../replication/reader.js';
 import { readBatches } from '../replication/reader-batches.js';
 import { ask } from './session.js';
 
-/** A node that was asked, and one connection pool for it alone, since its id is not known before. */
+/**
+ * A node that was asked, and one connection pool for it alone, since its id is not known before.
+ */
 export interface AskedNode {
   readonly address: string;
   readonly requests: NodeRequests;
@@ -89,8 +92,8 @@ function joined(nodes: readonly FoundNode[]): NodeRequests {
 }
 
 /**
- * Reads and verifies the header of every segment of which a copy has data, from whichever copy is good; and
- * of sealed segments that no other continues, also the LSN at which they end.
+ * Reads and verifies the header of every segment of which a copy has data, from whichever copy is
+ * good; and of sealed segments that no other continues, also the LSN at which they end.
  */
 export async function headersOf(
   nodes: readonly FoundNode[],

@@ -1,6 +1,6 @@
 /**
- * `holdfast log`: a volume's log as a plain tool, for demonstrations and tests. `append` makes each line of
- * standard input a record; `read` prints them again, verified.
+ * `holdfast log`: a volume's log as a plain tool, for demonstrations and tests. `append` makes each
+ * line of standard input a record; `read` prints them again, verified.
  */
 import { createInterface } from 'node:readline';
 import type { Command } from 'commander';

@@ -1,4 +1,6 @@
-/** `holdfast metadata`: a copy of what the metadata store holds, and two ways back when it is lost. */
+/**
+ * `holdfast metadata`: a copy of what the metadata store holds, and two ways back when it is lost.
+ */
 import { readFileSync, writeFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import type { NodeClients } from '../block/wire/client.js';
@@ -71,8 +73,8 @@ export function addMetadataCommands(program: Command): void {
     .action((options: RebuildOptions) => rebuildMetadata(options));
   addExamples(rebuild, [
     [
-      'See what three nodes know',
-      'holdfast metadata rebuild --node 10.0.0.5:7400 --node 10.0.0.6:7400 --node 10.0.0.7:7400 --dry-run',
+      'See what two nodes know',
+      'holdfast metadata rebuild --cluster ID --node 10.0.0.5:7400 --node 10.0.0.6:7400 --dry-run',
     ],
   ]);
 }

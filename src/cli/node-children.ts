@@ -1,10 +1,11 @@
 /**
- * Storage nodes as child processes of `holdfast up`: started, restarted when they die, stopped at the end.
- * Each is the same program as a production node (`holdfast node`), so that what is seen here is what runs
- * elsewhere.
+ * Storage nodes as child processes of `holdfast up`: started, restarted when they die, stopped at
+ * the end. Each is the same program as a production node (`holdfast node`), so that what is seen
+ * here is what runs elsewhere.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import type { Clock, Timer } from '../io/clock.js';
@@ -58,10 +59,11 @@ export class NodeChild {
 
   start(): void {
     const { clock, args, logFile, execArgs = process.execArgv } = this.#options;
-    const program = fileURLToPath(new URL('./main.js', import.meta.url));
+    const program = join(dirname(fileURLToPath(import.meta.url)), 'main.js');
     const output = openSync(logFile, 'a');
-    // A process group of its own, so that Ctrl-C reaches the parent only, which stops them in order. The
-    // pipe on standard input closes when the parent dies, however it dies: the node then stops as well.
+    // A process group of its own, so that Ctrl-C reaches the parent only, which stops them in
+    // order. The pipe on standard input closes when the parent dies, however it dies: the node then
+    // stops as well.
     const child = spawn(process.execPath, [...execArgs, program, ...args(this.#listen)], {
       stdio: ['pipe', 'pipe', output],
       detached: true,

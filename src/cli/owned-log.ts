@@ -1,6 +1,6 @@
 /**
- * A volume's log, owned by this process for as long as a command runs: LogOwner with promises. Commands are
- * no hot path; the mount daemon uses LogOwner itself.
+ * A volume's log, owned by this process for as long as a command runs: LogOwner with promises.
+ * Commands are no hot path; the mount daemon uses LogOwner itself.
  */
 import type { BatchEntry } from '../block/wire/batch.js';
 import type { NodeRequests } from '../block/wire/requests.js';
@@ -35,8 +35,8 @@ export class OwnedLog {
   }
 
   /**
-   * Takes the volume over and resolves once it serves. Rejects with TIMEOUT (retryable) after `timeoutMs`,
-   * saying which step did not end; with FENCED when somebody else took it meanwhile.
+   * Takes the volume over and resolves once it serves. Rejects with TIMEOUT (retryable) after
+   * `timeoutMs`, saying which step did not end; with FENCED when somebody else took it meanwhile.
    */
   static take(
     parts: OwnedLogParts,

@@ -1,6 +1,7 @@
 /**
- * What a command works with: the metadata store, the clients of the nodes, the directory, built from the
- * options that all commands share. Everything is opened when first asked for, and closed at the end.
+ * What a command works with: the metadata store, the clients of the nodes, the directory, built
+ * from the options that all commands share. Everything is opened when first asked for, and closed
+ * at the end.
  */
 import { hostname } from 'node:os';
 import type { Command } from 'commander';
@@ -60,7 +61,9 @@ export interface ClusterLocation {
   readonly up: UpFile | null;
 }
 
-/** Where the cluster is: from flags, environment or configuration, else a `holdfast up` directory. */
+/**
+ * Where the cluster is: from flags, environment or configuration, else a `holdfast up` directory.
+ */
 export function locate(options: SessionOptions, env: Environment): ClusterLocation {
   const sources = { command: 'session', flags: { ...options }, env };
   const { metadata, secretFile, dataDir } = resolveSettings(settings, sources);
@@ -138,7 +141,9 @@ export class Session {
   }
 }
 
-/** Without any, the empty one of a cluster that listens on loopback only. Throws INVALID_ARGUMENT. */
+/**
+ * Without any, the empty one of a cluster that listens on loopback only. Throws INVALID_ARGUMENT.
+ */
 export function clusterSecret(file: string | null): Uint8Array {
   return loadSecret(file ?? undefined, process.env) ?? new Uint8Array(0);
 }

@@ -10,10 +10,13 @@ export function formatSize(bytes: number): string {
     value /= 1024;
     at += 1;
   }
-  return `${at === 0 || value >= 100 ? Math.round(value) : Number(value.toPrecision(3))} ${names[at]}`;
+  const number = at === 0 || value >= 100 ? Math.round(value) : Number(value.toPrecision(3));
+  return `${number} ${names[at]}`;
 }
 
-/** Rows of cells as aligned columns, with a heading; nothing but the heading when there are none. */
+/**
+ * Rows of cells as aligned columns, with a heading; nothing but the heading when there are none.
+ */
 export function table(heading: readonly string[], rows: readonly (readonly string[])[]): string {
   const all = [heading, ...rows];
   const widths = heading.map((_, i) => Math.max(...all.map((row) => (row[i] ?? '').length)));

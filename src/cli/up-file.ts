@@ -1,6 +1,6 @@
 /**
- * up.json: what `holdfast up` writes into its data directory, so that other commands find its cluster with
- * --data-dir alone.
+ * up.json: what `holdfast up` writes into its data directory, so that other commands find its
+ * cluster with --data-dir alone.
  */
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { isAbsolute, join, resolve } from 'node:path';
@@ -13,7 +13,9 @@ export const UP_DIRECTORY = 'holdfast-data';
 
 const schema = z.object({
   version: z.literal(1),
-  /** As for --metadata; "embedded:metadata" is relative to the directory, so that it can be moved. */
+  /**
+   * As for --metadata; "embedded:metadata" is relative to the directory, so that it can be moved.
+   */
   metadata: z.string(),
   nodes: z.int().min(1),
   cluster: z.string(),

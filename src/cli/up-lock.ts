@@ -1,6 +1,6 @@
 /**
- * Keeps two `holdfast up` from running on one directory: the first one listens on a unix socket there, so
- * that the kernel, not a file, says whether it is still alive.
+ * Keeps two `holdfast up` from running on one directory: the first one listens on a unix socket
+ * there, so that the kernel, not a file, says whether it is still alive.
  */
 import { chmodSync, rmSync } from 'node:fs';
 import { createConnection, createServer } from 'node:net';

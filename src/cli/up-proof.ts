@@ -1,6 +1,6 @@
 /**
- * Shows that a cluster works: takes a volume over, commits records, reads them back from the nodes and
- * compares, and releases the volume.
+ * Shows that a cluster works: takes a volume over, commits records, reads them back from the nodes
+ * and compares, and releases the volume.
  */
 import type { NodeRequests } from '../block/wire/requests.js';
 import { HoldfastError } from '../core/errors.js';

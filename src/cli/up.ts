@@ -1,6 +1,7 @@
 /**
- * `holdfast up`: a whole cluster on this machine, for the first five minutes and for development. Storage
- * nodes are real `holdfast node` processes; the metadata is embedded unless --metadata names an etcd.
+ * `holdfast up`: a whole cluster on this machine, for the first five minutes and for development.
+ * Storage nodes are real `holdfast node` processes; the metadata is embedded unless --metadata
+ * names an etcd.
  */
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
@@ -217,7 +218,8 @@ async function hasCluster(store: MetadataStore): Promise<boolean> {
 }
 
 function lostMetadata({ directory, cluster, metadata }: Running): string {
-  return `The metadata in ${metadata} is gone; the data of cluster ${cluster} is still on the nodes' disks.
+  return `The metadata in ${metadata} is gone.
+The data of cluster ${cluster} is still on the nodes' disks.
 The nodes are running. Put the metadata back in another terminal, then this goes on:
   holdfast metadata import FILE --data-dir ${directory}      # from an export
   holdfast metadata rebuild --data-dir ${directory}          # from the disks alone
@@ -287,15 +289,15 @@ ${table(['', 'NODE', 'ADDRESS', 'CAPACITY', 'PID'], rows)}
 
 ${volumeTable(volumes)}
 
-It works: ${proof.records} records with 4 KiB each were committed to "${DEMO}" (${commit} ms each), read back
-from the nodes and verified.
+It works: ${proof.records} records with 4 KiB each were committed to "${DEMO}" (${commit} ms each),
+read back from the nodes and verified.
 
 To try next, in another terminal:
   holdfast status${option}
   holdfast volume create db --size 10GiB${option}
   echo hello | holdfast log append ${DEMO}${option}
   holdfast log read ${DEMO}${option}
-  kill -9 ${running.children[0]?.pid ?? 'PID'}        # a node dies: the log goes on, and the node is started again
+  kill -9 ${running.children[0]?.pid ?? 'PID'}        # a node dies: the log goes on without it
 
 Ctrl-C stops everything; the data stays.
 `;

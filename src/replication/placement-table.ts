@@ -1,6 +1,7 @@
 /**
- * The placement table in the metadata store: brought up to date when nodes register (updatePlacement), and
- * asked by the owner for a healthy group when it plans a segment (chooseGroup).
+ * The placement table in the metadata store: brought up to date when nodes register
+ * (updatePlacement), and asked by the owner for a healthy group when it plans a segment
+ * (chooseGroup).
  */
 import { HoldfastError } from '../core/errors.js';
 import type { NodeId } from '../core/ids.js';
@@ -30,9 +31,10 @@ export function disksOfNodes(nodes: readonly NodeRecord[]): PlacementDisk[] {
 }
 
 /**
- * Makes the stored tables fit the registered nodes, each by compare-and-swap; idempotent, and safe to run
- * on several nodes at once. Groups are shorter than the replica count while there are too few nodes.
- * Returns the replica counts whose table changed. Throws CONFLICT (retryable) if others keep changing it.
+ * Makes the stored tables fit the registered nodes, each by compare-and-swap; idempotent, and safe
+ * to run on several nodes at once. Groups are shorter than the replica count while there are too
+ * few nodes. Returns the replica counts whose table changed. Throws CONFLICT (retryable) if others
+ * keep changing it.
  */
 export async function updatePlacement(store: MetadataStore): Promise<number[]> {
   const changed: number[] = [];
@@ -45,7 +47,8 @@ export async function updatePlacement(store: MetadataStore): Promise<number[]> {
 async function updateTable(store: MetadataStore, replicas: number): Promise<boolean> {
   const key = placementKey(replicas);
   for (let attempt = 0; attempt < RETRIES; attempt++) {
-    // The table is read before the nodes: whoever swaps later has seen every node an earlier one saw.
+    // The table is read before the nodes: whoever swaps later has seen every node that an earlier
+    // one saw.
     const { entry } = await store.get(key);
     const disks = disksOfNodes(await registeredNodes(store));
     const before = entry === null ? null : decodePlacement(entry.value);
@@ -87,8 +90,9 @@ export interface ChosenGroup {
 }
 
 /**
- * A random one among the healthiest groups: most live replicas first, then fewest that are not. Liveness is
- * a hint, so a group is given as long as one has ackQuorum replicas at all; null when none has.
+ * A random one among the healthiest groups: most live replicas first, then fewest that are not.
+ * Liveness is a hint, so a group is given as long as one has ackQuorum replicas at all; null when
+ * none has.
  */
 export function chooseGroup(
   directory: Directory,

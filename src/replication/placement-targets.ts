@@ -1,9 +1,10 @@
 /**
- * How many replicas each disk should hold, ideally: shares by capacity, as even as these limits allow: a
- * node holds at most one replica of a group, a zone at most as many as there must be in one.
+ * How many replicas each disk should hold, ideally: shares by capacity, as even as these limits
+ * allow: a node holds at most one replica of a group, a zone at most as many as there must be in
+ * one.
  *
- * Shares are found by filling all disks to the same fraction of their capacity until the demand is met
- * (λ below), where nodes and zones stop at their limit and the others take more.
+ * Shares are found by filling all disks to the same fraction of their capacity until the demand is
+ * met (λ below), where nodes and zones stop at their limit and the others take more.
  */
 import type { Incarnation, NodeId } from '../core/ids.js';
 
@@ -28,7 +29,9 @@ interface NodeShare {
   readonly weight: number;
 }
 
-/** A disk counts as at least this part of the whole, so that the smallest one can be placed on too. */
+/**
+ * A disk counts as at least this part of the whole, so that the smallest one can be placed on too.
+ */
 const MIN_WEIGHT = 1e-9;
 const BISECTIONS = 100;
 

@@ -1,7 +1,7 @@
 /**
- * Which disks hold which placement group. A group's replicas stand on distinct nodes always and in as many
- * zones as there are enough of; disks get their share by capacity; and when the cluster changes, no more
- * replicas move than must: those of disks that went, and a new disk's share.
+ * Which disks hold which placement group. A group's replicas stand on distinct nodes always and in
+ * as many zones as there are enough of; disks get their share by capacity; and when the cluster
+ * changes, no more replicas move than must: those of disks that went, and a new disk's share.
  *
  * Pure and deterministic: the same disks and the same former table give the same table everywhere.
  */
@@ -18,8 +18,8 @@ export type Groups = readonly (readonly Replica[])[];
 const MAX_MOVES = PLACEMENT_GROUPS * 16;
 
 /**
- * The table for `replicas` copies of each group on these disks, as close to `previous` as its rules allow.
- * Groups are shorter than `replicas` when there are too few nodes, and empty without any.
+ * The table for `replicas` copies of each group on these disks, as close to `previous` as its rules
+ * allow. Groups are shorter than `replicas` when there are too few nodes, and empty without any.
  */
 export function placeGroups(
   disks: readonly PlacementDisk[],
@@ -38,7 +38,9 @@ export function placeGroups(
   return table.result();
 }
 
-/** A number that depends on both, evenly: decides between disks that are equally good for a group. */
+/**
+ * A number that depends on both, evenly: decides between disks that are equally good for a group.
+ */
 function affinity(group: number, incarnation: Incarnation): number {
   let h = crc32(Buffer.from(incarnation), group + 1);
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);

@@ -1,7 +1,7 @@
 /**
- * Reads a range of a segment batch by batch, in order, with read-ahead, and verifies the chain: each batch
- * stands where it should, belongs to this segment and epoch, and continues the one before it. Takeover and
- * replay are built on it.
+ * Reads a range of a segment batch by batch, in order, with read-ahead, and verifies the chain:
+ * each batch stands where it should, belongs to this segment and epoch, and continues the one
+ * before it. Takeover and replay are built on it.
  */
 import {
   type BatchHeader,
@@ -35,9 +35,9 @@ export interface ReadBatch {
 }
 
 /**
- * Gives every batch of the range to `onBatch` in order, then calls `done` once: with null, with what
- * SegmentReader.readPages fails with, or with INCONSISTENT when good pages do not form the chain of batches
- * that they should. A fault that `onBatch` throws ends the reading with it.
+ * Gives every batch of the range to `onBatch` in order, then calls `done` once: with null, with
+ * what SegmentReader.readPages fails with, or with INCONSISTENT when good pages do not form the
+ * chain of batches that they should. A fault that `onBatch` throws ends the reading with it.
  */
 export function readBatches(
   reader: Pick<SegmentReader, 'readPages'>,
@@ -182,7 +182,7 @@ class BatchReading {
   #endFault(): HoldfastError | null {
     const { endCrc, segment, end } = this.#range;
     if (endCrc === null || endCrc === this.#chainCrc) return null;
-    const message = `segment ${segment} does not end at ${end} with the checksum it was sealed with`;
+    const message = `segment ${segment} does not end at ${end} with its sealed checksum`;
     return new HoldfastError('INCONSISTENT', message);
   }
 

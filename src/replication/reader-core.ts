@@ -1,11 +1,11 @@
 /**
- * The decisions of one read of up to READ_MAX_PAGES pages, without I/O: which replica to ask for which
- * pages, which of the answers to believe, and what to say when no good copy is left.
+ * The decisions of one read of up to READ_MAX_PAGES pages, without I/O: which replica to ask for
+ * which pages, which of the answers to believe, and what to say when no good copy is left.
  *
- * Replicas are asked in the order given: the next one when an answer was bad, or (hedge) when it is late.
- * Every page is verified against the checksum its writer computed; good pages of several replicas are
- * merged. A replica whose disk cannot read a whole range is asked again in halves, after all others were
- * tried, so that every page that still exists anywhere is found.
+ * Replicas are asked in the order given: the next one when an answer was bad, or (hedge) when it is
+ * late. Every page is verified against the checksum its writer computed; good pages of several
+ * replicas are merged. A replica whose disk cannot read a whole range is asked again in halves,
+ * after all others were tried, so that every page that still exists anywhere is found.
  *
  * INVARIANT: `done` is emitted only when every page was verified; never with invented bytes.
  */
@@ -132,7 +132,9 @@ export class PageRead {
     effects.push({ type: 'failed', error: this.#verdict() });
   }
 
-  /** Asks the next replica that may have missing pages; false when all were asked for everything. */
+  /**
+   * Asks the next replica that may have missing pages; false when all were asked for everything.
+   */
   #askNext(effects: ReadEffect[]): boolean {
     for (const queue of ['ranges', 'halves'] as const) {
       for (const [index, candidate] of this.#candidates.entries()) {

@@ -1,6 +1,6 @@
 /**
- * Which replica to ask first: an estimate of each disk's answering time, and a short memory of those that
- * failed. Only a hint: a wrong guess costs time, never correctness.
+ * Which replica to ask first: an estimate of each disk's answering time, and a short memory of
+ * those that failed. Only a hint: a wrong guess costs time, never correctness.
  */
 import type { Incarnation } from '../core/ids.js';
 import { READ_AVOID_MS, READ_HEDGE_MAX_MS, READ_HEDGE_MIN_MS } from '../core/limits.js';
@@ -9,7 +9,9 @@ import type { Replica } from '../metadata/model.js';
 
 /** Weight of the newest sample in the estimate. */
 const WEIGHT = 0.1;
-/** An estimate loses half of its weight in this time, so that a slow disk is tried again some day. */
+/**
+ * An estimate loses half of its weight in this time, so that a slow disk is tried again some day.
+ */
 const HALF_LIFE_MS = 20_000;
 /** How many times the usual answering time is late. */
 const LATE_FACTOR = 4;

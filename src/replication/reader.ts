@@ -1,7 +1,7 @@
 /**
- * Reads pages of segments from their replicas: the best replica first, verified end to end, falling over
- * to others (reader-core.ts decides). On the read path it stands between the owner, which holds the read
- * lease, and the nodes' clients; takeover and replay use it as well.
+ * Reads pages of segments from their replicas: the best replica first, verified end to end, falling
+ * over to others (reader-core.ts decides). On the read path it stands between the owner, which
+ * holds the read lease, and the nodes' clients; takeover and replay use it as well.
  */
 
 import type { NodeRequests } from '../block/wire/requests.js';
@@ -36,7 +36,9 @@ export interface ReaderParts {
   readonly clock: Clock;
   readonly requests: NodeRequests;
   readonly directory: Pick<Directory, 'address'>;
-  /** Told about replicas that could not serve pages which they should have; may be told repeatedly. */
+  /**
+   * Told about replicas that could not serve pages which they should have; may be told repeatedly.
+   */
   onBadReplica?(bad: BadReplica): void;
 }
 
@@ -70,9 +72,10 @@ export class SegmentReader {
   }
 
   /**
-   * Reads `count` pages from `page` on and calls `done` once, never before this call returns, with verified
-   * bytes; or with DATA_LOST when every replica has answered and a page of which none has a good copy is
-   * among them, or with UNAVAILABLE (retryable) when replicas that could not be reached may have one.
+   * Reads `count` pages from `page` on and calls `done` once, never before this call returns, with
+   * verified bytes; or with DATA_LOST when every replica has answered and a page of which none has
+   * a good copy is among them, or with UNAVAILABLE (retryable) when replicas that could not be
+   * reached may have one.
    */
   readPages(source: ReadSource, page: number, count: number, done: PagesHandler): void {
     assert(Number.isSafeInteger(page) && page >= 0, 'page of a read');
@@ -159,7 +162,7 @@ class ChunkDriver {
 
   start(): void {
     const effects = this.#read.step({ type: 'start' });
-    // With no replica to ask the answer is there at once; callers are called back later all the same.
+    // With no replica to ask the answer is there at once; callers hear of it later all the same.
     if (effects[0]?.type === 'send') this.#apply(effects);
     else this.#parts.clock.soon(() => this.#apply(effects));
   }

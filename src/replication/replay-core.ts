@@ -1,9 +1,9 @@
 /**
  * What a replay reads, and whether the records found continue each other, without I/O.
  *
- * A log is its sealed segments up to their ends, then the open ones up to what is committed. Records that
- * were sent again under their old LSN after a roll stand in the old segment too, but above its end; so
- * each LSN is found exactly once, and anything else is INCONSISTENT.
+ * A log is its sealed segments up to their ends, then the open ones up to what is committed.
+ * Records that were sent again under their old LSN after a roll stand in the old segment too, but
+ * above its end; so each LSN is found exactly once, and anything else is INCONSISTENT.
  */
 import { type BatchHeader, decodeEntries } from '../block/wire/batch.js';
 import { decodeSegmentHeader } from '../block/wire/segment-header.js';
@@ -32,7 +32,9 @@ export interface ReplayPlan {
   readonly sealedLsn: Lsn;
 }
 
-/** What to read for the records from `from` on. `tails` are in log order and follow record.sealed. */
+/**
+ * What to read for the records from `from` on. `tails` are in log order and follow record.sealed.
+ */
 export function planReplay(
   record: VolumeRecord,
   tails: readonly ReplayTail[],
@@ -100,7 +102,7 @@ export class ReplayCheck {
     assert(span !== null, 'ends a span that began');
     if (span.endLsn !== null && span.endLsn !== this.#expected) {
       throw inconsistent(
-        `segment ${span.segment} ends at LSN ${this.#expected}, not ${span.endLsn} as it was sealed`,
+        `segment ${span.segment} ends at LSN ${this.#expected}, sealed at ${span.endLsn}`,
       );
     }
   }

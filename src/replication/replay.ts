@@ -1,6 +1,7 @@
 /**
- * Replays a volume's log from an LSN on: sealed segments, then what is committed of the open ones. The
- * owner calls it after takeover, so that the volume layer can rebuild its state (apply every record again).
+ * Replays a volume's log from an LSN on: sealed segments, then what is committed of the open ones.
+ * The owner calls it after takeover, so that the volume layer can rebuild its state (apply every
+ * record again).
  */
 import { HoldfastError } from '../core/errors.js';
 import type { Lsn } from '../core/units.js';
@@ -18,9 +19,10 @@ export interface ReplayOptions {
 }
 
 /**
- * Gives every record from `from` on to `onRecord` in LSN order, each once; its bytes are valid during the
- * call only. Then `done`, once, never before this call returns: with null and the LSN after the last
- * record, or with INCONSISTENT (a hole, a repetition, a broken chain), DATA_LOST or UNAVAILABLE.
+ * Gives every record from `from` on to `onRecord` in LSN order, each once; its bytes are valid
+ * during the call only. Then `done`, once, never before this call returns: with null and the LSN
+ * after the last record, or with INCONSISTENT (a hole, a repetition, a broken chain), DATA_LOST or
+ * UNAVAILABLE.
  */
 export function replayLog(
   reader: SegmentReader,

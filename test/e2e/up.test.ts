@@ -23,7 +23,7 @@ function directory(t: Test): string {
   const path = mkdtempSync(join(tmpdir(), 'hf-'));
   t.teardown(async () => {
     await endAll();
-    // Nodes see the end of their standard input and go; their last writes must not race the removal.
+    // Nodes see the end of their standard input and go; their last writes may race the removal.
     for (let attempt = 0; ; attempt++) {
       try {
         rmSync(path, { recursive: true, force: true });

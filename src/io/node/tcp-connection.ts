@@ -1,7 +1,7 @@
 /**
- * One TCP connection that carries frames. All frames of a chunk are handled in one turn, and what is sent
- * during a turn leaves in few system calls: small parts are gathered into one buffer, large ones are
- * handed over as they are.
+ * One TCP connection that carries frames. All frames of a chunk are handled in one turn, and what
+ * is sent during a turn leaves in few system calls: small parts are gathered into one buffer, large
+ * ones are handed over as they are.
  */
 import type { Socket } from 'node:net';
 import { assert } from '../../core/assert.js';

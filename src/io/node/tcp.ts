@@ -41,8 +41,8 @@ class TcpNetwork implements Network {
   ): void {
     let socket: net.Socket;
     let connection: TcpConnection | null = null;
-    // Read into one buffer again and again: a fresh one of 64 KiB for each read, as Node.js makes by
-    // itself, costs more in garbage collection than all our own code for a small reply.
+    // Read into one buffer again and again: a fresh one of 64 KiB for each read, as Node.js makes
+    // by itself, costs more in garbage collection than all our own code for a small reply.
     const onread = {
       buffer: Buffer.allocUnsafeSlow(READ_BUFFER_BYTES),
       callback: (bytes: number, buffer: Uint8Array): boolean => {

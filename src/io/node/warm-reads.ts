@@ -1,7 +1,8 @@
 /**
- * Which parts of a disk's files are probably in the page cache, so that reading them in place (without two
- * thread switches, which cost many times the read) will not hold up the event loop: what was lately written
- * or read. A wrong guess costs one slow read; after it nothing is read in place for a while.
+ * Which parts of a disk's files are probably in the page cache, so that reading them in place
+ * (without two thread switches, which cost many times the read) will not hold up the event loop:
+ * what was lately written or read. A wrong guess costs one slow read; after it nothing is read in
+ * place for a while.
  */
 import { READ_IN_PLACE_MAX_MS } from '../../core/limits.js';
 
