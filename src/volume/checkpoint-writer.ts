@@ -156,9 +156,15 @@ export class CheckpointWriter {
       .sealed()
       .filter(({ segment, endLsn }) => {
         const use = state.segments.at(state.segments.known(segment));
-        return endLsn <= before && (use === null || (use.livePages === 0 && use.imageBytes === 0));
+        return endLsn <= before && (use === null || use.livePages === 0);
       })
       .map(({ segment }) => segment);
+  }
+
+  /** Of these, the segments in which no image of the new root stands. */
+  #withoutImages(dead: readonly SegmentId[]): SegmentId[] {
+    const { segments } = this.#deps.state;
+    return dead.filter((id) => (segments.at(segments.known(id))?.imageBytes ?? 0) === 0);
   }
 
   /** Takes the image of one captured bucket, now. */
@@ -273,7 +279,7 @@ export class CheckpointWriter {
       if (this.#job !== job) return;
       if (error === null) this.#install(job, root, parts);
       this.#end(job, error);
-      if (error === null) this.onDurable(root, job.dead);
+      if (error === null) this.onDurable(root, this.#withoutImages(job.dead));
     });
   }
 

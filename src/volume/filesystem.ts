@@ -7,10 +7,12 @@
  * Successful lookup, mknod, mkdir, symlink, link and tmpfile count one lookup each for `forget`;
  * readdir, getattr and setattr count none.
  */
+import type { SegmentId } from '../core/ids.js';
 import { PAGE_BYTES } from '../core/units.js';
 import type { Clock } from '../io/clock.js';
 import type { VolumeOwner } from '../replication/owner-api.js';
 import { type CheckpointLimits, CheckpointWriter } from './checkpoint-writer.js';
+import { Cleaner } from './cleaner.js';
 import { FileReader, type ReadDone } from './file-reader.js';
 import { FileSpace } from './file-space.js';
 import { FileWriter } from './file-writer.js';
@@ -55,6 +57,7 @@ export class VolumeFilesystem implements Filesystem {
   readonly history: History;
   readonly source: PageSource;
   readonly checkpoints: CheckpointWriter;
+  readonly cleaner: Cleaner;
   readonly #names: Namespace;
   readonly #inodes: InodeOperations;
   readonly #reader: FileReader;
@@ -81,6 +84,8 @@ export class VolumeFilesystem implements Filesystem {
     const requireInode = (bytes: number): void => this.#requireBytes(INODE_BYTES + bytes);
     const orphaned = (slot: number): void => this.#endIfUnheld(slot, false);
     const { source } = this;
+    this.cleaner = new Cleaner({ state, history, source, roots });
+    this.checkpoints.onDurable = (_root, dead) => this.#reclaim(dead);
     this.#names = new Namespace({ state, history, clock, requireInode, orphaned });
     this.#inodes = new InodeOperations({ state, history, clock, requireBytes });
     this.#reader = new FileReader({ state, history, source });
@@ -113,6 +118,13 @@ export class VolumeFilesystem implements Filesystem {
       if (tail < place || tail >= place + chunk.count) continue;
       this.source.keep(tail, Buffer.from(chunk.page(tail - place)));
     }
+  }
+
+  /** After each checkpoint: dead segments go, and mostly dead ones are moved out of. */
+  #reclaim(dead: readonly SegmentId[]): void {
+    this.cleaner.delete(dead, () => {
+      if (this.history.failure === null) this.cleaner.clean(() => {});
+    });
   }
 
   /** Ends an inode without a name once nobody holds it. */
