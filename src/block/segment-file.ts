@@ -8,7 +8,7 @@
  */
 import { assert, present } from '../core/assert.js';
 import { crc32, PageChecksummer } from '../core/checksum.js';
-import { asFault, type HoldfastError, malformed } from '../core/errors.js';
+import { asFault, HoldfastError, malformed } from '../core/errors.js';
 import type { SegmentId } from '../core/ids.js';
 import { DRAIN_RUN_BYTES } from '../core/limits.js';
 import { PAGE_BYTES } from '../core/units.js';
@@ -314,12 +314,13 @@ export class SegmentFile {
         table.add(batch, this.checksummer);
         at += batchSegmentBytes(batch.header);
       }
-    } catch {
-      this.#unreadable = true;
+    } catch (error) {
+      // A read that failed may succeed the next time; bytes that are wrong stay wrong until repaired.
+      this.#unreadable = error instanceof HoldfastError && error.code === 'MALFORMED';
     }
   }
 
-  /** The verified head of the batch at `at`, or null. */
+  /** The verified head of the batch at `at`, or null. Throws when it cannot be read. */
   #headAt(at: number): BatchBytes | null {
     const head = Buffer.alloc(BATCH_HEADER_BYTES);
     this.data().readSync(head, at);
@@ -332,7 +333,8 @@ export class SegmentFile {
       if (crc32(body) !== header.bodyCrc) return null;
       const bytes = whole.subarray(0, BATCH_HEADER_BYTES + header.bodyLength);
       return { header, head: bytes, pages: PADDING.subarray(0, 0) };
-    } catch {
+    } catch (error) {
+      if (!(error instanceof HoldfastError) || error.code !== 'MALFORMED') throw error;
       return null;
     }
   }
