@@ -7,7 +7,7 @@
 import { parseArgs } from 'node:util';
 import { runMutants } from './mutation.js';
 import { coverageTable, missingCoverage, summaryLine, violationReport } from './report.js';
-import { runSeed } from './run-seed.js';
+import { runSeed, type SeedResult } from './run-seed.js';
 import { runSeeds, type Summary, shrinkInWorker } from './runner.js';
 
 const MIN_SEEDS_FOR_COVERAGE = 500;
@@ -45,7 +45,12 @@ async function one(seed: string): Promise<number> {
 
 function progress(): (summary: Summary) => void {
   let last = Date.now();
+  let told = 0;
   return (summary) => {
+    for (; told < summary.violations.length && !values.json; told++) {
+      const { seed, violation } = summary.violations[told] as SeedResult;
+      console.log(`  VIOLATION in seed ${seed}: invariant ${violation?.invariant}`);
+    }
     if (Date.now() - last < PROGRESS_EVERY_MS || values.json) return;
     last = Date.now();
     console.log(`  ${summaryLine(summary)}`);
