@@ -61,7 +61,7 @@ export function resolveSettings<T extends z.ZodObject>(
   sources: SettingSources,
 ): z.output<T> {
   const { flags, env, command } = sources;
-  const named = flags.config ?? env.HOLDFAST_CONFIG;
+  const named = flags.config ?? (env.HOLDFAST_CONFIG || undefined);
   const file = readConfigFile(named === undefined ? null : String(named), command);
   const values: Record<string, unknown> = {};
   const origins = new Map<string, string>();

@@ -1,0 +1,126 @@
+/** `holdfast volume`, `log` and `metadata` against a cluster without nodes, as a shell sees them. */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { nodeClock } from '../../src/io/node/clock.js';
+import { nodeRandom } from '../../src/io/node/random.js';
+import { initCluster } from '../../src/metadata/cluster.js';
+import { openMetadata } from '../../src/metadata/open.js';
+import { endAll, holdfastBin, startNode } from '../fixtures/processes.js';
+
+t.setTimeout(200_000);
+t.afterEach(async () => {
+  await endAll();
+});
+
+/** A store with a cluster in it; returns what --metadata takes. */
+async function cluster(t: Test): Promise<{ metadata: string; dir: string }> {
+  const dir = mkdtempSync(join(tmpdir(), 'hfv-'));
+  t.teardown(() => rmSync(dir, { recursive: true, force: true }));
+  const metadata = `embedded:${join(dir, 'metadata')}`;
+  await initStore(metadata);
+  return { metadata, dir };
+}
+
+async function initStore(metadata: string): Promise<void> {
+  const parts = { clock: nodeClock, random: nodeRandom, env: {} };
+  const store = await openMetadata(metadata, parts);
+  await initCluster(store, nodeClock, nodeRandom);
+  await store.close();
+}
+
+async function holdfast(cwd: string, ...args: string[]) {
+  const env = { HOLDFAST_METADATA: '', HOLDFAST_DATA_DIR: '', HOLDFAST_CONFIG: '' };
+  const command = startNode(holdfastBin, args, { cwd, env });
+  command.child.stdin?.end();
+  const { code } = await command.exited;
+  return { code, lines: command.lines, stderr: command.stderr };
+}
+
+t.test('volumes are created, listed and shown', async (t) => {
+  const { metadata, dir } = await cluster(t);
+  const at = ['--metadata', metadata];
+  const size = ['--size', '10GiB'];
+  const made = await holdfast(dir, 'volume', 'create', 'db', ...size, '--label', 'team=web', ...at);
+  t.equal(made.code, 0, made.stderr);
+  t.match(made.lines, ['created volume db: 10 GiB, 3 replicas, fsync waits for 2']);
+  const again = await holdfast(dir, 'volume', 'create', 'db', ...size, ...at);
+  t.equal(again.code, 13);
+  t.match(again.stderr, /^holdfast: a volume named "db" exists\.[^\n]*\n$/, 'one line');
+
+  const listed = await holdfast(dir, 'volume', 'ls', '--json', ...at);
+  const [record] = JSON.parse(listed.lines[0] ?? '[]');
+  t.match(record, { name: 'db', sizeBytes: 10 * 1024 ** 3, replicas: 3, labels: { team: 'web' } });
+  const shown = await holdfast(dir, 'volume', 'show', 'db', ...at);
+  t.match(shown.lines.join('\n'), /replicas\s+3, fsync waits for 2/);
+  const missing = await holdfast(dir, 'volume', 'show', 'nothing', '--json', ...at);
+  t.equal(missing.code, 12);
+  t.match(JSON.parse(missing.stderr), { error: { code: 'NOT_FOUND', exitCode: 12 } });
+});
+
+t.test('what is asked wrongly is refused with a hint, and nothing is created', async (t) => {
+  const { metadata, dir } = await cluster(t);
+  const at = ['--metadata', metadata];
+  const wrong: [string[], RegExp][] = [
+    [['volume', 'create', 'db'], /--size/],
+    [['volume', 'create', 'db', '--size', '10GB'], /unit "GB"/],
+    [['volume', 'create', 'DB!', '--size', '10GiB'], /not a volume name/],
+    [['volume', 'create', 'db', '--size', '10GiB', '--replicas', 'x'], /--replicas.*whole/],
+    [['volume', 'create', 'db', '--size', '10GiB', '--replicas', '3', '--ack', '1'], /quorum/],
+    [['volume', 'create', 'db', '--size', '10GiB', '--kind', 'tape'], /no kind/],
+    [['volume', 'create', 'db', '--size', '10GiB', '--label', 'x'], /KEY=VALUE/],
+  ];
+  for (const [args, message] of wrong) {
+    const { code, stderr } = await holdfast(dir, ...args, ...at);
+    t.equal(code, 2, args.join(' '));
+    t.match(stderr, message);
+  }
+  t.same((await holdfast(dir, 'volume', 'ls', '--json', ...at)).lines, ['[]']);
+});
+
+t.test('without a cluster, what to do is said', async (t) => {
+  const { dir } = await cluster(t);
+  const nowhere = await holdfast(dir, 'volume', 'ls');
+  t.equal(nowhere.code, 2);
+  t.match(nowhere.stderr, /which cluster is meant\?.*holdfast up/);
+  const noUp = await holdfast(dir, 'volume', 'ls', '--data-dir', dir);
+  t.match(noUp.stderr, /no data directory of "holdfast up"/);
+  const empty = await holdfast(dir, 'volume', 'ls', '--metadata', `embedded:${join(dir, 'new')}`);
+  t.equal(empty.code, 12);
+});
+
+t.test('a filesystem is not damaged by plain records', async (t) => {
+  const { metadata, dir } = await cluster(t);
+  const at = ['--metadata', metadata];
+  await holdfast(dir, 'volume', 'create', 'db', '--size', '1GiB', ...at);
+  const refused = await holdfast(dir, 'log', 'append', 'db', ...at);
+  t.equal(refused.code, 2);
+  t.match(refused.stderr, /no plain log/);
+});
+
+t.test('metadata goes out and back, to an empty store only, and never half', async (t) => {
+  const { metadata, dir } = await cluster(t);
+  const at = ['--metadata', metadata];
+  await holdfast(dir, 'volume', 'create', 'db', '--size', '1GiB', ...at);
+  const file = join(dir, 'export.json');
+  t.equal((await holdfast(dir, 'metadata', 'export', file, ...at)).code, 0);
+  const twice = await holdfast(dir, 'metadata', 'export', file, ...at);
+  t.equal(twice.code, 13, 'an older export is not overwritten');
+
+  const refused = await holdfast(dir, 'metadata', 'import', file, ...at);
+  t.equal(refused.code, 2, 'the store is not empty');
+  const other = ['--metadata', `embedded:${join(dir, 'other')}`];
+  const damaged = join(dir, 'damaged.json');
+  writeFileSync(damaged, readFileSync(file, 'utf8').replace('"db"', '"dc"'));
+  t.equal((await holdfast(dir, 'metadata', 'import', damaged, ...other)).code, 10);
+  const imported = await holdfast(dir, 'metadata', 'import', file, ...other);
+  t.equal(imported.code, 0, imported.stderr);
+  const listed = await holdfast(dir, 'volume', 'ls', '--json', ...other);
+  t.match(JSON.parse(listed.lines[0] ?? '[]'), [{ name: 'db' }]);
+  const forced = await holdfast(dir, 'metadata', 'import', file, '--force', ...at);
+  t.equal(forced.code, 0, forced.stderr);
+  const rebuild = await holdfast(dir, 'metadata', 'rebuild', ...at);
+  t.equal(rebuild.code, 2);
+  t.match(rebuild.stderr, /--cluster, --node/);
+});
