@@ -11,7 +11,7 @@ import { Run, steps } from './random-run.js';
 
 const { HOLDFAST_SEED, HOLDFAST_RUNS } = process.env;
 const seed = HOLDFAST_SEED === undefined ? {} : { seed: Number(HOLDFAST_SEED) };
-const runs = Number(HOLDFAST_RUNS ?? 60);
+const runs = Number(HOLDFAST_RUNS ?? 200);
 
 const LIMIT_MS = 50_000;
 
