@@ -1,4 +1,6 @@
-/** The parts of `holdfast up` that need no nodes: its file, its lock, and how things are written. */
+/**
+ * The parts of `holdfast up` that need no nodes: its file, its lock, and how things are written.
+ */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

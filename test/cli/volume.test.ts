@@ -1,4 +1,6 @@
-/** `holdfast volume`, `log` and `metadata` against a cluster without nodes, as a shell sees them. */
+/**
+ * `holdfast volume`, `log` and `metadata` against a cluster without nodes, as a shell sees them.
+ */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
