@@ -14,7 +14,14 @@ export type Fetched = (error: HoldfastError | null, data: Uint8Array | null) => 
 interface Fetch {
   readonly place: number;
   readonly count: number;
-  readonly waiting: Fetched[];
+  readonly waiting: Wanted[];
+}
+
+/** What one caller wants of a fetch. */
+interface Wanted {
+  readonly place: number;
+  readonly count: number;
+  readonly done: Fetched;
 }
 
 export class PageSource {
@@ -59,23 +66,44 @@ export class PageSource {
 
   /**
    * The `count` pages from `place` on, and up to `ahead` more of the same segment for the cache.
-   * `done` gets a view of exactly `count` pages.
+   * `done` gets a view of exactly `count` pages. A page that cannot be read fails only those who
+   * want it: not who joined a larger fetch, nor who had more read ahead.
    */
   fetch(place: number, count: number, ahead: number, done: Fetched): void {
+    const wanted: Wanted = { place, count, done };
     for (const fetch of this.#fetches) {
       if (place < fetch.place || place + count > fetch.place + fetch.count) continue;
-      fetch.waiting.push(partOf(fetch, place, count, done));
+      fetch.waiting.push(wanted);
       return;
     }
-    const fetch: Fetch = { place, count: count + ahead, waiting: [] };
-    fetch.waiting.push(partOf(fetch, place, count, done));
+    this.#start({ place, count: count + ahead, waiting: [wanted] }, count);
+  }
+
+  #start(fetch: Fetch, keepFrom: number): void {
     this.#fetches.add(fetch);
-    const segment = this.#segments.idOf(slotOfPlace(place));
-    this.#owner.readPages(segment, pageOfPlace(place), fetch.count, (error, data) => {
+    const segment = this.#segments.idOf(slotOfPlace(fetch.place));
+    this.#owner.readPages(segment, pageOfPlace(fetch.place), fetch.count, (error, data) => {
       this.#fetches.delete(fetch);
-      if (data !== null) this.#keepAhead(place + count, data, count);
-      for (const waiting of fetch.waiting) waiting(error, data);
+      if (data !== null) this.#keepAhead(fetch.place + keepFrom, data, keepFrom);
+      for (const wanted of fetch.waiting) this.#answer(fetch, wanted, error, data);
     });
+  }
+
+  #answer(
+    fetch: Fetch,
+    wanted: Wanted,
+    error: HoldfastError | null,
+    data: Uint8Array | null,
+  ): void {
+    const { place, count, done } = wanted;
+    if (error === null && data !== null) {
+      const from = (place - fetch.place) * PAGE_BYTES;
+      done(null, data.subarray(from, from + count * PAGE_BYTES));
+    } else if (count === fetch.count || this.#segments.at(slotOfPlace(place)) === null) {
+      done(error, null);
+    } else {
+      this.#start({ place, count, waiting: [wanted] }, count);
+    }
   }
 
   #keepAhead(place: number, data: Uint8Array, skip: number): void {
@@ -84,12 +112,4 @@ export class PageSource {
       this.keep(place + index - skip, data.subarray(at, at + PAGE_BYTES));
     }
   }
-}
-
-function partOf(fetch: Fetch, place: number, count: number, done: Fetched): Fetched {
-  return (error, data) => {
-    if (error !== null || data === null) return done(error, null);
-    const from = (place - fetch.place) * PAGE_BYTES;
-    done(null, data.subarray(from, from + count * PAGE_BYTES));
-  };
 }

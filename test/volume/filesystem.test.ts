@@ -325,3 +325,25 @@ test('a log that failed for good fails everything', async (t) => {
     { code: 'FENCED' },
   );
 });
+
+test('a page that cannot be read fails only who wants it', async (t) => {
+  const bed = new Bed({ mount: { cachePages: 1 } });
+  const inode = bed.file('a');
+  const data = pattern(40 * PAGE_BYTES, 6);
+  bed.write(inode, 0, data);
+  bed.commit();
+  bed.crash();
+  const place = bed.fs.state.extents.place(inode, 20);
+  const id = bed.fs.state.segments.idOf(Math.floor(place / 2 ** 22));
+  bed.log.segment(id)?.pages.delete(place % 2 ** 22);
+  // Read from the start, so with much read ahead; and a second reader joins the same fetch.
+  let joined: Buffer | null = null;
+  bed.fs.read(inode, 0, 8_000, () => {});
+  bed.fs.read(inode, 4_096, 4_096, (_error, parts) => {
+    joined = Buffer.concat(parts);
+  });
+  t.ok(bed.read(inode, 0, 10 * PAGE_BYTES).equals(data.subarray(0, 10 * PAGE_BYTES)));
+  t.ok((joined as Buffer | null)?.equals(data.subarray(4_096, 8_192)));
+  t.throws(() => bed.read(inode, 19 * PAGE_BYTES, 3 * PAGE_BYTES), { code: 'DATA_LOST' });
+  t.ok(bed.read(inode, 21 * PAGE_BYTES, 80_000).equals(data.subarray(21 * PAGE_BYTES)));
+});

@@ -108,8 +108,9 @@ export class Bed {
   /** The digest of replaying the whole log from its beginning. */
   replayDigest(): string {
     const state = new VolumeState();
-    const owner = new FakeOwner(this.log, this.process.clock);
-    this.wait((done) => replayInto(state, owner, lsn(0), (error) => done(error)));
+    const owner = new FakeOwner(this.log, this.process.clock, { remembersAll: true });
+    const error = this.wait((done) => replayInto(state, owner, lsn(0), (fault) => done(fault)));
+    if (error !== null) throw error;
     return digest(state);
   }
 
