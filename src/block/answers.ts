@@ -6,7 +6,8 @@ import { HoldfastError } from '../core/errors.js';
 import { BATCH_MAX_BYTES, READ_MAX_PAGES } from '../core/limits.js';
 import { PAGE_BYTES } from '../core/units.js';
 import type { ReplyCallback } from './disk-store-api.js';
-import { decide, newSegment, type Segment, suspectFrom } from './segment-table.js';
+import { newSegment, type Segment } from './replica-state.js';
+import { decide, suspectFrom } from './segment-table.js';
 import type { Task } from './task.js';
 import {
   BATCH_HEADER_BYTES,

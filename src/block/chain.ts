@@ -7,7 +7,7 @@ import type { SegmentId, VolumeId } from '../core/ids.js';
 import { BATCH_MAX_BYTES } from '../core/limits.js';
 import { type Epoch, offset, type SegmentOffset } from '../core/units.js';
 import type { DiskFile } from '../io/disk.js';
-import type { BatchBytes } from './commit.js';
+import type { BatchBytes } from './replica-state.js';
 import {
   BATCH_HEADER_BYTES,
   type BatchHeader,

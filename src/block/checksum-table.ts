@@ -10,7 +10,7 @@ import { asBuffer } from '../core/codec.js';
 import { malformed } from '../core/errors.js';
 import type { SegmentId } from '../core/ids.js';
 import { PAGE_BYTES } from '../core/units.js';
-import type { BatchBytes } from './commit.js';
+import type { BatchBytes } from './replica-state.js';
 import { pageChecksums, pagesStart } from './wire/batch.js';
 
 /** Checksums in one page of the sidecar. Part of the format. */

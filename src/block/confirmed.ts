@@ -6,7 +6,8 @@ import { HoldfastError } from '../core/errors.js';
 import type { SegmentOffset } from '../core/units.js';
 import { walkChain } from './chain.js';
 import type { ReplyCallback } from './disk-store-api.js';
-import { decide, newSegment, recentCrc, type Segment } from './segment-table.js';
+import { newSegment, type Segment } from './replica-state.js';
+import { decide, recentCrc } from './segment-table.js';
 import type { Task } from './task.js';
 import type { DeleteRequest, SealRequest, StatusName } from './wire/messages.js';
 

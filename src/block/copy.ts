@@ -9,11 +9,11 @@ import { type HoldfastError, malformed } from '../core/errors.js';
 import { READ_MAX_PAGES, REQUEST_TIMEOUT_MS } from '../core/limits.js';
 import { offset, PAGE_BYTES, pageIndex, type SegmentOffset } from '../core/units.js';
 import { continues, segmentBatchBytes, walkChain } from './chain.js';
-import type { BatchBytes } from './commit.js';
 import { seal } from './confirmed.js';
 import type { ReplyCallback } from './disk-store-api.js';
+import type { BatchBytes } from './replica-state.js';
+import { newSegment, type Segment } from './replica-state.js';
 import type { SegmentFile } from './segment-file.js';
-import { newSegment, type Segment } from './segment-table.js';
 import type { Task } from './task.js';
 import {
   BATCH_HEADER_BYTES,

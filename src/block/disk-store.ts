@@ -33,7 +33,8 @@ import type {
 import { Engine } from './engine.js';
 import { formatDisk } from './forming.js';
 import { openDisk } from './opening.js';
-import { decide, inventoryEntry, type Segment, suspectFrom } from './segment-table.js';
+import type { Segment } from './replica-state.js';
+import { decide, inventoryEntry, suspectFrom } from './segment-table.js';
 import { Replies, type Task } from './task.js';
 import type { InventoryRequest, Request } from './wire/messages.js';
 import { acceptAppend, acceptCreate, acceptRecover, promise } from './writes.js';

@@ -18,15 +18,15 @@ import { MIB, type Monotonic, offset, type SegmentOffset } from '../core/units.j
 import type { Clock, Timer } from '../io/clock.js';
 import type { Disk } from '../io/disk.js';
 import type { Log } from '../io/log.js';
-import type { BatchBytes, Commit, JournalEntry, Settle } from './commit.js';
 import type { DiskLimits, DiskState } from './disk-store-api.js';
 import { writeIndex } from './index-file.js';
 import { encodeIndex } from './index-snapshot.js';
 import { Journal } from './journal.js';
 import { type Entry, EntryType, encodeEntry } from './journal-format.js';
 import type { Recovered } from './opening.js';
+import type { BatchBytes, Commit, JournalEntry, Segment, Settle } from './replica-state.js';
 import type { SegmentFiles } from './segment-files.js';
-import { noteAccepted, retreat, type Segment } from './segment-table.js';
+import { noteAccepted, retreat } from './segment-table.js';
 import { batchSegmentBytes } from './wire/batch.js';
 import type { StatusName } from './wire/messages.js';
 

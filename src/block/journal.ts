@@ -16,13 +16,13 @@ import { JOURNAL_GROUP_MAX_BYTES, JOURNAL_GROUP_MAX_ENTRIES } from '../core/limi
 import { alignToPage, PAGE_BYTES } from '../core/units.js';
 import type { Clock } from '../io/clock.js';
 import type { DiskFile } from '../io/disk.js';
-import type { JournalEntry } from './commit.js';
 import {
   ENTRY_HEADER_BYTES,
   GROUP_HEADER_BYTES,
   writeEntryHeader,
   writeGroupHeader,
 } from './journal-format.js';
+import type { JournalEntry } from './replica-state.js';
 
 /** Groups above this are not written in place: copying them would hold up the event loop. */
 const WRITE_IN_PLACE_BYTES = 256 * 1024;

@@ -15,8 +15,8 @@ import { readIndex, writeIndex } from './index-file.js';
 import { encodeIndex, type Index } from './index-snapshot.js';
 import { scanJournal } from './journal-scan.js';
 import { Replay } from './replay.js';
+import type { Segment } from './replica-state.js';
 import { SegmentFiles } from './segment-files.js';
-import type { Segment } from './segment-table.js';
 import { chooseSuperblock, SUPERBLOCK_BYTES, type Superblock } from './superblock.js';
 
 export interface OpenOptions {

@@ -11,13 +11,13 @@ import { alignToPage, epoch, offset, type SegmentOffset } from '../core/units.js
 import type { Disk, DiskDone, DiskFile } from '../io/disk.js';
 import type { Log } from '../io/log.js';
 import { type ChainEnd, continues, walkChain } from './chain.js';
-import type { BatchBytes } from './commit.js';
 import type { Index, IndexEntry } from './index-snapshot.js';
 import { decodeEntries, type Entry } from './journal-format.js';
 import type { ScannedGroup } from './journal-scan.js';
 import { decideJournal, decideSegment } from './recovery.js';
+import type { BatchBytes } from './replica-state.js';
+import { newSegment, type Segment } from './replica-state.js';
 import type { SegmentFiles } from './segment-files.js';
-import { newSegment, type Segment } from './segment-table.js';
 import {
   BATCH_HEADER_BYTES,
   type BatchHeader,

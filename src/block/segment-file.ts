@@ -14,8 +14,8 @@ import { DRAIN_RUN_BYTES } from '../core/limits.js';
 import { PAGE_BYTES } from '../core/units.js';
 import type { Disk, DiskDone, DiskFile } from '../io/disk.js';
 import { ChecksumTable, decodeSumsPage, encodeSumsPage, SUMS_PER_PAGE } from './checksum-table.js';
-import type { BatchBytes } from './commit.js';
 import { syncDirectories } from './disk-steps.js';
+import type { BatchBytes } from './replica-state.js';
 import {
   BATCH_HEADER_BYTES,
   batchSegmentBytes,

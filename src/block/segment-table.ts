@@ -5,72 +5,14 @@
  *
  * INVARIANT: STALE is checked before anything else, so that a fenced owner learns it from any
  * answer.
- * INVARIANT: durableLength ≤ acceptedLength; what `durable` says is on the disk, in journal or
- * index.
  */
 import { assert } from '../core/assert.js';
-import type { SegmentId, VolumeId } from '../core/ids.js';
-import { type Epoch, epoch, type Monotonic, offset, type SegmentOffset } from '../core/units.js';
-import type { Commit } from './commit.js';
+import type { SegmentOffset } from '../core/units.js';
+import type { Segment } from './replica-state.js';
 import type { InventoryEntry, Request, StatusName } from './wire/messages.js';
 
 /** Ends of the most recent batches of a segment whose chain crcs are held in memory. */
 const RECENT_BATCHES = 512;
-
-export interface Segment {
-  readonly id: SegmentId;
-  readonly volume: VolumeId;
-  createEpoch: Epoch;
-  /** False for a tombstone that a FENCE of an unknown segment left. */
-  hasCreate: boolean;
-  /** In force at once; `durable.maxEpoch` is what a crash would leave. */
-  maxEpoch: Epoch;
-  /** The hole-free prefix over journal and file that is flushed, and the chain's crc there. */
-  durableLength: SegmentOffset;
-  durableCrc: number;
-  /** Where the next batch must begin. */
-  acceptedLength: SegmentOffset;
-  acceptedCrc: number;
-  sealed: boolean;
-  deleted: boolean;
-  /** Bytes from durableLength on may have been acknowledged and cannot be read. */
-  suspect: boolean;
-  /** A confirmed SEAL, COPY or DELETE is at work: nothing is accepted any more. */
-  frozen: boolean;
-  durable: { hasCreate: boolean; maxEpoch: Epoch; sealed: boolean; deleted: boolean };
-  /** Accepted and not yet settled, in order of acceptance. */
-  readonly queue: Commit[];
-  /** The read-lease promise: no FENCE above leaseEpoch is answered before leaseUntil. */
-  leaseEpoch: Epoch;
-  leaseUntil: Monotonic;
-  /** Ends and chain crcs of recent batches, oldest first. */
-  readonly recentEnds: number[];
-  readonly recentCrcs: number[];
-}
-
-export function newSegment(id: SegmentId, volume: VolumeId): Segment {
-  return {
-    id,
-    volume,
-    createEpoch: epoch(0),
-    hasCreate: false,
-    maxEpoch: epoch(0),
-    durableLength: offset(0),
-    durableCrc: 0,
-    acceptedLength: offset(0),
-    acceptedCrc: 0,
-    sealed: false,
-    deleted: false,
-    suspect: false,
-    frozen: false,
-    durable: { hasCreate: false, maxEpoch: epoch(0), sealed: false, deleted: false },
-    queue: [],
-    leaseEpoch: epoch(0),
-    leaseUntil: 0 as Monotonic,
-    recentEnds: [],
-    recentCrcs: [],
-  };
-}
 
 /** What to do with a request: answer at once, or carry it out. */
 export type Verdict =

@@ -21,11 +21,16 @@ import type { Log } from '../io/log.js';
 import type { Connection } from '../io/network.js';
 import type { Random } from '../io/random.js';
 import type { ServerMetrics } from './metrics.js';
-import type { RequestHandler } from './server.js';
 import { type Credentials, HandshakeServer, NONCE_BYTES } from './wire/handshake.js';
-import type { Reply } from './wire/messages.js';
+import type { Reply, Request } from './wire/messages.js';
 import { encodeReply } from './wire/reply-frames.js';
 import { type DecodedRequest, decodeRequest } from './wire/request-frames.js';
+
+/** What the server needs of StorageNode. */
+export interface RequestHandler {
+  /** `reply` is called at most once, perhaps before this call returns. */
+  handle(request: Request, reply: (reply: Reply) => void): void;
+}
 
 export interface ServerConnectionOptions {
   readonly clock: Clock;

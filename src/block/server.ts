@@ -12,15 +12,8 @@ import type { Log } from '../io/log.js';
 import type { Address, Connection, Listener, Network } from '../io/network.js';
 import type { Random } from '../io/random.js';
 import { ServerMetrics } from './metrics.js';
-import { ServerConnection } from './server-connection.js';
+import { type RequestHandler, ServerConnection } from './server-connection.js';
 import type { Credentials } from './wire/handshake.js';
-import type { Reply, Request } from './wire/messages.js';
-
-/** What the server needs of StorageNode. */
-export interface RequestHandler {
-  /** `reply` is called at most once, perhaps before this call returns. */
-  handle(request: Request, reply: (reply: Reply) => void): void;
-}
 
 export interface NodeServerOptions {
   readonly network: Network;

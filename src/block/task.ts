@@ -3,8 +3,8 @@ import type { Incarnation } from '../core/ids.js';
 import { epoch, offset } from '../core/units.js';
 import type { ReplyCallback } from './disk-store-api.js';
 import type { Engine } from './engine.js';
+import type { Segment } from './replica-state.js';
 import type { Confirmations } from './seams.js';
-import type { Segment } from './segment-table.js';
 import type { Reply, StatusName } from './wire/messages.js';
 import type { NodeRequests } from './wire/requests.js';
 

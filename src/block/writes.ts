@@ -10,9 +10,10 @@ import { HoldfastError, malformed } from '../core/errors.js';
 import { SEGMENT_HARD_BYTES } from '../core/limits.js';
 import { type Epoch, type Monotonic, PAGE_BYTES } from '../core/units.js';
 import { continues, segmentBatchBytes } from './chain.js';
-import type { BatchBytes, Settle } from './commit.js';
 import type { ReplyCallback } from './disk-store-api.js';
-import { newSegment, recentCrc, type Segment } from './segment-table.js';
+import type { BatchBytes, Settle } from './replica-state.js';
+import { newSegment, type Segment } from './replica-state.js';
+import { recentCrc } from './segment-table.js';
 import type { Task } from './task.js';
 import {
   BATCH_HEADER_BYTES,

@@ -1,6 +1,7 @@
 /**
- * Crashes a scripted workload after every event, loses power (all, nothing, or any sectors of what was not
- * flushed), reopens, and checks: what was acknowledged is there, fences hold, no byte is invented.
+ * Crashes a scripted workload after every event, loses power (all, nothing, or any sectors of what
+ * was not flushed), reopens, and checks: what was acknowledged is there, fences hold, no byte is
+ * invented.
  */
 import { type Test, test } from 'tap';
 import type { Reply, Request } from '../../src/block/wire/messages.js';

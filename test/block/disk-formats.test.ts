@@ -1,4 +1,7 @@
-/** Formats on disk: golden bytes, round trips, and decoders that take any bytes with typed errors only. */
+/**
+ * Formats on disk: golden bytes, round trips, and decoders that take any bytes with typed errors
+ * only.
+ */
 import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { test } from 'tap';

@@ -1,7 +1,8 @@
 /** The protocol's table and the recovery table, case by case. */
 import { test } from 'tap';
 import { decideJournal, decideSegment, type FoundGroup } from '../../src/block/recovery.js';
-import { decide, newSegment, type Segment } from '../../src/block/segment-table.js';
+import { newSegment, type Segment } from '../../src/block/replica-state.js';
+import { decide } from '../../src/block/segment-table.js';
 import type { Request } from '../../src/block/wire/messages.js';
 import type { Incarnation } from '../../src/core/ids.js';
 import { epoch, offset, pageIndex, revision } from '../../src/core/units.js';
