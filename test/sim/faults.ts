@@ -271,6 +271,15 @@ const APPLY: Readonly<Record<FaultKind, Apply>> = {
     disk.faults.failReads += 1 + Math.floor(fault.detail * 3);
     return true;
   },
+  'disk.reads-fail': (world, fault) => {
+    const chosen = world.machines.filter((_, i) => (fault.detail * 7 + i * 0.37) % 1 < 0.75);
+    const disks = chosen.flatMap((machine) => machine.drives.map(({ medium }) => medium));
+    for (const disk of disks) disk.faults.readsFail = true;
+    world.injector.undoAfter(Math.min(fault.duration, 500) + 2_100, () => {
+      for (const disk of disks) disk.faults.readsFail = false;
+    });
+    return true;
+  },
   'disk.read-only': setDisk((disk) => {
     disk.faults.readOnly = true;
     return () => {
@@ -394,6 +403,7 @@ export class FaultInjector {
         Object.assign(medium.faults, {
           failFlushes: 0,
           failReads: 0,
+          readsFail: false,
           full: false,
           readOnly: false,
           failed: false,

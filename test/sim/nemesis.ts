@@ -8,7 +8,7 @@
 import type { SimRandom } from '../fixtures/sim-random.js';
 
 /** Things in the world's life that a fault may wait for. */
-export const MOMENTS = ['claim', 'fence', 'recover', 'register', 'roll', 'flush', 'ack'] as const;
+export const MOMENTS = ['claim', 'fence', 'recover', 'register', 'roll', 'large', 'ack'] as const;
 export type Moment = (typeof MOMENTS)[number];
 
 export const FAULT_KINDS = [
@@ -20,6 +20,7 @@ export const FAULT_KINDS = [
   'disk.flush-error',
   'disk.full',
   'disk.read-error',
+  'disk.reads-fail',
   'disk.read-only',
   'disk.failed',
   'disk.stall',
@@ -61,6 +62,14 @@ export interface Fault {
   readonly detail: number;
 }
 
+/** Where a kind hurts most: it waits for this moment more often than for others. */
+const WORST: Partial<Record<FaultKind, Moment>> = {
+  'owner.isolate': 'roll',
+  'disk.reads-fail': 'fence',
+  'node.power': 'large',
+  'all.power': 'large',
+};
+
 /** Mean times of a kind in a seed that enables it. */
 const TIMES: Partial<Record<FaultKind, number>> = {
   'node.kill': 3,
@@ -90,13 +99,13 @@ export function planFaults(random: SimRandom, chaosMs: number): Fault[] {
   for (const kind of enabled) {
     const times = Math.max(1, Math.round(random.exponential(TIMES[kind] ?? 2)));
     for (let i = 0; i < Math.min(times, 8); i++) {
-      const atRoll = kind === 'owner.isolate' && random.chance(0.6);
-      const waits = !atRoll && moments.length > 0 && random.chance(0.4);
+      const worst = random.chance(0.5) ? WORST[kind] : undefined;
+      const waits = worst === undefined && moments.length > 0 && random.chance(0.4);
       faults.push({
         kind,
         at: random.between(0.04, 0.95) * chaosMs,
-        on: atRoll ? 'roll' : waits ? random.pick(moments) : null,
-        delay: random.chance(atRoll ? 0.7 : 0.3)
+        on: worst ?? (waits ? random.pick(moments) : null),
+        delay: random.chance(worst === 'roll' ? 0.7 : 0.3)
           ? 0
           : random.exponential(random.pick([0.5, 3, 30])),
         duration: random.exponential(random.pick([60, 500, 2_500])) + 1,

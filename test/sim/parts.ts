@@ -121,6 +121,7 @@ export function serve(
     store: world.metadata.attach(machine.name, process),
     clock: process.clock,
     log,
+    cluster: world.cluster,
     record: {
       schema: METADATA_SCHEMA,
       node: machine.node,

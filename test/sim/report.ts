@@ -19,6 +19,7 @@ export const FAULTS = [
   'disk.full',
   'disk.read-error',
   'disk.read-only',
+  'disk.reads-fail',
   'disk.rot',
   'disk.slow',
   'disk.stall',

@@ -12,6 +12,7 @@ import {
   type SegmentId,
   type VolumeId,
 } from '../../src/core/ids.js';
+import { JOURNAL_BATCH_MAX_BYTES } from '../../src/core/limits.js';
 import { epoch } from '../../src/core/units.js';
 import { decodeVolume, encodeVolume } from '../../src/metadata/encoding.js';
 import { VOLUMES, volumeKey } from '../../src/metadata/keys.js';
@@ -250,8 +251,15 @@ export class World {
 
   requestSent(request: Request, node: NodeId): void {
     if (request.type === 'append' && request.offset === 0) this.moment('roll');
+    if (request.type === 'append' && request.batch.length > 1) this.#noteLarge(request.batch);
     if (this.transcribes) this.note(() => this.#describeRequest(request, node));
     this.checkers.sent(request);
+  }
+
+  /** Batches that bypass the journal are worth a fault of their own. */
+  #noteLarge(parts: readonly Uint8Array[]): void {
+    const bytes = parts.reduce((sum, part) => sum + part.length, 0);
+    if (bytes >= JOURNAL_BATCH_MAX_BYTES) this.moment('large');
   }
 
   #describeRequest(request: Request, node: NodeId): string {
