@@ -21,6 +21,7 @@ import { nodeRandom } from '../io/node/random.js';
 import { tcpNetwork } from '../io/node/tcp.js';
 import { readCluster } from '../metadata/cluster.js';
 import { METADATA_SCHEMA, type NodeRecord } from '../metadata/model.js';
+import { listNodes } from '../metadata/nodes.js';
 import { EXIT_CODES } from './errors.js';
 import type { NodeSettings } from './node.js';
 import {
@@ -33,6 +34,7 @@ import {
 } from './node-directories.js';
 import { NodeMetadata } from './node-metadata.js';
 import { startMonitor } from './node-monitor.js';
+import { checkSecret } from './node-secret.js';
 import { programVersion } from './version.js';
 
 /** How long a node with formatted disks waits for the metadata store before it serves without. */
@@ -65,6 +67,8 @@ export class NodeDaemon {
   readonly #metadata: NodeMetadata;
   readonly #disks: OpenedDisk[] = [];
   #identity: DiskIdentity | null = null;
+  /** Whether a data directory is to be formatted. */
+  #isJoining = false;
   #troubles: string[] = [];
   #clients: NodeClients | null = null;
   #server: NodeServer | null = null;
@@ -84,6 +88,8 @@ export class NodeDaemon {
         const { cluster } = await readCluster(store);
         this.#identity ??= { cluster, node: idFromBytes<NodeId>(nodeRandom.bytes(16)) };
         checkCluster(this.#identity, cluster, store.name);
+        if (!this.#isJoining) return;
+        await checkSecret({ cluster, secret: settings.secret }, await listNodes(store));
       },
     });
   }
@@ -111,7 +117,8 @@ export class NodeDaemon {
     const { dataDir, listen, metricsListen } = this.#settings;
     const directories = inspectDirectories(dataDir);
     this.#identity = commonIdentity(directories);
-    const isOpen = await this.#openMetadata(directories.some((one) => one.superblock === null));
+    this.#isJoining = directories.some((one) => one.superblock === null);
+    const isOpen = await this.#openMetadata(this.#isJoining);
     const identity = this.#identity as DiskIdentity;
     await this.#probe(listen);
     if (metricsListen !== undefined) await this.#probe(metricsListen);
@@ -120,7 +127,7 @@ export class NodeDaemon {
     if (metricsListen !== undefined) this.#monitor = await this.#startMonitor(server, storage);
     const bound = await later<Address>((done) => server.listen(listen, done));
     const address = this.#advertised(bound);
-    this.#metadata.register(this.#record(identity.node, address, storage));
+    this.#metadata.register(this.#record(identity.node, address, storage), identity.cluster);
     if (!isOpen) this.#metadata.keepOpening();
     this.#announce(identity, bound, address);
   }
@@ -272,7 +279,7 @@ export class NodeDaemon {
       pid,
       metrics,
     };
-    const text = `holdfast node ready: address=${bound} node=${node} pid=${pid}`;
+    const text = `holdfast node ready: address=${bound} node=${node} cluster=${cluster} pid=${pid}`;
     process.stdout.write(`${this.#settings.json ? JSON.stringify(facts) : text}\n`);
   }
 

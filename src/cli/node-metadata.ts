@@ -4,6 +4,7 @@
  */
 import type { Confirmations } from '../block/seams.js';
 import { asFault, HoldfastError } from '../core/errors.js';
+import type { ClusterId } from '../core/ids.js';
 import { RECONNECT_MAX_MS } from '../core/limits.js';
 import type { Clock, Timer } from '../io/clock.js';
 import type { Log } from '../io/log.js';
@@ -32,7 +33,7 @@ export class NodeMetadata {
   readonly #options: NodeMetadataOptions;
   #store: MetadataStore | null = null;
   #asked: MetadataConfirmations | null = null;
-  #record: NodeRecord | null = null;
+  #toRegister: { readonly record: NodeRecord; readonly cluster: ClusterId } | null = null;
   #registration: NodeRegistration | null = null;
   #timer: Timer | null = null;
   #isClosed = false;
@@ -77,7 +78,7 @@ export class NodeMetadata {
     }
     this.#store = store;
     this.#asked = new MetadataConfirmations(store, log);
-    if (this.#record !== null) this.#startRegistration(store, this.#record);
+    if (this.#toRegister !== null) this.#startRegistration(store, this.#toRegister);
   }
 
   /** Goes on trying to open the store until it is open or this is closed. */
@@ -99,9 +100,9 @@ export class NodeMetadata {
   }
 
   /** Registers the node as soon as the store is open, and keeps it registered. */
-  register(record: NodeRecord): void {
-    this.#record = record;
-    if (this.#store !== null) this.#startRegistration(this.#store, record);
+  register(record: NodeRecord, cluster: ClusterId): void {
+    this.#toRegister = { record, cluster };
+    if (this.#store !== null) this.#startRegistration(this.#store, this.#toRegister);
   }
 
   async close(): Promise<void> {
@@ -115,13 +116,16 @@ export class NodeMetadata {
     this.#options.clock.soon(() => done('unavailable'));
   }
 
-  #startRegistration(store: MetadataStore, record: NodeRecord): void {
+  #startRegistration(
+    store: MetadataStore,
+    { record, cluster }: { readonly record: NodeRecord; readonly cluster: ClusterId },
+  ): void {
     const { clock, log } = this.#options;
     const onChange = (registered: boolean): void => {
       log.info({ node: record.node, registered }, 'The registration of this node has changed.');
       if (registered) this.#place(store);
     };
-    this.#registration = new NodeRegistration({ store, clock, log, record, onChange });
+    this.#registration = new NodeRegistration({ store, clock, log, record, cluster, onChange });
     this.#registration.start();
   }
 

@@ -9,7 +9,7 @@ import {
   ZONE_MAX_BYTES,
 } from '../core/limits.js';
 import { PAGE_BYTES } from '../core/units.js';
-import { isLoopback, isWildcard, parseAddress } from '../io/address.js';
+import { isWildcard, parseAddress } from '../io/address.js';
 import type { Address } from '../io/network.js';
 import { LOG_LEVELS } from '../io/node/log.js';
 import { flag, parsed, resolveSettings, textList } from './config.js';
@@ -47,7 +47,6 @@ const schema = z.object({
 });
 
 export interface NodeSettings extends Omit<z.output<typeof schema>, 'secretFile'> {
-  /** Empty only where nobody but this machine can connect. */
   readonly secret: Uint8Array;
 }
 
@@ -70,7 +69,7 @@ the configuration file (--config, HOLDFAST_CONFIG, /etc/holdfast/config.json) as
 
 Examples:
   # a node for trying things out, reachable from this machine only
-  holdfast node --data-dir /tmp/n1 --metadata etcd://127.0.0.1:2379
+  holdfast node --data-dir /tmp/n1 --metadata etcd://127.0.0.1:2379 --secret-file ./secret
 
   # a node with two disks in rack r1
   holdfast node --data-dir /disks/a --data-dir /disks/b --listen 0.0.0.0:7400 \\
@@ -115,10 +114,6 @@ export function nodeSettings(
   }
   const { host } = parseAddress(settings.listen);
   const secret = loadSecret(secretFile, env);
-  if (secret === null && !isLoopback(host)) {
-    const hint = "Give the cluster's secret with --secret-file, or listen on 127.0.0.1.";
-    throw invalid(`refusing to listen on ${settings.listen} without a secret`, hint);
-  }
   if (isWildcard(host) && settings.advertise === undefined) {
     const hint = 'Give --advertise HOST:PORT.';
     throw invalid(`others cannot reach this node at ${settings.listen}`, hint);
@@ -126,5 +121,5 @@ export function nodeSettings(
   if (settings.advertise !== undefined && parseAddress(settings.advertise).port === 0) {
     throw invalid(`others cannot reach this node at ${settings.advertise}`, 'Name its real port.');
   }
-  return { ...settings, secret: secret ?? new Uint8Array(0) };
+  return { ...settings, secret };
 }

@@ -6,13 +6,17 @@ import type { Environment } from './config.js';
 /** Shorter ones can be guessed by whoever listens to a handshake. */
 const SECRET_MIN_BYTES = 16;
 const SECRET_MAX_BYTES = 4096;
-const HINT = 'Make one: head -c 32 /dev/urandom | base64 > FILE, the same on every machine.';
+const HINT = 'It is the file that "holdfast cluster init" made, the same on every machine.';
 
-/** Null when none is given. White space around it does not count. Throws INVALID_ARGUMENT. */
-export function loadSecret(file: string | undefined, env: Environment): Uint8Array | null {
+/**
+ * White space around it does not count. Throws INVALID_ARGUMENT, also when none is given: no connection
+ * is made without proof of it, not even on this machine.
+ */
+export function loadSecret(file: string | undefined, env: Environment): Uint8Array {
   if (file !== undefined) return checked(readSecretFile(file), `the secret file ${file}`);
   const text = env.HOLDFAST_SECRET;
-  return text === undefined || text === '' ? null : checked(text, 'HOLDFAST_SECRET');
+  if (text !== undefined && text !== '') return checked(text, 'HOLDFAST_SECRET');
+  throw invalid("the cluster's secret is missing", `Name its file: --secret-file FILE. ${HINT}`);
 }
 
 function readSecretFile(file: string): string {

@@ -141,13 +141,7 @@ export class Session {
   }
 }
 
-/**
- * Without any, the empty one of a cluster that listens on loopback only. Throws INVALID_ARGUMENT.
- */
-export function clusterSecret(file: string | null): Uint8Array {
-  return loadSecret(file ?? undefined, process.env) ?? new Uint8Array(0);
-}
-
+/** Throws INVALID_ARGUMENT for a missing or unusable secret. */
 export function nodeClients(options: {
   readonly clock: Clock;
   readonly random: Random;
@@ -159,7 +153,7 @@ export function nodeClients(options: {
     network: tcpNetwork,
     clock,
     random,
-    credentials: { cluster, secret: clusterSecret(secretFile) },
+    credentials: { cluster, secret: loadSecret(secretFile ?? undefined, process.env) },
     identity: { role: 'tool', id: idFromBytes(random.bytes(16)) },
   });
 }

@@ -1,24 +1,28 @@
 /**
  * A node's presence in the metadata store: its record, and a live key bound to a lease that its own
  * loop keeps alive. When the lease is lost (an outage longer than its time) the node registers
- * again. All of it is a hint for others: a node serves whether or not it is registered.
+ * again; also when the store lost what it wrote (import, rebuild). Never in a store that holds another
+ * cluster. All of it is a hint for others: a node serves whether or not it is registered.
  */
 import { assert } from '../core/assert.js';
 import { asFault, HoldfastError } from '../core/errors.js';
-import type { NodeId } from '../core/ids.js';
+import type { ClusterId, NodeId } from '../core/ids.js';
 import { LEASE_TTL_SECONDS, RECONNECT_MAX_MS, RECONNECT_MIN_MS } from '../core/limits.js';
 import type { Clock, Timer } from '../io/clock.js';
 import type { Log } from '../io/log.js';
-import { decodeNode, encodeNode } from './encoding.js';
-import { liveKey, NODES, nodeKey } from './keys.js';
+import { decodeCluster, decodeNode, encodeNode } from './encoding.js';
+import { CLUSTER_KEY, liveKey, NODES, nodeKey } from './keys.js';
 import type { NodeRecord } from './model.js';
-import type { Lease, MetadataStore } from './store.js';
+import type { Compare, Lease, MetadataStore } from './store.js';
+import { absent } from './volumes.js';
 
 export interface NodeRegistrationOptions {
   readonly store: MetadataStore;
   readonly clock: Clock;
   readonly log: Log;
   readonly record: NodeRecord;
+  /** A store without a cluster record will do: whoever puts it back asks the nodes found there. */
+  readonly cluster: ClusterId;
   readonly ttlSeconds?: number;
   /** Called when the node becomes registered (true) or learns that it no longer is. */
   readonly onChange?: (registered: boolean) => void;
@@ -94,7 +98,7 @@ export class NodeRegistration {
       if (!(thrown instanceof HoldfastError)) throw thrown;
       const error = asFault(thrown, 'UNAVAILABLE');
       // A put with a lease that is gone: begin again with a fresh one.
-      if (error.code === 'NOT_FOUND') this.#forgetLease();
+      if (error.code === 'NOT_FOUND' || error.code === 'WRONG_CLUSTER') this.#forgetLease();
       const fields = { node: this.#record.node, code: error.code, error: error.message };
       this.#options.log.warn(fields, 'The node could not be registered; trying again.');
       next = this.#backOffMs;
@@ -109,12 +113,13 @@ export class NodeRegistration {
       this.#options.log.warn(fields, "The node's lease had expired; registering again.");
       this.#forgetLease();
     }
-    if (this.#lease !== null && this.#recordWritten) return;
+    const guard = await this.#guard();
+    if (this.#lease !== null && this.#recordWritten && (await this.#isStored())) return;
     const { store } = this.#options;
     this.#lease ??= await store.grantLease(this.#ttlSeconds);
     const record = this.#record;
-    await store.transact(
-      [],
+    const { committed } = await store.transact(
+      [guard],
       [
         { type: 'put', key: nodeKey(record.node), value: encodeNode(record) },
         {
@@ -125,8 +130,31 @@ export class NodeRegistration {
         },
       ],
     );
+    if (!committed) {
+      const message = 'the cluster record changed meanwhile';
+      throw new HoldfastError('CONFLICT', message, { retryable: true });
+    }
     this.#recordWritten = this.#record === record;
     if (this.#state === 'running') this.#setRegistered(true);
+  }
+
+  /** Throws WRONG_CLUSTER when the store holds another cluster by now. */
+  async #guard(): Promise<Compare> {
+    const { store, cluster } = this.#options;
+    const { entry } = await store.get(CLUSTER_KEY);
+    if (entry === null) return absent(CLUSTER_KEY);
+    const stored = decodeCluster(entry.value).cluster;
+    if (stored === cluster) return { key: CLUSTER_KEY, modRevision: entry.modRevision };
+    const message = `this node belongs to cluster ${cluster}, ${store.name} to ${stored}`;
+    throw new HoldfastError('WRONG_CLUSTER', message);
+  }
+
+  /** False after somebody put the store's content back from an older state, or emptied it. */
+  async #isStored(): Promise<boolean> {
+    const { store } = this.#options;
+    const stored = await store.get(nodeKey(this.#record.node));
+    if (stored.entry?.value !== encodeNode(this.#record)) return false;
+    return (await store.get(liveKey(this.#record.node))).entry !== null;
   }
 
   #forgetLease(): void {

@@ -21,6 +21,7 @@ import {
 } from './encoding.js';
 import {
   CLUSTER_KEY,
+  LIVE,
   NAMES,
   NODES,
   nameKey,
@@ -140,10 +141,10 @@ export async function importCluster(
   checkUnique(content.volumes);
   if (options.acceptLoss !== true) checkNotStale(content.volumes, options.maxEpochs);
   const before = await store.range(ROOT);
-  if (before.entries.length > 0 && options.replace !== true) {
+  if (options.replace !== true && before.entries.some(({ key }) => !isOfNodes(key))) {
     throw invalid(
       `${store.name} holds metadata already; nothing was changed`,
-      'Import into an empty store, or say that what it holds is to be replaced.',
+      'Use an empty store, or replace what it holds with --force.',
     );
   }
   const old = before.entries.find((entry) => entry.key === CLUSTER_KEY);
@@ -155,7 +156,7 @@ export async function importCluster(
   const wanted = operationsOf(content, largest);
   const keys = new Set(wanted.map((operation) => operation.key));
   const removed: Operation[] = before.entries
-    .filter((entry) => !keys.has(entry.key))
+    .filter(({ key }) => !keys.has(key) && !key.startsWith(LIVE))
     .map((entry) => ({ type: 'delete', key: entry.key }));
   // The cluster record goes with the first batch of removals or stays absent until the end.
   const first = removed.filter((operation) => operation.key === CLUSTER_KEY);
@@ -172,6 +173,11 @@ export async function importCluster(
   const result = await store.transact([guard], [last]);
   if (result.committed) return cluster;
   throw conflict();
+}
+
+/** Nodes that run write these by themselves, also into a store that has lost everything. */
+function isOfNodes(key: string): boolean {
+  return [NODES, LIVE, PLACEMENT].some((prefix) => key.startsWith(prefix));
 }
 
 function guardOf(entry: KeyValue): Compare {

@@ -6,7 +6,7 @@ import { silentLog } from '../../src/io/log.js';
 import { initCluster, raiseGeneration, readCluster } from '../../src/metadata/cluster.js';
 import { MetadataConfirmations } from '../../src/metadata/confirmations.js';
 import { DirectoryCache } from '../../src/metadata/directory-cache.js';
-import { encodeVolume } from '../../src/metadata/encoding.js';
+import { encodeNode, encodeVolume } from '../../src/metadata/encoding.js';
 import { liveKey, nodeKey, volumeKey } from '../../src/metadata/keys.js';
 import { LeaderElection } from '../../src/metadata/leader.js';
 import { NodeRegistration } from '../../src/metadata/nodes.js';
@@ -16,6 +16,7 @@ import { at, blank, fresh, id, owner, segmentId, VOLUME } from './samples.js';
 import { RecordedLog, SimStores } from './sim-store.js';
 
 const NODE = id<NodeId>('1');
+const CLUSTER = id<ClusterId>('c');
 const record = {
   schema: 1,
   node: NODE,
@@ -114,6 +115,7 @@ test('a node stays registered, and registers again after an outage', async (t) =
     clock: process.clock,
     log: silentLog,
     record,
+    cluster: CLUSTER,
     onChange: (registered) => changes.push(registered),
   });
   registration.start();
@@ -137,6 +139,42 @@ test('a node stays registered, and registers again after an outage', async (t) =
   t.equal(world.server.peek(liveKey(NODE)), null, 'an orderly stop says so at once');
 });
 
+test('a node registers again in a store put back, and never in another cluster', async (t) => {
+  const world = new SimStores();
+  const { store, process } = world.connect();
+  const changes: boolean[] = [];
+  const registration = new NodeRegistration({
+    store,
+    clock: process.clock,
+    log: silentLog,
+    record,
+    cluster: CLUSTER,
+    onChange: (registered) => changes.push(registered),
+  });
+  registration.start();
+  await world.pass(60_000);
+  t.same(changes, [true], 'also while the store holds no cluster at all');
+  const older = encodeNode({ ...record, address: '127.0.0.1:6000' });
+  world.server.transact(
+    [],
+    [
+      { type: 'put', key: nodeKey(NODE), value: older },
+      { type: 'delete', key: liveKey(NODE) },
+    ],
+  );
+  await world.pass(20_000);
+  t.equal(world.server.peek(nodeKey(NODE))?.value, encodeNode(record), 'not the imported one');
+  t.ok(world.server.peek(liveKey(NODE)));
+
+  await world.wait(initCluster(world.connect().store, process.clock, world.random));
+  world.server.transact([], [{ type: 'delete', key: nodeKey(NODE) }]);
+  await world.pass(60_000);
+  t.same(changes, [true, false], 'the store holds another cluster now');
+  t.equal(world.server.peek(nodeKey(NODE)), null);
+  t.equal(world.server.peek(liveKey(NODE)), null, 'its lease ran out');
+  await world.wait(registration.stop());
+});
+
 test('the directory answers while the store is away and gives grace afterwards', async (t) => {
   const world = new SimStores();
   const { store, process } = world.connect();
@@ -153,6 +191,7 @@ test('the directory answers while the store is away and gives grace afterwards',
     clock: node.process.clock,
     log: silentLog,
     record,
+    cluster: CLUSTER,
   });
   registration.start();
   await world.pass(100);

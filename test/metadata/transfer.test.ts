@@ -5,7 +5,14 @@ import { PLACEMENT_GROUPS } from '../../src/core/limits.js';
 import { epoch } from '../../src/core/units.js';
 import { initCluster, readCluster } from '../../src/metadata/cluster.js';
 import { encodeNode, encodePlacement, encodeVolume } from '../../src/metadata/encoding.js';
-import { nameKey, nodeKey, placementKey, ROOT, volumeKey } from '../../src/metadata/keys.js';
+import {
+  liveKey,
+  nameKey,
+  nodeKey,
+  placementKey,
+  ROOT,
+  volumeKey,
+} from '../../src/metadata/keys.js';
 import {
   decodeExport,
   encodeExport,
@@ -74,6 +81,25 @@ test('what is exported can be imported: no owners, higher epochs and generation'
   t.equal(record.owner, null);
   t.same(record.planned, claimed.planned, 'what may have been created is still known');
   t.equal((await target.wait(volumes.byName('v1'))).record.epoch, 1);
+});
+
+test('what running nodes write into a store that lost everything does not stop an import', async (t) => {
+  const source = await filled();
+  const content = decodeExport(await source.wait(exportCluster(source.connect().store)));
+  const target = new SimStores();
+  const { store } = target.connect();
+  const [node] = content.nodes;
+  if (node === undefined) throw new Error('the sample has nodes');
+  target.server.transact(
+    [],
+    [
+      { type: 'put', key: nodeKey(node.node), value: encodeNode(node) },
+      { type: 'put', key: liveKey(node.node), value: node.address },
+    ],
+  );
+  const maxEpochs = new Map([[VOLUME, epoch(1)]]);
+  await target.wait(importCluster(store, content, { maxEpochs }));
+  t.ok(target.server.peek(liveKey(node.node)), 'its lease says whether it lives');
 });
 
 test('raiseEpoch is above all that is known', async (t) => {

@@ -1,0 +1,46 @@
+/**
+ * Asks the nodes of a cluster whether a node that wants to join has their secret: with another one it
+ * would register, be given data, and nobody could reach it.
+ */
+import { NodeClients } from '../block/wire/client.js';
+import { HoldfastError } from '../core/errors.js';
+import { type ClusterId, type Incarnation, idFromBytes } from '../core/ids.js';
+import { nodeClock } from '../io/node/clock.js';
+import { nodeRandom } from '../io/node/random.js';
+import { tcpNetwork } from '../io/node/tcp.js';
+import type { NodeRecord } from '../metadata/model.js';
+import { ask } from './session.js';
+
+const ANY_DISK = '0'.repeat(32) as Incarnation;
+
+/** One node that accepts it is enough; none that answers proves nothing. Throws UNAUTHENTICATED. */
+export async function checkSecret(
+  credentials: { readonly cluster: ClusterId; readonly secret: Uint8Array },
+  nodes: readonly NodeRecord[],
+): Promise<void> {
+  const clients = new NodeClients({
+    network: tcpNetwork,
+    clock: nodeClock,
+    random: nodeRandom,
+    credentials,
+    identity: { role: 'tool', id: idFromBytes(nodeRandom.bytes(16)) },
+  });
+  let refused = false;
+  const asked = nodes.map(async ({ node, address }) => {
+    try {
+      await ask(clients, { node, address }, { type: 'status', incarnation: ANY_DISK });
+    } catch (thrown) {
+      if (thrown instanceof HoldfastError && thrown.code === 'UNAUTHENTICATED') refused = true;
+      throw thrown;
+    }
+  });
+  const isAccepted = await Promise.any(asked).then(
+    () => true,
+    () => false,
+  );
+  clients.close();
+  if (isAccepted || !refused) return;
+  const hint = 'Copy the secret file of a node that runs to this machine.';
+  const message = 'the secret is not the one that the nodes of this cluster have';
+  throw new HoldfastError('UNAUTHENTICATED', message, { hint });
+}
