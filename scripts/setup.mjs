@@ -41,6 +41,7 @@ function packagesMatchLock() {
 
 export async function ensurePackages() {
   if (!packagesMatchLock()) {
+    console.log('installing npm packages, which takes a minute or so');
     const code = await run('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund']);
     if (code !== 0) fail('npm ci failed; see the errors above');
   }

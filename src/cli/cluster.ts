@@ -12,6 +12,7 @@ import { initCluster, readCluster } from '../metadata/cluster.js';
 import type { ClusterRecord } from '../metadata/model.js';
 import { openMetadata } from '../metadata/open.js';
 import { addExamples, printResult } from './output.js';
+import { loadSecret } from './secret.js';
 import { locate, Session, type SessionOptions, sessionOptions } from './session.js';
 
 const SECRET_BYTES = 32;
@@ -49,7 +50,10 @@ async function initialise(options: SessionOptions): Promise<void> {
       const secret = Buffer.from(nodeRandom.bytes(SECRET_BYTES)).toString('hex');
       writeSecret(secretFile, `${secret}\n`);
     }
+    loadSecret(secretFile, {}); // one that was there already may be of no use
     print(options, await initCluster(store, nodeClock, nodeRandom), store.name);
+    const next = `Copy ${secretFile} to every machine, readable by root only; then "holdfast node".`;
+    if (options.json !== true) process.stdout.write(`${next}\n`);
   } finally {
     await store.close();
   }

@@ -33,7 +33,7 @@ export const EXIT_CODES: Readonly<Record<ErrorCode, number>> = {
 export const EXIT_UNFORESEEN = 1;
 export const EXIT_BUG = 70;
 
-/** The part of every command's help that lists the exit codes. */
+/** The part of the program's own help that lists the exit codes. */
 export function exitCodesHelp(): string {
   const lines = Object.entries(EXIT_CODES).map(
     ([code, exit]) => `  ${String(exit).padStart(2)} ${code}`,

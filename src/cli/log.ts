@@ -7,6 +7,8 @@ import type { Command } from 'commander';
 import { HoldfastError } from '../core/errors.js';
 import { RECORD_MAX_BYTES } from '../core/limits.js';
 import { lsn } from '../core/units.js';
+import { nodeClock } from '../io/node/clock.js';
+import { onStopRequest } from '../io/node/process.js';
 import type { VolumeRecord } from '../metadata/model.js';
 import { addExamples, printResult } from './output.js';
 import { OwnedLog } from './owned-log.js';
@@ -15,6 +17,8 @@ import { wholeNumber } from './volume.js';
 
 /** Volumes with this label hold plain records; writing them into any other would damage it. */
 export const RAW_LOG_LABEL = { key: 'log', value: 'plain' } as const;
+
+const RELEASE_TIMEOUT_MS = 5_000;
 
 interface LogOptions extends SessionOptions {
   readonly takeOver?: boolean;
@@ -52,7 +56,7 @@ export function addLogCommands(program: Command): void {
   ]);
 }
 
-/** Takes the named volume over for the time of `work`; releases it unless that fails. */
+/** Takes the named volume over for the time of `work`, and releases it, also when that fails. */
 async function withLog(
   name: string,
   options: LogOptions & { readonly writes: boolean },
@@ -70,10 +74,19 @@ async function withLog(
     try {
       await work(owned);
       await owned.release();
+    } catch (thrown) {
+      await releaseQuickly(owned);
+      throw thrown;
     } finally {
       owned.owner.stop();
     }
   });
+}
+
+/** So that the next command needs no --take-over after a mistake in this one. */
+async function releaseQuickly(owned: OwnedLog): Promise<void> {
+  const late = new Promise<void>((resolve) => nodeClock.after(RELEASE_TIMEOUT_MS, resolve));
+  await Promise.race([late, owned.release().catch(() => {})]);
 }
 
 function checkRawLog(record: VolumeRecord): void {
@@ -86,7 +99,8 @@ function checkRawLog(record: VolumeRecord): void {
 
 function checkOwner({ name, owner }: VolumeRecord, options: LogOptions): void {
   if (owner === null || owner.released || options.takeOver === true) return;
-  throw new HoldfastError('CONFLICT', `volume "${name}" is owned by ${owner.address}`, {
+  const message = `volume "${name}" is owned by ${owner.address} (host/pid)`;
+  throw new HoldfastError('CONFLICT', message, {
     hint: 'If that process is gone, or may be stopped, use --take-over.',
   });
 }
@@ -95,7 +109,12 @@ async function append(name: string, options: LogOptions): Promise<void> {
   await withLog(name, { ...options, writes: true }, async (log) => {
     const waiting = new Set<Promise<void>>();
     let failed: unknown = null;
-    for await (const line of createInterface({ input: process.stdin, crlfDelay: 1000 })) {
+    const input = createInterface({ input: process.stdin, crlfDelay: 1000 });
+    const forget = onStopRequest({ stdin: false }, (signal) => {
+      failed ??= new HoldfastError('CLOSED', `stopped by ${signal}; each LSN printed is committed`);
+      input.close();
+    });
+    for await (const line of input) {
       if (failed !== null) break;
       const record = Buffer.from(line);
       if (record.length > RECORD_MAX_BYTES) {
@@ -116,6 +135,8 @@ async function append(name: string, options: LogOptions): Promise<void> {
       await log.room;
     }
     await Promise.all(waiting);
+    forget();
+    process.stdin.destroy();
     if (failed !== null) throw failed;
   });
 }
@@ -129,9 +150,11 @@ async function read(name: string, options: ReadOptions): Promise<void> {
         `the log ends before LSN ${log.owner.committedLsn}, there is no ${from}`,
       );
     }
-    await log.replay(from, ({ lsn: at, record }) => {
+    const replayed = log.replay(from, ({ lsn: at, record }) => {
       const text = Buffer.from(record).toString();
       printResult(options.json === true, { lsn: at, record: text }, text);
     });
+    const unread = new Promise<void>((resolve) => process.stdout.once('close', resolve));
+    await Promise.race([replayed, unread]);
   });
 }

@@ -13,14 +13,15 @@ import { programVersion } from './version.js';
 
 /** Runs one command line (without node and script); resolves to the exit code. */
 export async function run(args: readonly string[]): Promise<number> {
+  let program: Command | null = null;
   try {
-    const program = await buildProgram(args);
+    program = await buildProgram(args);
     await program.parseAsync([...args], { from: 'user' });
     return 0;
   } catch (thrown) {
     if (!(thrown instanceof CommanderError)) return fail(thrown, args);
     // Help and version are no failures; commander has printed them.
-    return thrown.exitCode === 0 ? 0 : fail(usageFault(thrown), args);
+    return thrown.exitCode === 0 ? 0 : fail(usageFault(thrown, program, args), args);
   }
 }
 
@@ -30,12 +31,34 @@ function fail(thrown: unknown, args: readonly string[]): number {
   return exitCode;
 }
 
-function usageFault(error: CommanderError): Error {
+function usageFault(
+  error: CommanderError,
+  program: Command | null,
+  args: readonly string[],
+): Error {
+  const [first, second] = args.filter((word) => !word.startsWith('-'));
+  if (first === 'help' && second !== undefined) {
+    return invalid(`unknown command '${second}'`, 'See "holdfast --help" for what there is.');
+  }
+  const used = commandPath(program, args);
   if (error.code === 'commander.help') {
-    return invalid('no command was given', 'See "holdfast --help" for what there is.');
+    const message = used === 'holdfast' ? 'no command was given' : `"${used}" needs a command`;
+    return invalid(message, `See "${used} --help" for what there is.`);
   }
   const message = error.message.replace(/^error: /, '').replace(/\s*\n\s*/g, ' ');
-  return invalid(message, 'See --help.');
+  return invalid(message, `See "${used} --help".`);
+}
+
+/** "holdfast volume create": as far as the words name commands. */
+function commandPath(program: Command | null, args: readonly string[]): string {
+  let at = program;
+  const names = ['holdfast'];
+  for (const word of args) {
+    at = at?.commands.find((command) => command.name() === word) ?? null;
+    if (at === null) break;
+    names.push(word);
+  }
+  return names.join(' ');
 }
 
 /** Only the command that is used is loaded; the others are there by name, for the help. */
@@ -45,7 +68,9 @@ async function buildProgram(args: readonly string[]): Promise<Command> {
     .version(programVersion())
     .exitOverride()
     .configureOutput({ writeErr: () => {}, outputError: () => {} })
-    .addHelpText('afterAll', exitCodesHelp());
+    .addHelpText('afterAll', ({ command }) =>
+      command.parent === null ? exitCodesHelp() : '\nExit codes: see "holdfast --help".',
+    );
   const words = args.filter((word) => !word.startsWith('-'));
   const wanted = words[0] === 'help' ? words[1] : words[0];
   for (const { name, summary, load } of COMMANDS) {
@@ -53,6 +78,11 @@ async function buildProgram(args: readonly string[]): Promise<Command> {
     else program.command(name).description(summary);
   }
   return program;
+}
+
+/** Whoever read our output ("| head") has gone: what is printed goes nowhere, the work is ended in order. */
+function onOutputError(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'EPIPE') onUncaught(error);
 }
 
 /** A bug stops the process at once, whatever it was doing: state in memory is not to be trusted. */
@@ -64,5 +94,6 @@ const script = process.argv[1];
 if (script !== undefined && realpathSync(script) === fileURLToPath(import.meta.url)) {
   process.on('uncaughtException', onUncaught);
   process.on('unhandledRejection', onUncaught);
+  process.stdout.on('error', onOutputError);
   process.exitCode = await run(process.argv.slice(2));
 }

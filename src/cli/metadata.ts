@@ -117,7 +117,7 @@ function writeFile(file: string, text: string): void {
     writeFileSync(file, text, { mode: 0o600, flag: 'wx' });
   } catch (thrown) {
     const { code, message } = thrown as NodeJS.ErrnoException;
-    if (code !== 'EEXIST') throw invalid(`${file} cannot be written (${message})`);
+    if (code !== 'EEXIST') throw invalid(`cannot write the export: ${message}`);
     throw new HoldfastError('ALREADY_EXISTS', `${file} exists`, { hint: 'Choose another name.' });
   }
 }
@@ -126,7 +126,7 @@ function readFile(file: string): string {
   try {
     return readFileSync(file === '-' ? 0 : file, 'utf8');
   } catch (thrown) {
-    throw invalid(`${file} cannot be read (${(thrown as Error).message})`);
+    throw invalid(`cannot read the export: ${(thrown as Error).message}`);
   }
 }
 
@@ -203,7 +203,7 @@ async function rebuildMetadata(options: RebuildOptions): Promise<void> {
         ? up?.cluster
         : parseId<ClusterId>(options.cluster, '--cluster');
     if (cluster === undefined || addresses.length === 0) {
-      const hint = 'Both stand in the first line that each node prints with --json.';
+      const hint = 'Each node prints both when it starts; an older export has them as well.';
       throw invalid("the cluster's id and its nodes are needed: --cluster, --node", hint);
     }
     await askAll(addresses, cluster, secretFile, async (nodes, missing) => {
@@ -216,8 +216,13 @@ async function rebuildMetadata(options: RebuildOptions): Promise<void> {
       const content = exportOf(cluster, nodes, volumes);
       const inventories = nodes.flatMap((node) => node.inventories);
       const maxEpochs = largestEpochs(inventories);
-      await importCluster(store, content, { maxEpochs, replace: options.force === true });
+      const written = await importCluster(store, content, {
+        maxEpochs,
+        replace: options.force === true,
+      });
       await updatePlacement(store);
+      const done = `${store.name} holds them now, as generation ${written.generation}.\n`;
+      if (options.json !== true) process.stdout.write(done);
     });
   });
 }

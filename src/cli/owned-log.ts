@@ -53,10 +53,11 @@ export class OwnedLog {
       const timer = parts.clock.after(timeoutMs, () => {
         const { state } = owner;
         const step = state.type === 'taking-over' ? ` (step: ${state.step})` : '';
-        owner.stop();
         const message = `the volume could not be taken over within ${timeoutMs / 1000} s${step}`;
         const hint = 'Check with "holdfast status" that enough of its nodes are up.';
+        // First, since the end of the owner rejects as well.
         reject(new HoldfastError('TIMEOUT', message, { retryable: true, hint }));
+        owner.stop();
       });
       owner.start((state) => {
         onState(state);

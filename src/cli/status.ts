@@ -106,6 +106,10 @@ function volumeProblems(volumes: readonly VolumeRecord[], nodes: readonly NodeSt
     if (reduced.length > 0) {
       problems.push(`volume ${volume.name}: ${reduced.length} segments have too few replicas now`);
     }
+    const blocked = volume.open.some(({ replicas }) => {
+      return replicas.length - missing(replicas) < volume.ackQuorum;
+    });
+    if (blocked) problems.push(`volume ${volume.name}: cannot be written now`);
     if (lost.length > 0) {
       problems.push(`volume ${volume.name}: ${lost.length} segments cannot be read now`);
     }
@@ -113,6 +117,7 @@ function volumeProblems(volumes: readonly VolumeRecord[], nodes: readonly NodeSt
   });
 }
 
+/** SIZE and FREE are those of the disks' file systems, whatever else stands on them. */
 function nodeTable(nodes: readonly NodeState[]): string {
   const rows = [...nodes]
     .sort((a, b) => (a.record.zone < b.record.zone ? -1 : 1))
@@ -126,11 +131,11 @@ function nodeTable(nodes: readonly NodeState[]): string {
         record.zone,
         disks === null ? 'down' : live ? 'up' : 'up, lapsed',
         disks === null ? '-' : String(disks.length),
-        disks === null ? '-' : formatSize(total - sum((disk) => disk.freeBytes)),
         disks === null ? '-' : formatSize(total),
+        disks === null ? '-' : formatSize(sum((disk) => disk.freeBytes)),
         disks === null ? '-' : String(sum((disk) => disk.segments)),
       ];
     });
-  const heading = ['NODE', 'ADDRESS', 'ZONE', 'STATE', 'DISKS', 'USED', 'SIZE', 'SEGMENTS'];
+  const heading = ['NODE', 'ADDRESS', 'ZONE', 'STATE', 'DISKS', 'SIZE', 'FREE', 'SEGMENTS'];
   return table(heading, rows);
 }

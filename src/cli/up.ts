@@ -48,6 +48,8 @@ const DEFAULT_NODES = 3;
 const MAX_NODES = 16;
 const START_TIMEOUT_MS = 60_000;
 const POLL_MS = 50;
+const REPEATED_SIGNAL_MS = 1_000;
+const EXIT_INTERRUPTED = 130;
 const DEMO = 'demo';
 
 export function addUpCommand(program: Command): void {
@@ -100,11 +102,20 @@ async function up(options: UpOptions): Promise<void> {
   }
 }
 
-/** Resolves at the first Ctrl-C. */
+/**
+ * Resolves at the first Ctrl-C. npm and scripts may pass on what the terminal has sent already: only a
+ * signal some time later means "at once".
+ */
 function stopSignal(): Promise<void> {
   return new Promise((stop) => {
+    let since: number | null = null;
     for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-      process.once(signal, () => stop());
+      process.on(signal, () => {
+        const now = nodeClock.monotonic();
+        since ??= now;
+        if (now - since > REPEATED_SIGNAL_MS) process.exit(EXIT_INTERRUPTED);
+        stop();
+      });
     }
   });
 }
@@ -281,6 +292,8 @@ function report(
     return [`node-${n + 1}`, id, child.address ?? '-', formatSize(bytes), String(child.pid ?? '-')];
   });
   const commit = proof.commitMs.toFixed(1);
+  // "npm start" and npx run a program that the shell does not find.
+  const program = process.env.npm_command === undefined ? 'holdfast' : 'npx holdfast';
   const option = directory === resolve(UP_DIRECTORY) ? '' : ` --data-dir ${directory}`;
   return `
 holdfast is up: cluster ${cluster.slice(0, 8)}, data in ${directory}, metadata in ${metadata}
@@ -292,11 +305,11 @@ ${volumeTable(volumes)}
 It works: ${proof.records} records with 4 KiB each were committed to "${DEMO}" (${commit} ms each),
 read back from the nodes and verified.
 
-To try next, in another terminal:
-  holdfast status${option}
-  holdfast volume create db --size 10GiB${option}
-  echo hello | holdfast log append ${DEMO}${option}
-  holdfast log read ${DEMO}${option}
+To try next, in another terminal, in this directory:
+  ${program} status${option}
+  ${program} volume create db --size 10GiB${option}
+  echo hello | ${program} log append ${DEMO}${option}
+  ${program} log read ${DEMO}${option}
   kill -9 ${running.children[0]?.pid ?? 'PID'}        # a node dies: the log goes on without it
 
 Ctrl-C stops everything; the data stays.

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { invalid } from '../core/errors.js';
 import type { VolumeKind, VolumeRecord } from '../metadata/model.js';
+import { listNodes } from '../metadata/nodes.js';
 import { addExamples, printResult } from './output.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
 import { parseSize } from './sizes.js';
@@ -55,11 +56,14 @@ async function createVolume(name: string, options: CreateOptions): Promise<void>
     labels: parseLabels(options.label),
     ...ackQuorum,
   };
-  await Session.run(options, async ({ volumes }) => {
+  await Session.run(options, async ({ volumes, store }) => {
     const { record } = await volumes.create(wanted);
+    const nodes = (await listNodes(store)).length;
     const { replicas, ackQuorum: ack, sizeBytes } = record;
     const copies = `${replicas} replicas, fsync waits for ${ack}`;
-    const text = `created volume ${name}: ${formatSize(sizeBytes)}, ${copies}`;
+    const made = `created volume ${name}: ${formatSize(sizeBytes)}, ${copies}`;
+    const few = `! the cluster has ${nodes} nodes: there are fewer copies until it has ${replicas}`;
+    const text = nodes < replicas ? `${made}\n${few}` : made;
     printResult(options.json === true, record, text);
   });
 }

@@ -17,7 +17,9 @@ export async function readCluster(store: MetadataStore): Promise<ClusterRecord> 
   const { entry } = await store.get(CLUSTER_KEY);
   if (entry !== null) return decodeCluster(entry.value);
   throw new HoldfastError('NOT_FOUND', `${store.name} holds no Holdfast cluster`, {
-    hint: 'Initialise it first, or check the address in --metadata.',
+    hint:
+      'Check --metadata. A new cluster: "holdfast cluster init"; one whose metadata was lost: ' +
+      '"holdfast metadata import" or "rebuild".',
   });
 }
 

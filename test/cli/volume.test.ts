@@ -1,7 +1,7 @@
 /**
  * `holdfast volume`, `log` and `metadata` against a cluster without nodes, as a shell sees them.
  */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -125,4 +125,53 @@ t.test('metadata goes out and back, to an empty store only, and never half', asy
   const rebuild = await holdfast(dir, 'metadata', 'rebuild', ...at);
   t.equal(rebuild.code, 2);
   t.match(rebuild.stderr, /--cluster, --node/);
+});
+
+t.test('the exit codes stand in the main help only, and hints name the command', async (t) => {
+  const { dir } = await cluster(t);
+  t.match((await holdfast(dir, '--help')).lines.join('\n'), /Exit codes:\n +0 done/);
+  for (const args of [
+    ['status', '--help'],
+    ['help', 'volume'],
+    ['metadata', 'rebuild', '--help'],
+  ]) {
+    const text = (await holdfast(dir, ...args)).lines.join('\n');
+    t.match(text, /Exit codes: see "holdfast --help"/, args.join(' '));
+    t.notMatch(text, /NOT_FOUND/, args.join(' '));
+  }
+  const wrong: [string[], RegExp][] = [
+    [['volume'], /"holdfast volume" needs a command\. See "holdfast volume --help"/],
+    [['help', 'nope'], /unknown command 'nope'/],
+    [['volume', 'create'], /--size.*See "holdfast volume create --help"/],
+  ];
+  for (const [args, message] of wrong) {
+    const { code, stderr } = await holdfast(dir, ...args);
+    t.equal(code, 2);
+    t.match(stderr, message);
+  }
+});
+
+t.test('a node without a secret is refused, on loopback as well', async (t) => {
+  const { metadata, dir } = await cluster(t);
+  mkdirSync(join(dir, 'disk'));
+  const args = ['node', '--data-dir', join(dir, 'disk'), '--listen', '127.0.0.1:0'];
+  const refused = await holdfast(dir, ...args, '--metadata', metadata);
+  t.equal(refused.code, 2);
+  t.match(refused.stderr, /secret is missing.*--secret-file FILE.*cluster init/);
+  t.same(readdirSync(join(dir, 'disk')), [], 'nothing was formatted');
+});
+
+t.test('a volume with more replicas than nodes is created and says so', async (t) => {
+  const { metadata, dir } = await cluster(t);
+  const made = await holdfast(
+    dir,
+    'volume',
+    'create',
+    'x',
+    '--size',
+    '1GiB',
+    '--metadata',
+    metadata,
+  );
+  t.match(made.lines.join('\n'), /has 0 nodes: there are fewer copies until it has 3/);
 });

@@ -1,0 +1,60 @@
+/** `holdfast log` and joining nodes on a real cluster: whatever ends a command, the next one works. */
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { Cluster } from '../fixtures/cluster.js';
+import { endAll, holdfastBin, type Process, startNode } from '../fixtures/processes.js';
+
+t.setTimeout(200_000);
+t.afterEach(async () => {
+  await endAll();
+});
+
+t.test('a log command that fails or is stopped gives the volume back', async (t) => {
+  const cluster = await Cluster.start();
+  t.teardown(() => cluster.close());
+  const where = ['--metadata', cluster.etcd.url, '--secret-file', cluster.secretFile];
+  const start = (...args: string[]): Process => startNode(holdfastBin, [...args, ...where]);
+
+  const append = start('log', 'append', cluster.volume);
+  append.write('first');
+  append.write('second');
+  await append.line(/^1$/, 30_000);
+  append.signal('SIGINT');
+  t.same(await append.exited, { code: 30, signal: null });
+  t.match(append.stderr, /stopped by SIGINT; each LSN printed is committed/);
+
+  const beyond = start('log', 'read', cluster.volume, '--from', '1000');
+  t.equal((await beyond.exited).code, 2, beyond.stderr);
+  t.match(beyond.stderr, /ends before LSN 2/);
+
+  const unread = start('log', 'read', cluster.volume);
+  unread.child.stdout?.destroy();
+  t.equal((await unread.exited).code, 0, unread.stderr);
+  t.equal(unread.stderr, '');
+
+  const read = start('log', 'read', cluster.volume);
+  t.equal((await read.exited).code, 0, read.stderr);
+  t.same(read.lines, ['first', 'second']);
+
+  await Promise.all(cluster.nodes.slice(1).map((node) => node.kill()));
+  const late = start('log', 'read', cluster.volume, '--timeout', '3');
+  t.equal((await late.exited).code, 21, late.stderr);
+  t.match(late.stderr, /could not be taken over within 3 s.*holdfast status/);
+});
+
+t.test('a node with another secret is refused before it formats anything', async (t) => {
+  const cluster = await Cluster.start({ nodes: 1 });
+  t.teardown(() => cluster.close());
+  const disk = join(cluster.root, 'joining');
+  mkdirSync(disk);
+  const other = join(cluster.root, 'other-secret');
+  writeFileSync(other, 'another secret of this test, as long');
+  const node = startNode(holdfastBin, [
+    ...['node', '--data-dir', disk, '--listen', '127.0.0.1:0'],
+    ...['--metadata', cluster.etcd.url, '--secret-file', other],
+  ]);
+  t.equal((await node.exited).code, 16, node.stderr);
+  t.match(node.stderr, /secret is not the one/);
+  t.same(readdirSync(disk), []);
+});
