@@ -1,8 +1,8 @@
 /**
  * Sequences of disk operations that several parts need: every step must succeed before the next.
  */
-import { asFault, type HoldfastError } from '../core/errors.js';
-import { MIB } from '../core/units.js';
+import { asFault, HoldfastError } from '../core/errors.js';
+import { MIB, PAGE_BYTES } from '../core/units.js';
 import type { Disk, DiskDone, DiskFile } from '../io/disk.js';
 
 /** Makes the names in each directory durable, in this order. */
@@ -62,4 +62,34 @@ export function withFile(
   } catch (error) {
     finish(asFault(error, 'DISK_FAILED'));
   }
+}
+
+/**
+ * For reads that failed: tells sectors that are bad from a disk whose reads fail for the moment. Throws
+ * DISK_FAILED when the disk reads nothing else either, or can read by now all that it could not before: what
+ * is missing may be there at the next start, and nothing may be given up because an answer was missing.
+ */
+export function assertBadSectors(disk: Disk, file: DiskFile, pages: Iterable<number>): void {
+  const page = Buffer.alloc(PAGE_BYTES);
+  const block = disk.open('superblock', 'never');
+  try {
+    block.readSync(page, 0);
+  } finally {
+    block.close();
+  }
+  for (const at of pages) {
+    try {
+      file.readSync(page, at);
+    } catch {
+      return;
+    }
+  }
+  throw new HoldfastError('DISK_FAILED', `reads of ${file.path} fail now and then`, {
+    retryable: true,
+  });
+}
+
+/** Positions of the pages in [from, to). */
+export function* pagesBetween(from: number, to: number): Iterable<number> {
+  for (let at = from; at < to; at += PAGE_BYTES) yield at;
 }

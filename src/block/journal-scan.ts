@@ -12,6 +12,7 @@ import type { DiskFile } from '../io/disk.js';
 import { GROUP_HEADER_BYTES, type GroupHeader, readGroupHeader } from './journal-format.js';
 
 const WINDOW_BYTES = 4 * JOURNAL_GROUP_MAX_BYTES;
+const PAGE_ATTEMPTS = 3;
 
 export interface ScannedGroup extends GroupHeader {
   /** Where in the file its entries begin. */
@@ -79,12 +80,22 @@ class Scanner {
   /** After a failed read: what can be read, page by page. */
   #readPages(window: Buffer, at: number): void {
     for (let page = 0; page < window.length; page += PAGE_BYTES) {
-      try {
-        this.#options.file.readSync(window.subarray(page, page + PAGE_BYTES), at + page);
-      } catch {
+      if (!this.#readPage(window.subarray(page, page + PAGE_BYTES), at + page)) {
         this.#unreadable.push(at + page);
       }
     }
+  }
+
+  #readPage(into: Buffer, at: number): boolean {
+    for (let attempt = 0; attempt < PAGE_ATTEMPTS; attempt++) {
+      try {
+        this.#options.file.readSync(into, at);
+        return true;
+      } catch {
+        // Again: a sector that is bad stays bad.
+      }
+    }
+    return false;
   }
 
   /** Notes the groups in a window; returns where the next window begins. */

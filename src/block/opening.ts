@@ -10,6 +10,7 @@ import type { ClusterId, NodeId, SegmentId } from '../core/ids.js';
 import type { Disk, DiskFile } from '../io/disk.js';
 import type { Log } from '../io/log.js';
 import type { Random } from '../io/random.js';
+import { assertBadSectors } from './disk-steps.js';
 import { abandonDisk, completeForming, writeSuperblock } from './forming.js';
 import { readIndex, writeIndex } from './index-file.js';
 import { encodeIndex, type Index } from './index-snapshot.js';
@@ -153,6 +154,7 @@ class Opening {
       this.#then(error, () => {
         if (found === null) return;
         const { disk, log } = this.#options;
+        if (found.unreadable.length > 0) assertBadSectors(disk, file, found.unreadable);
         const replay = new Replay({
           disk,
           log,

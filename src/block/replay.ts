@@ -4,13 +4,14 @@
  * (recovery.ts). Nothing is flushed here: opening.ts does that before anything is reported.
  */
 import { assert } from '../core/assert.js';
-import { asFault } from '../core/errors.js';
+import { asFault, type HoldfastError } from '../core/errors.js';
 import type { SegmentId, VolumeId } from '../core/ids.js';
-import { SEGMENT_HARD_BYTES } from '../core/limits.js';
+import { BATCH_MAX_BYTES, SEGMENT_HARD_BYTES } from '../core/limits.js';
 import { alignToPage, epoch, offset, type SegmentOffset } from '../core/units.js';
 import type { Disk, DiskDone, DiskFile } from '../io/disk.js';
 import type { Log } from '../io/log.js';
 import { type ChainEnd, continues, walkChain } from './chain.js';
+import { assertBadSectors, pagesBetween } from './disk-steps.js';
 import type { Index, IndexEntry } from './index-snapshot.js';
 import { decodeEntries, type Entry } from './journal-format.js';
 import type { ScannedGroup } from './journal-scan.js';
@@ -56,6 +57,8 @@ export class Replay {
   readonly #found = new Map<SegmentId, Found>();
   readonly #groups: readonly ScannedGroup[];
   readonly #historyLost: boolean;
+  /** The disk cannot be judged now: the start fails, and nothing is written. */
+  #failure: HoldfastError | null = null;
 
   constructor(options: ReplayOptions) {
     this.#options = options;
@@ -107,6 +110,10 @@ export class Replay {
     let entries: Entry[] = [];
     let at = 0;
     const next = (): void => {
+      if (this.#failure !== null) {
+        done(this.#failure);
+        return;
+      }
       try {
         for (;;) {
           const entry = entries[at];
@@ -251,24 +258,41 @@ export class Replay {
       if (failed !== null) return;
       try {
         file.rewrite(batch);
-      } catch {
+      } catch (error) {
+        // That the disk takes no writes now says nothing about the bytes that it has.
         const { offset: end, prevCrc: crc } = batch.header;
         failed = { end, crc, unreadable: true };
+        this.#failure ??= asFault(error, 'DISK_FAILED');
       }
     };
     const data = file.data();
     walkChain({ file: data, segment, volume, epoch: createEpoch, ...from, onBatch }, (walked) => {
       const end = failed ?? walked;
       file.pin(-1);
+      if (walked.unreadable) this.#judgeReads(file.data(), end.end);
       this.#advance(state, end.end, end.crc);
       done(end);
     });
+  }
+
+  /** A chain that ends where a read failed is cut there only if a sector is really bad. */
+  #judgeReads(data: DiskFile, from: number): void {
+    try {
+      const to = Math.min(data.size(), from + BATCH_MAX_BYTES);
+      assertBadSectors(this.#options.disk, data, pagesBetween(from, to));
+    } catch (error) {
+      this.#failure ??= asFault(error, 'DISK_FAILED');
+    }
   }
 
   /** Walks every segment that may reach further than is known, then decides. */
   #beyond(done: DiskDone): void {
     const waiting = [...this.#found.values()];
     const next = (): void => {
+      if (this.#failure !== null) {
+        done(this.#failure);
+        return;
+      }
       try {
         for (let found = waiting.pop(); found !== undefined; found = waiting.pop()) {
           if (!found.touched || found.state.deleted || !found.state.hasCreate) {
