@@ -210,7 +210,11 @@ export class Replay {
     }
     // A large batch went straight to the file before this one: go on there if it arrived whole.
     this.#walk(found, header.offset, () => {
-      if (header.offset === state.durableLength) this.#take(found, header, bytes);
+      try {
+        if (header.offset === state.durableLength) this.#take(found, header, bytes);
+      } catch (error) {
+        this.#failure ??= asFault(error, 'DISK_FAILED');
+      }
       next();
     });
     return false;
