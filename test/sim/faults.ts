@@ -216,7 +216,7 @@ function networkRates(world: World, fault: Fault): true {
 function metadataRates(world: World, fault: Fault): true {
   const { faults } = world.metadata;
   const before = { ...faults };
-  faults.appliedReplyLost = 0.3;
+  faults.appliedReplyLost = 0.5;
   faults.failedNotApplied = 0.2;
   faults.appliedLate = 0.3;
   faults.readFails = 0.2;

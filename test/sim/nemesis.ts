@@ -85,9 +85,10 @@ const TIMES: Partial<Record<FaultKind, number>> = {
   'net.cut-owner-one-way': 4,
   'net.reset-one': 6,
   'disk.stall': 3,
-  'disk.rot': 5,
-  'disk.bad-sector': 4,
-  'node.wipe': 4,
+  // Only where segments can bear it, so more of it there.
+  'disk.rot': 8,
+  'disk.bad-sector': 8,
+  'node.wipe': 8,
   'metadata.rates': 4,
   'all.power': 1.5,
 };
