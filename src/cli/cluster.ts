@@ -10,6 +10,7 @@ import { nodeClock } from '../io/node/clock.js';
 import { nodeRandom } from '../io/node/random.js';
 import { initCluster, readCluster } from '../metadata/cluster.js';
 import type { ClusterRecord } from '../metadata/model.js';
+import { listNodes } from '../metadata/nodes.js';
 import { openMetadata } from '../metadata/open.js';
 import { addExamples, printResult } from './output.js';
 import { loadSecret } from './secret.js';
@@ -52,8 +53,8 @@ async function initialise(options: SessionOptions): Promise<void> {
     }
     loadSecret(secretFile, {}); // one that was there already may be of no use
     print(options, await initCluster(store, nodeClock, nodeRandom), store.name);
-    const next = `Copy ${secretFile} to every machine, readable by root only; then "holdfast node".`;
-    if (options.json !== true) process.stdout.write(`${next}\n`);
+    const next = `Copy ${secretFile} to every machine, readable by root only.`;
+    if (options.json !== true) process.stdout.write(`${next} Then start "holdfast node" there.\n`);
   } finally {
     await store.close();
   }
@@ -64,10 +65,20 @@ async function refuseExisting(store: Parameters<typeof readCluster>[0]): Promise
     if (thrown instanceof HoldfastError && thrown.code === 'NOT_FOUND') return null;
     throw thrown;
   });
-  if (existing === null) return;
+  if (existing === null) return refuseLost(store);
   const message = `${store.name} holds cluster ${existing.cluster} already`;
   const hint = 'Use it as it is, or name another metadata store.';
   throw new HoldfastError('ALREADY_EXISTS', message, { hint });
+}
+
+/** Nodes register only in a cluster, and again in its store when that was emptied. */
+async function refuseLost(store: Parameters<typeof readCluster>[0]): Promise<void> {
+  const nodes = await listNodes(store);
+  if (nodes.length === 0) return;
+  const addresses = nodes.map(({ address }) => address).join(', ');
+  const message = `${store.name} has lost its cluster: nodes with data run at ${addresses}`;
+  const hint = 'Put it back: "holdfast metadata import" or "holdfast metadata rebuild".';
+  throw new HoldfastError('CONFLICT', message, { hint });
 }
 
 function writeSecret(file: string, text: string): void {

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
- * The command line program: finds the command, loads its file, runs it, and turns whatever goes wrong into
- * one line and an exit code (errors.ts).
+ * The command line program: finds the command, loads its file, runs it, and turns whatever goes
+ * wrong into one line and an exit code (errors.ts).
  */
 import { realpathSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -80,7 +80,10 @@ async function buildProgram(args: readonly string[]): Promise<Command> {
   return program;
 }
 
-/** Whoever read our output ("| head") has gone: what is printed goes nowhere, the work is ended in order. */
+/**
+ * Whoever read our output ("| head") has gone: what is printed goes nowhere, the work is ended in
+ * order.
+ */
 function onOutputError(error: NodeJS.ErrnoException): void {
   if (error.code !== 'EPIPE') onUncaught(error);
 }

@@ -1,6 +1,7 @@
 /**
- * A storage node as a process: checks everything before it touches anything, then puts the real disks,
- * engine, server, metadata and monitoring together, and takes them apart in order at the end.
+ * A storage node as a process: checks everything before it touches anything, then puts the real
+ * disks, engine, server, metadata and monitoring together, and takes them apart in order at the
+ * end.
  */
 import { DiskStore } from '../block/disk-store.js';
 import { NodeServer } from '../block/server.js';
@@ -15,7 +16,7 @@ import type { Address } from '../io/network.js';
 import { nodeClock } from '../io/node/clock.js';
 import { type OpenedDisk, openNodeDisk } from '../io/node/disk.js';
 import type { HttpService } from '../io/node/http.js';
-import { createLog } from '../io/node/log.js';
+import { createLog, type LogLevel } from '../io/node/log.js';
 import { onStopRequest } from '../io/node/process.js';
 import { nodeRandom } from '../io/node/random.js';
 import { tcpNetwork } from '../io/node/tcp.js';
@@ -23,7 +24,6 @@ import { readCluster } from '../metadata/cluster.js';
 import { METADATA_SCHEMA, type NodeRecord } from '../metadata/model.js';
 import { listNodes } from '../metadata/nodes.js';
 import { EXIT_CODES } from './errors.js';
-import type { NodeSettings } from './node.js';
 import {
   checkCluster,
   checkRoom,
@@ -59,6 +59,22 @@ function later<T>(
       else resolve(value as T);
     });
   });
+}
+
+/** Checked; node.ts says where they come from. */
+export interface NodeSettings {
+  readonly dataDir: readonly string[];
+  readonly listen: Address;
+  readonly advertise?: Address | undefined;
+  readonly metadata: string;
+  readonly zone: string;
+  readonly capacity?: number | undefined;
+  readonly journalSize: number;
+  readonly secret: Uint8Array;
+  readonly metricsListen?: Address | undefined;
+  readonly logLevel: LogLevel;
+  readonly json: boolean;
+  readonly exitWithStdin: boolean;
 }
 
 export class NodeDaemon {
@@ -283,7 +299,9 @@ export class NodeDaemon {
     process.stdout.write(`${this.#settings.json ? JSON.stringify(facts) : text}\n`);
   }
 
-  /** Answers what is in progress, tells the metadata store, lets disks settle. Each step is bounded. */
+  /**
+   * Answers what is in progress, tells the metadata store, lets disks settle. Each step is bounded.
+   */
   async #stop(): Promise<void> {
     const server = this.#server;
     const drained = new Promise<void>((resolve) => {

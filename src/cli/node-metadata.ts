@@ -1,6 +1,7 @@
 /**
- * A node's tie to the metadata store. A node with formatted disks serves without it: the store is opened in
- * the background for as long as that takes, and what needs it (SEAL, COPY, DELETE, registration) waits.
+ * A node's tie to the metadata store. A node with formatted disks serves without it: the store is
+ * opened in the background for as long as that takes, and what needs it (SEAL, COPY, DELETE,
+ * registration) waits.
  */
 import type { Confirmations } from '../block/seams.js';
 import { asFault, HoldfastError } from '../core/errors.js';

@@ -1,6 +1,6 @@
 /**
- * Asks the nodes of a cluster whether a node that wants to join has their secret: with another one it
- * would register, be given data, and nobody could reach it.
+ * Asks the nodes of a cluster whether a node that wants to join has their secret: with another one
+ * it would register, be given data, and nobody could reach it.
  */
 import { NodeClients } from '../block/wire/client.js';
 import { HoldfastError } from '../core/errors.js';

@@ -13,7 +13,7 @@ import { isWildcard, parseAddress } from '../io/address.js';
 import type { Address } from '../io/network.js';
 import { LOG_LEVELS } from '../io/node/log.js';
 import { flag, parsed, resolveSettings, textList } from './config.js';
-import { NodeDaemon } from './node-daemon.js';
+import { NodeDaemon, type NodeSettings } from './node-daemon.js';
 import { loadSecret } from './secret.js';
 import { parseSize } from './sizes.js';
 
@@ -46,10 +46,6 @@ const schema = z.object({
   exitWithStdin: flag.default(false),
 });
 
-export interface NodeSettings extends Omit<z.output<typeof schema>, 'secretFile'> {
-  readonly secret: Uint8Array;
-}
-
 function journalSize(text: string): number {
   const bytes = parseSize(text, 'journal size');
   if (bytes < JOURNAL_MIN_BYTES || bytes > JOURNAL_MAX_BYTES) {
@@ -64,8 +60,8 @@ const collect = (value: string, all: readonly string[] | undefined): readonly st
 ];
 
 const EXAMPLES = `
-Every option may also be given as HOLDFAST_… in the environment (HOLDFAST_DATA_DIR, HOLDFAST_LISTEN), or in
-the configuration file (--config, HOLDFAST_CONFIG, /etc/holdfast/config.json) as {"node": {"dataDir": […]}}.
+Every option may also be given as HOLDFAST_… in the environment (HOLDFAST_DATA_DIR, …), or in the configuration file (--config, HOLDFAST_CONFIG, /etc/holdfast/config.json) as
+{"node": {"dataDir": […]}}.
 
 Examples:
   # a node for trying things out, reachable from this machine only

@@ -1,4 +1,7 @@
-/** The cluster's secret, from a file or the environment; never from a flag, which any user could read. */
+/**
+ * The cluster's secret, from a file or the environment; never from a flag, which any user could
+ * read.
+ */
 import { readFileSync } from 'node:fs';
 import { invalid } from '../core/errors.js';
 import type { Environment } from './config.js';
@@ -9,8 +12,8 @@ const SECRET_MAX_BYTES = 4096;
 const HINT = 'It is the file that "holdfast cluster init" made, the same on every machine.';
 
 /**
- * White space around it does not count. Throws INVALID_ARGUMENT, also when none is given: no connection
- * is made without proof of it, not even on this machine.
+ * White space around it does not count. Throws INVALID_ARGUMENT, also when none is given: no
+ * connection is made without proof of it, not even on this machine.
  */
 export function loadSecret(file: string | undefined, env: Environment): Uint8Array {
   if (file !== undefined) return checked(readSecretFile(file), `the secret file ${file}`);

@@ -103,8 +103,8 @@ async function up(options: UpOptions): Promise<void> {
 }
 
 /**
- * Resolves at the first Ctrl-C. npm and scripts may pass on what the terminal has sent already: only a
- * signal some time later means "at once".
+ * Resolves at the first Ctrl-C. npm and scripts may pass on what the terminal has sent already:
+ * only a signal some time later means "at once".
  */
 function stopSignal(): Promise<void> {
   return new Promise((stop) => {

@@ -1,7 +1,14 @@
-/** `holdfast log` and joining nodes on a real cluster: whatever ends a command, the next one works. */
+/**
+ * `holdfast log` and joining nodes on a real cluster: whatever ends a command, the next one works.
+ */
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { nodeClock } from '../../src/io/node/clock.js';
+import { nodeRandom } from '../../src/io/node/random.js';
+import { readCluster } from '../../src/metadata/cluster.js';
+import { CLUSTER_KEY } from '../../src/metadata/keys.js';
+import { openMetadata } from '../../src/metadata/open.js';
 import { Cluster } from '../fixtures/cluster.js';
 import { endAll, holdfastBin, type Process, startNode } from '../fixtures/processes.js';
 
@@ -41,6 +48,25 @@ t.test('a log command that fails or is stopped gives the volume back', async (t)
   const late = start('log', 'read', cluster.volume, '--timeout', '3');
   t.equal((await late.exited).code, 21, late.stderr);
   t.match(late.stderr, /could not be taken over within 3 s.*holdfast status/);
+});
+
+t.test('a lost store is not given a new cluster beside its nodes, and is rebuilt', async (t) => {
+  const cluster = await Cluster.start({ nodes: 1 });
+  t.teardown(() => cluster.close());
+  const where = ['--metadata', cluster.etcd.url, '--secret-file', cluster.secretFile];
+  const clock = nodeClock;
+  const store = await openMetadata(cluster.etcd.url, { clock, random: nodeRandom, env: {} });
+  const { cluster: id } = await readCluster(store);
+  await store.transact([], [{ type: 'delete', key: CLUSTER_KEY }]);
+  await store.close();
+  const init = startNode(holdfastBin, ['cluster', 'init', ...where]);
+  t.equal((await init.exited).code, 18, init.stderr);
+  t.match(init.stderr, /has lost its cluster.*metadata rebuild/);
+  const node = `127.0.0.1:${cluster.nodes[0]?.port}`;
+  const args = ['metadata', 'rebuild', '--cluster', id, '--node', node, '--force', ...where];
+  const rebuild = startNode(holdfastBin, args);
+  t.equal((await rebuild.exited).code, 0, rebuild.stderr);
+  t.match(rebuild.lines.join('\n'), /holds them now, as generation/);
 });
 
 t.test('a node with another secret is refused before it formats anything', async (t) => {

@@ -83,7 +83,7 @@ test('what is exported can be imported: no owners, higher epochs and generation'
   t.equal((await target.wait(volumes.byName('v1'))).record.epoch, 1);
 });
 
-test('what running nodes write into a store that lost everything does not stop an import', async (t) => {
+test('what running nodes write into a store that lost everything stops no import', async (t) => {
   const source = await filled();
   const content = decodeExport(await source.wait(exportCluster(source.connect().store)));
   const target = new SimStores();
