@@ -60,7 +60,8 @@ const collect = (value: string, all: readonly string[] | undefined): readonly st
 ];
 
 const EXAMPLES = `
-Every option may also be given as HOLDFAST_… in the environment (HOLDFAST_DATA_DIR, …), or in the configuration file (--config, HOLDFAST_CONFIG, /etc/holdfast/config.json) as
+Every option may also be given as HOLDFAST_… in the environment (HOLDFAST_DATA_DIR, …), or in the
+configuration file (--config, HOLDFAST_CONFIG, /etc/holdfast/config.json) as
 {"node": {"dataDir": […]}}.
 
 Examples:
