@@ -65,9 +65,10 @@ export function withFile(
 }
 
 /**
- * For reads that failed: tells sectors that are bad from a disk whose reads fail for the moment. Throws
- * DISK_FAILED when the disk reads nothing else either, or can read by now all that it could not before: what
- * is missing may be there at the next start, and nothing may be given up because an answer was missing.
+ * For reads that failed: tells sectors that are bad from a disk whose reads fail for the moment.
+ * Throws DISK_FAILED when the disk reads nothing else either, or can read by now all that it could
+ * not before: what is missing may be there at the next start, and nothing may be given up because
+ * an answer was missing.
  */
 export function assertBadSectors(disk: Disk, file: DiskFile, pages: Iterable<number>): void {
   const page = Buffer.alloc(PAGE_BYTES);

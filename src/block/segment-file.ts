@@ -315,7 +315,8 @@ export class SegmentFile {
         at += batchSegmentBytes(batch.header);
       }
     } catch (error) {
-      // A read that failed may succeed the next time; bytes that are wrong stay wrong until repaired.
+      // A read that failed may succeed the next time; bytes that are wrong stay wrong until
+      // repaired.
       this.#unreadable = error instanceof HoldfastError && error.code === 'MALFORMED';
     }
   }

@@ -1,7 +1,7 @@
 /**
- * The list of commands. Each stands in a file of its own that is loaded only when it is used, so that
- * starting one stays cheap. A command's file adds it to the program: arguments, options, examples, action;
- * the action throws HoldfastError for whatever ends it.
+ * The list of commands. Each stands in a file of its own that is loaded only when it is used, so
+ * that starting one stays cheap. A command's file adds it to the program: arguments, options,
+ * examples, action; the action throws HoldfastError for whatever ends it.
  */
 import type { Command } from 'commander';
 

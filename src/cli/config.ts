@@ -1,8 +1,8 @@
 /**
  * Where a command's settings come from: its flags, else HOLDFAST_… in the environment, else the one
  * configuration file (JSON). The file is named by --config or HOLDFAST_CONFIG; otherwise
- * /etc/holdfast/config.json is read if it exists. It holds settings for all commands, and may hold an object
- * for each command whose settings win there: {"metadata": "…", "node": {"zone": "a"}}.
+ * /etc/holdfast/config.json is read if it exists. It holds settings for all commands, and may hold
+ * an object for each command whose settings win there: {"metadata": "…", "node": {"zone": "a"}}.
  *
  * Every value is checked by the command's schema; an error names where the value came from.
  */
@@ -15,7 +15,9 @@ const CONFIG_MAX_BYTES = 1024 * 1024;
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-/** A schema for text that `parse` turns into a value; its HoldfastError becomes the issue's message. */
+/**
+ * A schema for text that `parse` turns into a value; its HoldfastError becomes the issue's message.
+ */
 export function parsed<T>(parse: (text: string) => T) {
   return z.string().transform((text, context): T => {
     try {
@@ -92,7 +94,8 @@ function settingFault(error: z.ZodError, origins: ReadonlyMap<string, string>): 
   const name = String(issue?.path[0] ?? '');
   const origin = origins.get(name);
   if (origin === undefined) {
-    const hint = `Give --${kebab(name)}, ${variableOf(name)} or "${name}" in the configuration file.`;
+    const variable = variableOf(name);
+    const hint = `Give --${kebab(name)}, ${variable} or "${name}" in the configuration file.`;
     return invalid(`--${kebab(name)} is missing`, hint);
   }
   const message = issue?.message ?? 'not valid';

@@ -1,6 +1,6 @@
 /**
- * How faults reach a person or a script: one line on standard error and an exit code that tells the kinds
- * apart. Codes are stable; scripts depend on them.
+ * How faults reach a person or a script: one line on standard error and an exit code that tells the
+ * kinds apart. Codes are stable; scripts depend on them.
  */
 import { AssertionFailure } from '../core/assert.js';
 import { type ErrorCode, HoldfastError } from '../core/errors.js';

@@ -1,6 +1,6 @@
 /**
- * Looks at a node's data directories before anything is touched: which are formatted, for which node and
- * cluster, which are empty, and which are somebody else's.
+ * Looks at a node's data directories before anything is touched: which are formatted, for which
+ * node and cluster, which are empty, and which are somebody else's.
  */
 import { closeSync, openSync, readdirSync, readSync, statfsSync } from 'node:fs';
 import { chooseSuperblock, SUPERBLOCK_BYTES, type Superblock } from '../block/superblock.js';
@@ -97,7 +97,8 @@ export function commonIdentity(directories: readonly DataDirectory[]): DiskIdent
 /** Throws WRONG_CLUSTER unless the disks belong to the cluster of the metadata store. */
 export function checkCluster(identity: DiskIdentity, stored: ClusterId, store: string): void {
   if (identity.cluster === stored) return;
-  const message = `the data directory belongs to cluster ${identity.cluster}, ${store} to ${stored}`;
+  const { cluster } = identity;
+  const message = `the data directory belongs to cluster ${cluster}, ${store} to ${stored}`;
   const hint = 'Check --metadata and --data-dir.';
   throw new HoldfastError('WRONG_CLUSTER', message, { hint });
 }

@@ -13,8 +13,8 @@ const SIZE = /^(\d{1,16}(?:\.\d{1,6})?) ?([a-z]*)$/i;
 const HINT = 'Write a number and a unit: 64MiB, 10GiB, 1.5TiB.';
 
 /**
- * Bytes of "10GiB", "1.5 TiB", "10Gi", "10G" or "4096". Throws INVALID_ARGUMENT naming `what`; GB and the
- * like are refused, since half the world means powers of 1000 by them.
+ * Bytes of "10GiB", "1.5 TiB", "10Gi", "10G" or "4096". Throws INVALID_ARGUMENT naming `what`; GB
+ * and the like are refused, since half the world means powers of 1000 by them.
  */
 export function parseSize(text: string, what = 'size'): number {
   const match = SIZE.exec(text.trim());

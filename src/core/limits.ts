@@ -10,7 +10,9 @@ import { GIB, KIB, MIB, PAGE_BYTES } from './units.js';
 export const SEGMENT_SOFT_BYTES = 64 * MIB;
 /** Without a registered spare a segment grows up to this size (hard). */
 export const SEGMENT_HARD_BYTES = 16 * GIB;
-/** Page indexes are 32 bits in formats and in the salt of page checksums: no offset may reach this. */
+/**
+ * Page indexes are 32 bits in formats and in the salt of page checksums: no offset may reach this.
+ */
 export const SEGMENT_FORMAT_MAX_BYTES = 2 ** 32 * PAGE_BYTES;
 
 /** Records and data pages of one batch, in bytes of the segment. */
@@ -67,7 +69,9 @@ export const DISK_MAX_CHECKSUM_TABLES = 256;
 export const DISK_FULL_RETRY_MS = 1_000;
 /** A lone flush blocks the event loop only while the slowest recent ones took less than this. */
 export const FLUSH_IN_PLACE_MAX_MS = 2;
-/** A read in place (of what is probably cached) that takes longer stops further ones for a while. */
+/**
+ * A read in place (of what is probably cached) that takes longer stops further ones for a while.
+ */
 export const READ_IN_PLACE_MAX_MS = 2;
 /** Larger reads leave the event loop to others. */
 export const READ_IN_PLACE_MAX_BYTES = 64 * KIB;

@@ -26,7 +26,9 @@ export function formatAddress(host: string, port: number): string {
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
-/** Whether only this machine can reach the host. A name other than localhost counts as reachable. */
+/**
+ * Whether only this machine can reach the host. A name other than localhost counts as reachable.
+ */
 export function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || /^127(?:\.\d{1,3}){3}$/.test(host);
 }

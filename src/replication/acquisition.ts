@@ -1,6 +1,6 @@
 /**
- * Runs a takeover: the claim (swap 1), then FENCEs, recovery and CREATEs side by side, then the seal
- * (swap 6). Decides nothing itself: takeover.ts, creation.ts and swap.ts do.
+ * Runs a takeover: the claim (swap 1), then FENCEs, recovery and CREATEs side by side, then the
+ * seal (swap 6). Decides nothing itself: takeover.ts, creation.ts and swap.ts do.
  */
 import type { Reply } from '../block/wire/messages.js';
 import { assert, present, unreachable } from '../core/assert.js';

@@ -1,7 +1,7 @@
 /**
  * Walks the batches of an open segment in order and verifies that each continues the one before it:
- * position, LSN and checksum chain. Takeover computes a sealed segment's endLsn and crc with it, and
- * sends on by RECOVER only bytes that went through it.
+ * position, LSN and checksum chain. Takeover computes a sealed segment's endLsn and crc with it,
+ * and sends on by RECOVER only bytes that went through it.
  */
 import {
   BATCH_HEADER_BYTES,
@@ -42,7 +42,10 @@ function checkIdentity(volume: VolumeId, segment: OpenSegment, header: BatchHead
   }
 }
 
-/** The segment header in a segment's first batch in wire form, verified. Throws MALFORMED or VERSION. */
+/**
+ * The segment header in a segment's first batch in wire form, verified. Throws MALFORMED or
+ * VERSION.
+ */
 export function readFirstBatch(
   volume: VolumeId,
   segment: OpenSegment,

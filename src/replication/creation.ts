@@ -1,9 +1,10 @@
 /**
- * Brings planned segments into being: sends their CREATEs, again and again, and says when a segment may be
- * registered (ackQuorum replicas have it durably) or should be given up for another group. Used for the
- * fresh segments of a takeover and for spares; nothing on the write path waits here.
+ * Brings planned segments into being: sends their CREATEs, again and again, and says when a segment
+ * may be registered (ackQuorum replicas have it durably) or should be given up for another group.
+ * Used for the fresh segments of a takeover and for spares; nothing on the write path waits here.
  *
- * INVARIANT: CREATE is sent only for segments that the volume record holds as planned, so none leaks.
+ * INVARIANT: CREATE is sent only for segments that the volume record holds as planned, so none
+ * leaks.
  */
 import { assert } from '../core/assert.js';
 import type { NodeId, SegmentId } from '../core/ids.js';
@@ -125,7 +126,10 @@ function hasQuorum(state: CreationState, creating: Creating): boolean {
   return creating.copies.filter((copy) => copy.created).length >= state.config.ackQuorum;
 }
 
-/** May be registered now: the quorum is there and the others have answered, failed or had their time. */
+/**
+ * May be registered now: the quorum is there and the others have answered, failed or had their
+ * time.
+ */
 export function isReady(state: CreationState, segment: SegmentId, now: Monotonic): boolean {
   const creating = find(state, segment);
   if (creating === null || creating.quorumAt === null) return false;
@@ -152,7 +156,10 @@ export function failingNodes(state: CreationState): Set<NodeId> {
   return nodes;
 }
 
-/** When the driver must call with a tick; Infinity when it need not. Moments that are over are no reason. */
+/**
+ * When the driver must call with a tick; Infinity when it need not. Moments that are over are no
+ * reason.
+ */
 export function creationDeadline(state: CreationState, now: Monotonic): number {
   const { graceMs, replanMs } = state.config;
   let earliest = Number.POSITIVE_INFINITY;

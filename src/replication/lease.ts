@@ -1,10 +1,12 @@
 /**
- * The read lease: whether this owner may answer reads right now. Each OK to APPEND or PING promises that
- * the replica will not answer a higher epoch's FENCE for L; with ackQuorum such promises on the current
- * segment no taker can have R answers, so nobody else can have acknowledged anything newer.
+ * The read lease: whether this owner may answer reads right now. Each OK to APPEND or PING promises
+ * that the replica will not answer a higher epoch's FENCE for L; with ackQuorum such promises on
+ * the current segment no taker can have R answers, so nobody else can have acknowledged anything
+ * newer.
  *
- * INVARIANT: a grant counts from the moment its request was sent, only for the segment that is current,
- * and only for 0.9 L; so a pause of this process, a slow reply or a fast clock can only shorten it.
+ * INVARIANT: a grant counts from the moment its request was sent, only for the segment that is
+ * current, and only for 0.9 L; so a pause of this process, a slow reply or a fast clock can only
+ * shorten it.
  */
 import { assert } from '../core/assert.js';
 import type { SegmentId } from '../core/ids.js';
@@ -65,7 +67,9 @@ export function leaseHolds(state: LeaseState, now: Monotonic): boolean {
   return state.segment !== null && now < state.validUntil;
 }
 
-/** Only a grant on the segment that is current counts: a frozen one is no longer fenced against us. */
+/**
+ * Only a grant on the segment that is current counts: a frozen one is no longer fenced against us.
+ */
 function grantCounts(state: LeaseState, segment: SegmentId): boolean {
   return state.segment === segment;
 }

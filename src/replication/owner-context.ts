@@ -1,6 +1,7 @@
 /**
- * What the parts of one owner share: the seams, the limits, one timer for all their deadlines, requests to
- * replicas, and the choice of a new segment's place. After `close` nothing of it calls anybody any more.
+ * What the parts of one owner share: the seams, the limits, one timer for all their deadlines,
+ * requests to replicas, and the choice of a new segment's place. After `close` nothing of it calls
+ * anybody any more.
  */
 import type { Reply, Request } from '../block/wire/messages.js';
 import type { Incarnation, NodeId, SegmentId } from '../core/ids.js';
@@ -75,7 +76,9 @@ export class OwnerContext {
     for (const ticking of this.#ticking) this.wake(ticking.deadline(after), after);
   }
 
-  /** Sends to one replica; null when no answer came (the request may have been, or yet be, handled). */
+  /**
+   * Sends to one replica; null when no answer came (the request may have been, or yet be, handled).
+   */
   send(replica: Replica, request: Request, done: (reply: Reply | null) => void): void {
     const { directory, requests, clock } = this.deps;
     const { node } = replica;

@@ -1,6 +1,7 @@
 /**
- * What a log owner is built from, the limits that tests shrink, and what it shows of itself. Kept apart
- * from owner.ts so that the pure cores, the simulator and the reader can name these without the driver.
+ * What a log owner is built from, the limits that tests shrink, and what it shows of itself. Kept
+ * apart from owner.ts so that the pure cores, the simulator and the reader can name these without
+ * the driver.
  */
 import type { NodeRequests } from '../block/wire/requests.js';
 import type { OwnerId, SegmentId, VolumeId } from '../core/ids.js';
@@ -94,7 +95,9 @@ export interface InspectedSegment {
   readonly replicas: readonly InspectedReplica[];
 }
 
-/** A consistent view between two events, for the simulator's invariants and for `holdfast status`. */
+/**
+ * A consistent view between two events, for the simulator's invariants and for `holdfast status`.
+ */
 export interface OwnerInspection {
   readonly owner: OwnerId;
   readonly epoch: Epoch;

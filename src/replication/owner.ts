@@ -1,9 +1,10 @@
 /**
- * The log owner: takes a volume over (acquisition.ts), then serves it (service.ts) until it releases it, is
- * stopped, or finds that a newer owner has taken over. Decisions are the pure cores named in these two;
- * this file is the public face and the order of things.
+ * The log owner: takes a volume over (acquisition.ts), then serves it (service.ts) until it
+ * releases it, is stopped, or finds that a newer owner has taken over. Decisions are the pure cores
+ * named in these two; this file is the public face and the order of things.
  *
- * INVARIANT: once stopped, for whatever reason, nothing is acknowledged or answered any more but the reason.
+ * INVARIANT: once stopped, for whatever reason, nothing is acknowledged or answered any more but
+ * the reason.
  */
 import type { BatchEntry } from '../block/wire/batch.js';
 import { assert, present } from '../core/assert.js';

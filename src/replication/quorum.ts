@@ -1,8 +1,8 @@
 /**
- * The arithmetic that the log's safety rests on, each rule once and by name: takeover, writer and lease
- * call these and nothing else decides. Any ackQuorum replicas and any fenceQuorum replicas of one segment
- * have at least one in common: that one tells a taker of every acknowledged byte, and withholds its FENCE
- * answer while a read lease that it granted is running.
+ * The arithmetic that the log's safety rests on, each rule once and by name: takeover, writer and
+ * lease call these and nothing else decides. Any ackQuorum replicas and any fenceQuorum replicas of
+ * one segment have at least one in common: that one tells a taker of every acknowledged byte, and
+ * withholds its FENCE answer while a read lease that it granted is running.
  */
 import type { Reply } from '../block/wire/messages.js';
 import { assert } from '../core/assert.js';

@@ -1,6 +1,7 @@
 /**
- * Drives swap.ts against the metadata store: turns its effects into transactions and reads, and promises
- * into events. Off the write path; when the store is down it retries for ever and the log goes on.
+ * Drives swap.ts against the metadata store: turns its effects into transactions and reads, and
+ * promises into events. Off the write path; when the store is down it retries for ever and the log
+ * goes on.
  */
 import { assert, unreachable } from '../core/assert.js';
 import { asFault, HoldfastError } from '../core/errors.js';
@@ -95,7 +96,9 @@ export class RecordSwapper {
     this.#step({ type: 'propose', purpose });
   }
 
-  /** A linearizable read of the record, until the store answers; null when the volume was removed. */
+  /**
+   * A linearizable read of the record, until the store answers; null when the volume was removed.
+   */
   read(done: (at: RecordAt | null) => void, failures = 0): void {
     const { clock, store, retryMinMs, retryMaxMs } = this.#parts;
     store.get(this.#key).then(

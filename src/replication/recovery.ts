@@ -1,10 +1,10 @@
 /**
- * Completes the kept prefix of one fenced segment on ackQuorum replicas (DESIGN §4, takeover step 5): walks
- * the prefix batch by batch, verified, for its endLsn and crc, and on the way sends what they lack to
- * replicas that are shorter, until enough hold it.
+ * Completes the kept prefix of one fenced segment on ackQuorum replicas (DESIGN §4, takeover step
+ * 5): walks the prefix batch by batch, verified, for its endLsn and crc, and on the way sends what
+ * they lack to replicas that are shorter, until enough hold it.
  *
- * INVARIANT: only bytes that passed the chain walk are sent on, and a replica counts as a holder only by
- * its own answer in this round.
+ * INVARIANT: only bytes that passed the chain walk are sent on, and a replica counts as a holder
+ * only by its own answer in this round.
  */
 import type { Reply } from '../block/wire/messages.js';
 import { assert, present } from '../core/assert.js';

@@ -1,11 +1,11 @@
 /**
  * When to leave the current segment for the registered spare, and when to stop sending to a replica
- * instead (DESIGN §4, Roll). A roll costs a swap and sends uncommitted records twice, so it is made when the
- * segment is full or when the spare's replicas answer better than the current one's; otherwise writing goes
- * on at the quorum.
+ * instead (DESIGN §4, Roll). A roll costs a swap and sends uncommitted records twice, so it is made
+ * when the segment is full or when the spare's replicas answer better than the current one's;
+ * otherwise writing goes on at the quorum.
  *
- * INVARIANT: no roll while the swap of the one before it is unconfirmed, and never into a segment that is
- * not registered in the metadata store.
+ * INVARIANT: no roll while the swap of the one before it is unconfirmed, and never into a segment
+ * that is not registered in the metadata store.
  */
 import { assert } from '../core/assert.js';
 import type { Monotonic } from '../core/units.js';
@@ -56,9 +56,9 @@ export function healthyFollowers(view: RollView, now: Monotonic): number {
 }
 
 /**
- * Replicas of the spare that answered lately, on disks that do not fail or stall the current segment. Once
- * the current segment has lost its quorum, a disk that was too slow for it is better than none: it may have
- * recovered long ago, and nothing is sent to it any more that could show it.
+ * Replicas of the spare that answered lately, on disks that do not fail or stall the current
+ * segment. Once the current segment has lost its quorum, a disk that was too slow for it is better
+ * than none: it may have recovered long ago, and nothing is sent to it any more that could show it.
  */
 export function healthyInSpare(view: RollView, now: Monotonic): number {
   const { spare, current, limits } = view;
@@ -80,12 +80,16 @@ function hasBadDisk(view: RollView, follower: Follower, now: Monotonic): boolean
   return follower.mode === 'following' && isLagging(view, follower, now);
 }
 
-/** A second roll waits for the first one's swap: the record must name every segment that is written. */
+/**
+ * A second roll waits for the first one's swap: the record must name every segment that is written.
+ */
 function mayRoll(view: RollView): boolean {
   return view.spare !== null && view.frozen === null;
 }
 
-/** The segment is full and its successor can take over; the writer first lets what is sent commit. */
+/**
+ * The segment is full and its successor can take over; the writer first lets what is sent commit.
+ */
 export function wantsRollForSize(view: RollView, now: Monotonic): boolean {
   if (view.current.nextOffset < view.limits.segmentSoftBytes || !mayRoll(view)) return false;
   return healthyInSpare(view, now) >= view.ackQuorum;
@@ -98,7 +102,10 @@ export function shouldRollForTrouble(view: RollView, now: Monotonic): boolean {
   return better >= view.ackQuorum && better > healthyFollowers(view, now);
 }
 
-/** Whether it is worth asking the spare's replicas: a roll is near, and the last answers are getting old. */
+/**
+ * Whether it is worth asking the spare's replicas: a roll is near, and the last answers are getting
+ * old.
+ */
 export function shouldAskSpare(view: RollView, now: Monotonic): boolean {
   const { spare, current, limits } = view;
   if (spare === null || !mayRoll(view)) return false;

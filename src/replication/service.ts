@@ -1,7 +1,7 @@
 /**
- * Serves a volume that was taken over: drives the writer and the lease, brings spares into being, swaps
- * rolls into the record, and keeps up the segments it no longer writes. Every append passes through
- * `append` and every acknowledgement through `#committed`.
+ * Serves a volume that was taken over: drives the writer and the lease, brings spares into being,
+ * swaps rolls into the record, and keeps up the segments it no longer writes. Every append passes
+ * through `append` and every acknowledgement through `#committed`.
  */
 import type { BatchEntry } from '../block/wire/batch.js';
 import { entryBytes } from '../block/wire/batch.js';
@@ -218,7 +218,9 @@ export class Service {
     this.#context.wake(writerDeadline(this.#writer), event.now);
   }
 
-  /** In the order of the events: an append from within a callback must not overtake what is queued. */
+  /**
+   * In the order of the events: an append from within a callback must not overtake what is queued.
+   */
   #perform(effects: readonly WriterEffect[], now: Monotonic): void {
     for (const effect of effects) this.#effects.push(effect);
     if (this.#performing) return;

@@ -1,9 +1,10 @@
 /**
- * One open segment as its writer sees it: the batches sent, encoded once and kept until every replica that
- * still follows has them, and how far each replica is. Sequence numbers count a segment's batches from 0.
+ * One open segment as its writer sees it: the batches sent, encoded once and kept until every
+ * replica that still follows has them, and how far each replica is. Sequence numbers count a
+ * segment's batches from 0.
  *
- * INVARIANT: what a replica is known to have durably only grows, by answers of its own incarnation; the
- * batches kept cover everything that is uncommitted or that a following replica lacks.
+ * INVARIANT: what a replica is known to have durably only grows, by answers of its own incarnation;
+ * the batches kept cover everything that is uncommitted or that a following replica lacks.
  */
 import { type BatchEntry, type EncodedBatch, encodeBatch } from '../block/wire/batch.js';
 import { encodeSegmentHeader, type SegmentHeader } from '../block/wire/segment-header.js';
@@ -49,8 +50,8 @@ export type DropReason =
 export interface Follower {
   readonly replica: Replica;
   /**
-   * following: batches are sent as they come. resync: an answer is missing; a PING tells where to go on.
-   * dropped: not sent to any more in this segment; COPY completes it after the seal.
+   * following: batches are sent as they come. resync: an answer is missing; a PING tells where to
+   * go on. dropped: not sent to any more in this segment; COPY completes it after the seal.
    */
   mode: 'following' | 'resync' | 'dropped';
   dropped: DropReason | null;
@@ -226,7 +227,9 @@ export function letGo(stream: Stream): void {
   stream.firstSeq = floor;
 }
 
-/** Where the segment ends when it is rolled or sealed now: what is committed, no more and no less. */
+/**
+ * Where the segment ends when it is rolled or sealed now: what is committed, no more and no less.
+ */
 export function frozenEnd(stream: Stream): SegmentEnd {
   return {
     segment: stream.segment.segment,

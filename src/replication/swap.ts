@@ -1,11 +1,13 @@
 /**
- * One change of the volume record at a time, by compare-and-swap, exactly once even when answers are lost.
- * A swap whose outcome is unknown is read back linearizably before anything else is decided:
+ * One change of the volume record at a time, by compare-and-swap, exactly once even when answers
+ * are lost. A swap whose outcome is unknown is read back linearizably before anything else is
+ * decided:
  *   higher epoch            → somebody else owns the volume: stop for good
  *   revision unchanged      → undecided: send the identical swap again (at most one can ever apply)
  *   record holds our change → it landed
- *   otherwise               → somebody changed other fields: make the same change to the record found
- * Nothing on the write path waits for it; takeover, roll, spares, deletion and release all pass here.
+ *   otherwise               → somebody changed other fields: make the same change to what is there
+ * Nothing on the write path waits for it; takeover, roll, spares, deletion and release all pass
+ * here.
  */
 import { assert } from '../core/assert.js';
 import { HoldfastError } from '../core/errors.js';

@@ -1,10 +1,10 @@
 /**
- * What a taker concludes from FENCE replies (DESIGN §4, takeover steps 3 and 4), as pure functions: which
- * replies count, where the open segments end, and when nothing may be concluded yet.
+ * What a taker concludes from FENCE replies (DESIGN §4, takeover steps 3 and 4), as pure functions:
+ * which replies count, where the open segments end, and when nothing may be concluded yet.
  *
- * Why the maximum: fewer than R replicas may be silent, so every acknowledged byte is on one that answered;
- * the longest answer covers it. What lies above the acknowledged may be kept or not, but only one taker
- * decides, and its final swap makes the decision.
+ * Why the maximum: fewer than R replicas may be silent, so every acknowledged byte is on one that
+ * answered; the longest answer covers it. What lies above the acknowledged may be kept or not, but
+ * only one taker decides, and its final swap makes the decision.
  */
 import type { FenceBody, Reply } from '../block/wire/messages.js';
 import type { SegmentHeader } from '../block/wire/segment-header.js';
@@ -84,7 +84,9 @@ function isAbsent(replies: readonly Fenced[]): boolean {
   return replies.every((fenced) => fenced.durableLength === 0);
 }
 
-/** Decides the ends of `open` from the replies to each, in the same order; or says what is missing. */
+/**
+ * Decides the ends of `open` from the replies to each, in the same order; or says what is missing.
+ */
 export function decideEnds(
   open: readonly OpenSegment[],
   replies: readonly (readonly Fenced[])[],

@@ -1,8 +1,9 @@
 /**
- * Takeover, from the landed epoch swap to the point where the final swap may be sent: fences every open
- * segment, decides where they end (takeover-rules.ts), and completes the kept prefixes on ackQuorum
- * replicas (recovery.ts), in rounds: whatever fails on the way, a new round decides again from fresh
- * answers. Nothing is decided for good before the final swap; see ARCHITECTURE.md, "Taking over".
+ * Takeover, from the landed epoch swap to the point where the final swap may be sent: fences every
+ * open segment, decides where they end (takeover-rules.ts), and completes the kept prefixes on
+ * ackQuorum replicas (recovery.ts), in rounds: whatever fails on the way, a new round decides again
+ * from fresh answers. Nothing is decided for good before the final swap; see ARCHITECTURE.md,
+ * "Taking over".
  *
  * Answers carry the round they were asked in; those of older rounds count for nothing.
  */
@@ -53,7 +54,9 @@ export type TakeoverEnd =
   | { readonly segment: OpenSegment['segment']; abandoned: true };
 
 export type TakeoverPhase =
-  /** From `restartAt` on, a round that leaves replicas out gives way to one that asks them again. */
+  /**
+   * From `restartAt` on, a round that leaves replicas out gives way to one that asks them again.
+   */
   | { readonly type: 'fencing'; readonly slots: Slots; readonly restartAt: number; why: string }
   | {
       readonly type: 'recovering';
@@ -226,8 +229,9 @@ function fenceAnswer(
 }
 
 /**
- * What no replica can say while this epoch is the highest and the segment open in the record: nodes seal
- * and delete only what the record has sealed or listed, and fence only for an epoch that was claimed.
+ * What no replica can say while this epoch is the highest and the segment open in the record: nodes
+ * seal and delete only what the record has sealed or listed, and fence only for an epoch that was
+ * claimed.
  */
 function doubtful(segment: OpenSegment, reply: Reply, epoch: Epoch): string | null {
   if (reply.maxEpoch > epoch) return `${segment.segment} is fenced at epoch ${reply.maxEpoch}`;
@@ -270,8 +274,8 @@ function decide(state: TakeoverState, slots: Slots, now: Monotonic): TakeoverEff
 }
 
 /**
- * With a large ack quorum R answers decide sooner than there are replicas to hold what was decided: beginning
- * then would fail, round after round, whenever the same few answer first.
+ * With a large ack quorum R answers decide sooner than there are replicas to hold what was decided:
+ * beginning then would fail, round after round, whenever the same few answer first.
  */
 function mayRecover(state: TakeoverState, slots: Slots, ends: readonly End[]): boolean {
   const { phase, config } = state;
@@ -364,7 +368,10 @@ function follow(
   return out;
 }
 
-/** Ends the round: the next one decides from fresh answers, without the replicas that cannot be read. */
+/**
+ * Ends the round: the next one decides from fresh answers, without the replicas that cannot be
+ * read.
+ */
 function rest(
   state: TakeoverState,
   index: number,

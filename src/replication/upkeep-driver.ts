@@ -1,5 +1,6 @@
 /**
- * Drives upkeep.ts: SEAL, COPY and DELETE requests for what the volume record says, off the write path.
+ * Drives upkeep.ts: SEAL, COPY and DELETE requests for what the volume record says, off the write
+ * path.
  */
 import type { Request } from '../block/wire/messages.js';
 import { present } from '../core/assert.js';

@@ -1,10 +1,12 @@
 /**
- * What an owner does in the background for segments it no longer writes: SEAL their replicas, COPY to those
- * that lack part of them, DELETE what the record lists in pendingDelete; each retried while the owner lives,
- * a few at a time. Nothing on the write path waits for it. Replicas whose disk is gone are left to repair.
+ * What an owner does in the background for segments it no longer writes: SEAL their replicas, COPY
+ * to those that lack part of them, DELETE what the record lists in pendingDelete; each retried
+ * while the owner lives, a few at a time. Nothing on the write path waits for it. Replicas whose
+ * disk is gone are left to repair.
  *
- * INVARIANT: SEAL and COPY are sent only for ends that a landed swap holds, DELETE only for segments that
- * the record lists; nodes confirm both in the metadata store before they touch anything.
+ * INVARIANT: SEAL and COPY are sent only for ends that a landed swap holds, DELETE only for
+ * segments that the record lists; nodes confirm both in the metadata store before they touch
+ * anything.
  */
 import type { Reply } from '../block/wire/messages.js';
 import { assert, present } from '../core/assert.js';
@@ -166,7 +168,9 @@ function answer(
   job.dueAt = now + Math.min(UPKEEP_RETRY_MAX_MS, wait);
 }
 
-/** What a replica's answer means for the job: it is done, it is tried again, or a SEAL needs a COPY. */
+/**
+ * What a replica's answer means for the job: it is done, it is tried again, or a SEAL needs a COPY.
+ */
 function judge(job: Job, reply: Reply | null): 'done' | 'again' | 'copy' {
   const replica = present(job.segment.replicas[job.replica], 'a replica of the segment');
   if (reply === null || !answersFor(replica, reply)) return 'again';

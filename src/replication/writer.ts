@@ -1,11 +1,11 @@
 /**
- * The writer: records in, batches to all replicas of the current segment, commits out in LSN order. On the
- * write path it stands between the volume layer's append and the nodes' clients; the state is changed in
- * place, by one event at a time, and nothing here waits or does I/O.
+ * The writer: records in, batches to all replicas of the current segment, commits out in LSN order.
+ * On the write path it stands between the volume layer's append and the nodes' clients; the state
+ * is changed in place, by one event at a time, and nothing here waits or does I/O.
  *
- * INVARIANTS: only the current segment's answers commit; a record is committed once, in LSN order; a
- * batch's bytes are made once and sent again unchanged; a roll takes every uncommitted record along under
- * its old LSN; after STALE nothing is committed any more.
+ * INVARIANTS: only the current segment's answers commit; a record is committed once, in LSN order;
+ * a batch's bytes are made once and sent again unchanged; a roll takes every uncommitted record
+ * along under its old LSN; after STALE nothing is committed any more.
  */
 import { BATCH_HEADER_BYTES } from '../block/wire/batch.js';
 import type { Reply } from '../block/wire/messages.js';
@@ -299,7 +299,8 @@ function heard(
   switch (reply.status) {
     case 'STALE':
     case 'SEALED':
-      // Only a newer owner fences, or has what we write sealed: our own seals are of frozen segments.
+      // Only a newer owner fences, or has what we write sealed: our own seals are of frozen
+      // segments.
       stop(state, `${reply.status} at epoch ${reply.maxEpoch}`, effects);
       return;
     case 'OK':
@@ -435,7 +436,9 @@ function pingDue(state: WriterState, now: Monotonic, effects: WriterEffect[]): v
   }
 }
 
-/** Rolls to a spare that answers better, else stops sending to laggards that the quorum can spare. */
+/**
+ * Rolls to a spare that answers better, else stops sending to laggards that the quorum can spare.
+ */
 function judge(state: WriterState, now: Monotonic, effects: WriterEffect[]): void {
   if (state.stopped) return;
   if (shouldRollForTrouble(state, now)) {

@@ -1,4 +1,7 @@
-/** What every Disk promises to a program that lives (src/io/disk.ts). Power loss is tested on its twins. */
+/**
+ * What every Disk promises to a program that lives (src/io/disk.ts). Power loss is tested on its
+ * twins.
+ */
 import { type Test, test } from 'tap';
 import type { HoldfastError } from '../../src/core/errors.js';
 import type { Disk, DiskFile } from '../../src/io/disk.js';

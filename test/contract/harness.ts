@@ -1,4 +1,6 @@
-/** What a contract suite needs of the twin it runs on: a fresh instance, and a way to let time pass. */
+/**
+ * What a contract suite needs of the twin it runs on: a fresh instance, and a way to let time pass.
+ */
 
 export interface Harness<T> {
   /** A fresh instance; `close` releases it. */

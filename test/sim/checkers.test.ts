@@ -1,4 +1,7 @@
-/** Each checker sees a synthetic violation of its invariant, and lets the same story without it pass. */
+/**
+ * Each checker sees a synthetic violation of its invariant, and lets the same story without it
+ * pass.
+ */
 import { type Test, test } from 'tap';
 import { encodeBatch } from '../../src/block/wire/batch.js';
 import type { Reply, Request, StatusName } from '../../src/block/wire/messages.js';
@@ -24,7 +27,9 @@ function planned(name: string, createEpoch = 1): PlannedSegment {
   };
 }
 
-/** A story told to the checkers: three replicas, ack quorum two, segments a (current) and b (spare). */
+/**
+ * A story told to the checkers: three replicas, ack quorum two, segments a (current) and b (spare).
+ */
 class Story {
   readonly checkers = new Checkers();
   record: VolumeRecord;
@@ -407,7 +412,8 @@ test('7: a quorum grows beyond the longest of R valid fences', async (t) => {
     const end = story.end('a');
     story.fence('a', 1, 2, end);
     story.append('a', 'two');
-    // Two disks answer late for what a fence had already cut: each alone is legal before its own fence.
+    // Two disks answer late for what a fence had already cut: each alone is legal before its own
+    // fence.
     story.durable('a', [0, 2]);
     story.fence('a', 2, 2, end + PAGE);
     story.checkers.replicas.replied(
@@ -506,7 +512,7 @@ test('10: a takeover decides on too few valid fences, or not on the maximum', as
   });
 });
 
-test('11: a length is taken back, lost by a restart, or acknowledged after a failed flush', async (t) => {
+test('11: a length is taken back, lost by a restart, or acked after a failed flush', async (t) => {
   breaks(t, 11, () => {
     const { story } = acked();
     story.reply(0, { type: 'ping' }, PAGE);

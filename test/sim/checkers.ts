@@ -1,6 +1,7 @@
 /**
- * All checkers behind one door: what the world observes goes in, a Violation comes out. They know only what
- * was said and swapped, never why, so that no bug of the product can hide in its own opinion of itself.
+ * All checkers behind one door: what the world observes goes in, a Violation comes out. They know
+ * only what was said and swapped, never why, so that no bug of the product can hide in its own
+ * opinion of itself.
  */
 import type { SegmentInspection } from '../../src/block/disk-store-api.js';
 import type { Reply, Request } from '../../src/block/wire/messages.js';

@@ -1,7 +1,8 @@
 /**
- * How a seed ends: everything is healed, and then what the design promises must come true within a bounded time:
- * takeovers complete, appends go through, sealed segments regain their copies (16); a total power loss takes
- * nothing that was acknowledged (15, 14); and without the metadata store and one replica the volume goes on (17).
+ * How a seed ends: everything is healed, and then what the design promises must come true within a
+ * bounded time: takeovers complete, appends go through, sealed segments regain their copies (16); a
+ * total power loss takes nothing that was acknowledged (15, 14); and without the metadata store and
+ * one replica the volume goes on (17).
  */
 import type { SealedSegment } from '../../src/metadata/model.js';
 import type { OwnerProcess } from './owner-process.js';
@@ -13,7 +14,9 @@ const LIVENESS_MS = 60_000;
 const COPIES_MS = 300_000;
 const SETTLE_MS = 15_000;
 
-/** Runs the world until a condition holds, looking now and then; a violation if it does not in time. */
+/**
+ * Runs the world until a condition holds, looking now and then; a violation if it does not in time.
+ */
 export async function within(
   world: World,
   ms: number,

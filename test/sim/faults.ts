@@ -1,7 +1,7 @@
 /**
- * Carries a seed's faults out on the world, within the fault model of docs/FAULTS.md: crashes, cuts, pauses and
- * outages without limit; permanent damage (wiped disks, rot, unreadable sectors) only on as many nodes as every
- * segment can bear to lose.
+ * Carries a seed's faults out on the world, within the fault model of docs/FAULTS.md: crashes,
+ * cuts, pauses and outages without limit; permanent damage (wiped disks, rot, unreadable sectors)
+ * only on as many nodes as every segment can bear to lose.
  */
 import type { SimDisk } from '../fixtures/sim-disk.js';
 import type { StorageMachine } from './machines.js';
@@ -79,7 +79,9 @@ function isolate(world: World, fault: Fault): true {
   return cutAll(world, fault, name, peers(world, name));
 }
 
-/** Cuts an owner's host off from some or all nodes, and sometimes from the metadata store as well. */
+/**
+ * Cuts an owner's host off from some or all nodes, and sometimes from the metadata store as well.
+ */
 function cutOwner(world: World, fault: Fault): true {
   const host = hostOf(world, fault);
   const nodes = world.machines.map((machine) => machine.name);
@@ -160,8 +162,9 @@ function pauseOwner(world: World, fault: Fault): boolean {
 }
 
 /**
- * The owner that serves is cut off from all nodes, at the worst moment, and another one takes over at once:
- * whatever the first one still believes is put to the test. Sometimes all nodes' programs restart meanwhile.
+ * The owner that serves is cut off from all nodes, at the worst moment, and another one takes over
+ * at once: whatever the first one still believes is put to the test. Sometimes all nodes' programs
+ * restart meanwhile.
  */
 function isolateOwner(world: World, fault: Fault): boolean {
   const owner = liveOwner(world, fault);

@@ -1,12 +1,12 @@
 /**
- * A storage machine: its disks, which survive, and its program, which is killed, loses power, pauses and starts
- * again. The supervisor restarts a program whose disk has failed, as an operator's would.
+ * A storage machine: its disks, which survive, and its program, which is killed, loses power,
+ * pauses and starts again. The supervisor restarts a program whose disk has failed, as an
+ * operator's would.
  */
 import type { DiskStore } from '../../src/block/disk-store.js';
 import { StorageNode } from '../../src/block/storage-node.js';
 import type { HoldfastError } from '../../src/core/errors.js';
 import { type Incarnation, idFromBytes, type NodeId } from '../../src/core/ids.js';
-import { MIB } from '../../src/core/units.js';
 import type { Timer } from '../../src/io/clock.js';
 import { SimProcess } from '../fixtures/sim-clock.js';
 import { SimDisk } from '../fixtures/sim-disk.js';
@@ -14,7 +14,6 @@ import type { SimRandom } from '../fixtures/sim-random.js';
 import { buildStores, formatDisk, NODE_PORT, serve } from './parts.js';
 import type { World } from './world.js';
 
-export const JOURNAL_BYTES = 4 * MIB;
 /** How long the supervisor leaves a failed disk before it restarts the program. */
 const FAILED_RESTART_MS = 400;
 

@@ -1,8 +1,9 @@
 /**
- * npm run sim -- [--seeds N] [--first S] [--seed S] [--mutants [NAME]] [--json] [--verbose] [--workers N]
+ * npm run sim -- [--seeds N] [--first S] [--seed S] [--mutants [NAME]] [--json] [--verbose]
+ * [--workers N]
  *
- * Runs seeded simulations of a whole cluster, or shows that the simulator sees every known bug (--mutants).
- * Exit code 0: no violation and every kind of fault fired often enough; 1 otherwise.
+ * Runs seeded simulations of a whole cluster, or shows that the simulator sees every known bug
+ * (--mutants). Exit code 0: no violation and every kind of fault fired often enough; 1 otherwise.
  */
 import { parseArgs } from 'node:util';
 import { runMutants } from './mutation.js';

@@ -1,7 +1,8 @@
 /**
- * Known bugs, as changes to the compiled product's text: DESIGN §4's list, one or more for each item. Each `find`
- * must occur exactly once in its compiled file, so that a mutant cannot silently stop being one. Where the product has
- * two independent guards against the same bug, the mutant removes both: one alone changes nothing that anybody can see.
+ * Known bugs, as changes to the compiled product's text: DESIGN §4's list, one or more for each
+ * item. Each `find` must occur exactly once in its compiled file, so that a mutant cannot silently
+ * stop being one. Where the product has two independent guards against the same bug, the mutant
+ * removes both: one alone changes nothing that anybody can see.
  */
 
 export interface Edit {
@@ -22,7 +23,8 @@ const ANY_INCARNATION_NODE: Edit = {
   file: 'block/storage-node.js',
   find: 'const store = this.#byIncarnation.get(request.incarnation);',
   replace:
-    'const store = this.#byIncarnation.get(request.incarnation) ?? [...this.#byIncarnation.values()][0];',
+    'const store = this.#byIncarnation.get(request.incarnation) ?? ' +
+    '[...this.#byIncarnation.values()][0];',
 };
 const ANY_INCARNATION_OWNER: Edit = {
   file: 'replication/quorum.js',
@@ -60,7 +62,9 @@ export const MUTANTS: readonly Mutant[] = [
         file: 'replication/writer.js',
         find: 'if (!countsForCommit(current.segment.segment, event.segment)) {',
         replace:
-          'if (event.segment !== state.frozen?.segment && !countsForCommit(current.segment.segment, event.segment)) {',
+          'if (event.segment !== state.frozen?.segment && ' +
+          '!countsForCommit(current.segment.segment, ' +
+          'event.segment)) {',
       },
     ],
     why: 'Late answers to the segment rolled away from commit records that exist nowhere else.',
@@ -85,7 +89,8 @@ export const MUTANTS: readonly Mutant[] = [
         file: 'block/forming.js',
         find: 'return idFromBytes(random.bytes(16));',
         replace:
-          "return idFromBytes(Buffer.from(random.seed.replace(/life[0-9]+/, '').padEnd(16, '*').slice(-16)));",
+          "return idFromBytes(Buffer.from(random.seed.replace(/life[0-9]+/, '').padEnd(16, " +
+          "'*').slice(-16)));",
       },
     ],
     why: 'A replaced disk answers in the name of the lost one.',
@@ -95,10 +100,14 @@ export const MUTANTS: readonly Mutant[] = [
     edits: [
       {
         file: 'replication/service.js',
-        find: "this.#propose('register', (found) => registerSpare(found, { epoch, segment }), (now) => this.#spareRegistered(segment, now));",
+        find:
+          "this.#propose('register', (found) => registerSpare(found, { epoch, segment }), " +
+          '(now) => this.#spareRegistered(segment, now));',
         replace:
-          "this.#step({ type: 'spare', segment: record.planned.find((one) => one.segment === segment), now: this.#context.now() });" +
-          "this.#propose('register', (found) => registerSpare(found, { epoch, segment }), () => {});",
+          "this.#step({ type: 'spare', segment: record.planned.find((one) => one.segment " +
+          '=== segment), now: this.#context.now() });' +
+          "this.#propose('register', (found) => registerSpare(found, { epoch, segment }), " +
+          '() => {});',
       },
     ],
     why: 'The next owner does not know the segment in which records were acknowledged.',
@@ -121,7 +130,9 @@ export const MUTANTS: readonly Mutant[] = [
         file: 'block/engine.js',
         find: "if (this.state === 'failed' || (!head.durable && head.failure === null))",
         replace:
-          "if (!head.durable && head.failure === null && state.queue.some((one) => one.durable && one.batches.length > 0)) { head.durable = true; }\n            if (this.state === 'failed' || (!head.durable && head.failure === null))",
+          'if (!head.durable && head.failure === null && state.queue.some((one) => one.durable ' +
+          '&& one.batches.length > 0)) { head.durable = true; }\n            if (this.state ' +
+          "=== 'failed' || (!head.durable && head.failure === null))",
       },
     ],
     why: 'A hole under an acknowledged length: after a crash the prefix ends below it.',
@@ -133,7 +144,9 @@ export const MUTANTS: readonly Mutant[] = [
         file: 'replication/writer.js',
         find: 'if (!noteDurable(state.current, follower, reply.durableLength)) {',
         replace:
-          "if (!noteDurable(state.current, follower, reply.status === 'GAP' ? state.current.nextOffset : reply.durableLength)) {",
+          "if (!noteDurable(state.current, follower, reply.status === 'GAP' ? " +
+          'state.current.nextOffset ' +
+          ': reply.durableLength)) {',
       },
     ],
     why: 'A replica that lacks the middle counts for the end.',
@@ -163,7 +176,8 @@ export const MUTANTS: readonly Mutant[] = [
         file: 'block/journal.js',
         find: 'this.#options.file.datasync(alone, (error) => {',
         replace:
-          'this.#options.clock.soon(() => { for (const one of this.#flying) one.written(); });\n        this.#options.file.datasync(alone, (error) => {',
+          'this.#options.clock.soon(() => { for (const one of this.#flying) one.written(); ' +
+          '});\n        this.#options.file.datasync(alone, (error) => {',
       },
     ],
     why: 'A power loss takes what was acknowledged.',
@@ -186,12 +200,16 @@ export const MUTANTS: readonly Mutant[] = [
         file: 'block/answers.js',
         find: "engine.mark(state, { type: 'fence', segment, volume, epoch }, (failure) => {",
         replace:
-          'queueMicrotask(() => { const fence = state.queue.pop(); if (fence) state.queue.unshift(fence); });\n' +
+          'queueMicrotask(() => { const fence = state.queue.pop(); if (fence) ' +
+          'state.queue.unshift(fence); ' +
+          '});\n' +
           "    engine.mark(state, { type: 'fence', segment, volume, epoch }, (failure) => {",
       },
       {
         file: 'block/writes.js',
-        find: "        if (state.maxEpoch > epoch)\n            return replies.send(reply, 'STALE', state);\n        promise(task, state, epoch);",
+        find:
+          '        if (state.maxEpoch > epoch)\n            return replies.send(reply, ' +
+          "'STALE', state);\n        promise(task, state, epoch);",
         replace: '        promise(task, state, epoch);',
       },
     ],
@@ -206,7 +224,9 @@ export const MUTANTS: readonly Mutant[] = [
         file: 'block/disk-store.js',
         find: 'if (request.incarnation !== engine.incarnation) {',
         replace:
-          "if (request.incarnation !== engine.incarnation && !['create', 'append', 'ping'].includes(request.type)) {",
+          "if (request.incarnation !== engine.incarnation && !['create', 'append', " +
+          "'ping'].includes(request.type)) " +
+          '{',
       },
     ],
     why: 'A wiped disk counts towards the quorum for bytes that it never had.',
@@ -229,13 +249,17 @@ export const MUTANTS: readonly Mutant[] = [
         file: 'replication/lease.js',
         find: "case 'current':\n            state.segment = event.segment;",
         replace:
-          "case 'current':\n            if (state.segment !== null && event.segment !== null) return [];\n            state.segment = event.segment;",
+          "case 'current':\n            if (state.segment !== null && event.segment !== " +
+          'null) return [];\n            state.segment = event.segment;',
       },
       {
         file: 'replication/service.js',
-        find: "const { segment } = this.#writer.current;\n                assert(segment.segment === effect.segment, 'the lease is on the current segment');",
+        find:
+          'const { segment } = this.#writer.current;\n                assert(segment.segment ' +
+          "=== effect.segment, 'the lease is on the current segment');",
         replace:
-          'const r = this.#record(); const segment = [...r.open, ...r.sealed].find((one) => one.segment === effect.segment) ?? this.#writer.current.segment;',
+          'const r = this.#record(); const segment = [...r.open, ...r.sealed].find((one) ' +
+          '=> one.segment === effect.segment) ?? this.#writer.current.segment;',
       },
     ],
     why: 'Nobody fences the frozen segment, so its grants hold no taker back.',
@@ -289,7 +313,9 @@ export const MUTANTS: readonly Mutant[] = [
     edits: [
       {
         file: 'block/segment-table.js',
-        find: 'function decideAppend(state, request) {\n    if (request.epoch < state.maxEpoch)\n        return STALE;',
+        find:
+          'function decideAppend(state, request) {\n    if (request.epoch < state.maxEpoch)\n ' +
+          '       return STALE;',
         replace: 'function decideAppend(state, request) {',
       },
     ],
@@ -308,7 +334,11 @@ export const MUTANTS: readonly Mutant[] = [
         file: 'replication/service.js',
         find: 'this.#rollPending = effect.sealed;',
         replace:
-          'this.#rollPending = effect.sealed; { const r = this.#record(); const s = r.open.find((one) => one.segment === effect.sealed.segment); if (s) this.#upkeep.adopt({ ...r, sealed: [{ ...s, ...effect.sealed }], pendingDelete: [] }, 1, now()); function now() { return 1; } }',
+          'this.#rollPending = effect.sealed; { const r = this.#record(); const s = ' +
+          'r.open.find((one) ' +
+          '=> one.segment === effect.sealed.segment); if (s) this.#upkeep.adopt({ ...r, ' +
+          'sealed: [{ ...s, ...effect.sealed }], pendingDelete: [] }, 1, now()); function ' +
+          'now() { return 1; } }',
       },
     ],
     why: 'A replica is cut at an end that no swap has made true.',

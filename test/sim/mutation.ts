@@ -1,6 +1,6 @@
 /**
- * Shows that the simulator sees known bugs: each mutant is one change to the compiled product, made in a copy,
- * and must be caught by some seed of the same profile that the unchanged product passes.
+ * Shows that the simulator sees known bugs: each mutant is one change to the compiled product, made
+ * in a copy, and must be caught by some seed of the same profile that the unchanged product passes.
  */
 import {
   cpSync,
@@ -125,8 +125,8 @@ export async function runMutants(only: string | null): Promise<boolean> {
       const after =
         outcome.caughtAfter === null ? 'NOT CAUGHT' : `caught after ${outcome.caughtAfter} seeds`;
       console.log(
-        `${mutant.name.padEnd(44)} ${after.padEnd(24)} ${outcome.seconds.toFixed(1).padStart(6)} s  ` +
-          outcome.how,
+        `${mutant.name.padEnd(44)} ${after.padEnd(24)} ` +
+          `${outcome.seconds.toFixed(1).padStart(6)} s  ${outcome.how}`,
       );
     }
   };

@@ -1,9 +1,10 @@
 /**
- * What goes wrong in a seed, decided before it begins: a list of faults, each with its moment (a time, or the
- * first roll, fence, swap or copy after a time), its target and its duration as plain numbers. Removing one
- * from the list changes nothing else, which is what shrinking rests on.
+ * What goes wrong in a seed, decided before it begins: a list of faults, each with its moment (a
+ * time, or the first roll, fence, swap or copy after a time), its target and its duration as plain
+ * numbers. Removing one from the list changes nothing else, which is what shrinking rests on.
  *
- * Swarm testing: each seed enables a random subset of the kinds, so that some seeds are all about one thing.
+ * Swarm testing: each seed enables a random subset of the kinds, so that some seeds are all about
+ * one thing.
  */
 import type { SimRandom } from '../fixtures/sim-random.js';
 

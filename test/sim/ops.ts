@@ -1,4 +1,7 @@
-/** What the workload writes: records and pages whose bytes follow from the volume and the operation's number. */
+/**
+ * What the workload writes: records and pages whose bytes follow from the volume and the
+ * operation's number.
+ */
 import type { BatchEntry } from '../../src/block/wire/batch.js';
 import { crc32 } from '../../src/core/checksum.js';
 import type { SegmentId } from '../../src/core/ids.js';
@@ -55,7 +58,10 @@ export function entryOf(volume: number, op: Op): BatchEntry {
 
 const expected = Buffer.alloc(PAGE_BYTES);
 
-/** Index of the first page of `data` that is not page `first + i` of the operation; -1 if all are right. */
+/**
+ * Index of the first page of `data` that is not page `first + i` of the operation; -1 if all are
+ * right.
+ */
 export function firstWrongPage(volume: number, op: Op, first: number, data: Uint8Array): number {
   for (let i = 0; i * PAGE_BYTES < data.length; i++) {
     pageBytes(volume, op.number, first + i, expected);

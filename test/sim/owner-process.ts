@@ -1,6 +1,6 @@
 /**
- * A program that owns, or tries to own, a volume: the real LogOwner under a workload of appends, reads and
- * replays, on a machine that can be cut off, paused and killed.
+ * A program that owns, or tries to own, a volume: the real LogOwner under a workload of appends,
+ * reads and replays, on a machine that can be cut off, paused and killed.
  */
 import type { HoldfastError } from '../../src/core/errors.js';
 import { idFromBytes, type OwnerId } from '../../src/core/ids.js';

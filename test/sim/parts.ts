@@ -1,6 +1,7 @@
 /**
- * How the simulator composes the product, as src/cli composes it on real seams: a node's program is DiskStores, a
- * StorageNode, a NodeServer and its registration; an owner's is a LogOwner over NodeClients and a directory.
+ * How the simulator composes the product, as src/cli composes it on real seams: a node's program is
+ * DiskStores, a StorageNode, a NodeServer and its registration; an owner's is a LogOwner over
+ * NodeClients and a directory.
  */
 import { DiskStore } from '../../src/block/disk-store.js';
 import { NodeServer } from '../../src/block/server.js';
@@ -12,7 +13,7 @@ import type { NodeRequests, ReplyHandler, RequestTarget } from '../../src/block/
 import type { HoldfastError } from '../../src/core/errors.js';
 import type { Incarnation, NodeId } from '../../src/core/ids.js';
 import { PLACEMENT_GROUPS } from '../../src/core/limits.js';
-import { GIB } from '../../src/core/units.js';
+import { GIB, MIB } from '../../src/core/units.js';
 import type { Disk } from '../../src/io/disk.js';
 import { type Log, silentLog } from '../../src/io/log.js';
 import { MetadataConfirmations } from '../../src/metadata/confirmations.js';
@@ -24,11 +25,12 @@ import { NodeRegistration } from '../../src/metadata/nodes.js';
 import type { OwnerDeps } from '../../src/replication/owner-types.js';
 import type { SimProcess } from '../fixtures/sim-clock.js';
 import type { SimRandom } from '../fixtures/sim-random.js';
-import { JOURNAL_BYTES, type SimDrive, type StorageMachine } from './machines.js';
+import type { SimDrive, StorageMachine } from './machines.js';
 import type { OwnerProcess } from './owner-process.js';
 import type { World } from './world.js';
 
 export const NODE_PORT = 7400;
+const JOURNAL_BYTES = 4 * MIB;
 
 function credentials(world: World): Credentials {
   return { cluster: world.cluster, secret: Buffer.from('simulated secret') };
@@ -192,8 +194,8 @@ export function ownerDeps(world: World, owner: OwnerProcess): OwnerDeps {
 }
 
 /**
- * The controller's work, done by hand: groups of registered disks on distinct nodes. A disk with a new incarnation
- * takes the place of its former life once its node has registered it.
+ * The controller's work, done by hand: groups of registered disks on distinct nodes. A disk with a
+ * new incarnation takes the place of its former life once its node has registered it.
  */
 export function writePlacement(world: World): void {
   const random = world.random.fork('placement');

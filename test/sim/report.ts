@@ -103,7 +103,8 @@ export function violationReport(result: SeedResult, shrunk: Shrunk | null): stri
   if (shrunk !== null) {
     const small = shrunk.result;
     lines.push(
-      `  shrunk in ${shrunk.runs} runs from ${result.faults.length} to ${small.faults.length} faults:`,
+      `  shrunk in ${shrunk.runs} runs, ` +
+        `from ${result.faults.length} to ${small.faults.length} faults:`,
       ...small.faults.map((fault) => `    ${describeFault(fault)}`),
       ...tail(small.transcript, TRANSCRIPT_LINES).map((line) => `  ${line}`),
     );

@@ -1,4 +1,7 @@
-/** Runs one seed from beginning to end and says what came of it. The same seed gives the same result. */
+/**
+ * Runs one seed from beginning to end and says what came of it. The same seed gives the same
+ * result.
+ */
 import { Coverage } from './coverage.js';
 import { endWorld, runFor } from './ending.js';
 import type { Fault } from './nemesis.js';

@@ -1,6 +1,6 @@
 /**
- * Makes a failing seed small: replays it with parts of its fault list taken away and with the chaos ended
- * earlier, and keeps whatever still breaks the same invariant. What is left is what it takes.
+ * Makes a failing seed small: replays it with parts of its fault list taken away and with the chaos
+ * ended earlier, and keeps whatever still breaks the same invariant. What is left is what it takes.
  */
 import type { Fault } from './nemesis.js';
 import { runSeed, type SeedOptions, type SeedResult } from './run-seed.js';

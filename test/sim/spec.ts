@@ -1,4 +1,6 @@
-/** A seed's shape: cluster, volumes, limits, workload and faults, all drawn before anything runs. */
+/**
+ * A seed's shape: cluster, volumes, limits, workload and faults, all drawn before anything runs.
+ */
 import { KIB } from '../../src/core/units.js';
 import type { OwnerLimits } from '../../src/replication/owner-types.js';
 import type { SimRandom } from '../fixtures/sim-random.js';
@@ -40,7 +42,10 @@ const SHAPES: readonly (readonly [number, number])[] = [
   [5, 4],
 ];
 
-/** Lost copies that a segment bears: acknowledged bytes survive and a takeover can still be completed. */
+/**
+ * Lost copies that a segment bears: acknowledged bytes survive and a takeover can still be
+ * completed.
+ */
 export function bearable({ replicas, ackQuorum }: VolumeSpec): number {
   return Math.min(ackQuorum - 1, replicas - ackQuorum);
 }

@@ -1,7 +1,7 @@
 /**
- * One simulated cluster: storage machines, client hosts, a metadata store, volumes, and everything that happens
- * to them. The product's programs run unchanged on simulated seams (parts.ts); what they say and swap goes to
- * the checkers as it happens.
+ * One simulated cluster: storage machines, client hosts, a metadata store, volumes, and everything
+ * that happens to them. The product's programs run unchanged on simulated seams (parts.ts); what
+ * they say and swap goes to the checkers as it happens.
  */
 import type { Reply, Request } from '../../src/block/wire/messages.js';
 import {
@@ -281,8 +281,8 @@ export class World {
   }
 
   /**
-   * Whether nobody can be blamed for saying that these bytes are lost: each replica that had acknowledged
-   * them is damaged, or has said since then that it cannot read them or is not there.
+   * Whether nobody can be blamed for saying that these bytes are lost: each replica that had
+   * acknowledged them is damaged, or has said since then that it cannot read them or is not there.
    */
   mayBeLost(segment: SegmentId, end: number, since: number): boolean {
     const replicas = this.checkers.volumes.placed(segment)?.replicas ?? [];

@@ -125,11 +125,13 @@ function longFunctions(file: SourceFile): Violation[] {
     }));
 }
 
-/** A test that only groups subtests is as long as they are many. */
+/** A test, or a contract suite, that only groups tests is as long as they are many. */
 function isTestGroup(file: SourceFile, span: FunctionSpan): boolean {
-  if (!file.path.startsWith('test/') || !/\btest\(/.test(span.header)) return false;
+  if (!file.path.startsWith('test/')) return false;
+  const isContract = file.path.startsWith('test/contract/') && /Contract\(/.test(span.header);
+  if (!isContract && !/\btest\(/.test(span.header)) return false;
   const body = file.code.split('\n').slice(span.line, span.line + span.lines - 1);
-  return body.some((line) => /\bt\.test\(/.test(line));
+  return body.some((line) => /\b(?:t\.test|test|\w+Test)\(/.test(line));
 }
 
 /**

@@ -1,11 +1,12 @@
 /**
- * One client's connection to one node: connects when there is something to send, proves itself, sends
- * requests in order, matches replies by id, and gives up on time-outs, silence and broken connections.
- * Used by client.ts, which keeps one link for each node.
+ * One client's connection to one node: connects when there is something to send, proves itself,
+ * sends requests in order, matches replies by id, and gives up on time-outs, silence and broken
+ * connections. Used by client.ts, which keeps one link for each node.
  *
- * INVARIANTS: a request's callback runs exactly once, never inside the call that made it. `waiting` holds
- * every request whose callback has not run; `queue` holds those of them, in order, whose frames the
- * network has not got. One timer serves all deadlines: it is armed for the earliest one, or before.
+ * INVARIANTS: a request's callback runs exactly once, never inside the call that made it. `waiting`
+ * holds every request whose callback has not run; `queue` holds those of them, in order, whose
+ * frames the network has not got. One timer serves all deadlines: it is armed for the earliest one,
+ * or before.
  */
 import { assert } from '../../core/assert.js';
 import { asFault, HoldfastError } from '../../core/errors.js';
@@ -128,7 +129,9 @@ export class ClientLink {
     this.#options.clock.soon(() => done(error, null));
   }
 
-  /** Ids go round; one that still waits is passed over, so that no late reply meets a new request. */
+  /**
+   * Ids go round; one that still waits is passed over, so that no late reply meets a new request.
+   */
   #freeId(): number {
     let id = this.#nextId;
     while (this.#waiting.has(id)) id = (id + 1) % U32;

@@ -1,7 +1,7 @@
 /**
- * The client side of the wire: one connection for each node, shared by everything in this process that
- * talks to it (a volume's owner, its reader, a node's COPY). Bounded, deterministic, callback style: it
- * runs in the simulator as it is. The work is in client-link.ts.
+ * The client side of the wire: one connection for each node, shared by everything in this process
+ * that talks to it (a volume's owner, its reader, a node's COPY). Bounded, deterministic, callback
+ * style: it runs in the simulator as it is. The work is in client-link.ts.
  */
 import { HoldfastError } from '../../core/errors.js';
 import type { NodeId } from '../../core/ids.js';

@@ -1,14 +1,15 @@
 /**
- * What every frame after the handshake has in common: a control part of fixed binary fields with its own
- * crc32, then a payload that is appended as it is, without being copied. docs/FORMATS.md §Frames is the
- * same in words. The layout belongs to protocol version 1, which both sides agreed on in the handshake.
+ * What every frame after the handshake has in common: a control part of fixed binary fields with
+ * its own crc32, then a payload that is appended as it is, without being copied. docs/FORMATS.md
+ * §Frames is the same in words. The layout belongs to protocol version 1, which both sides agreed
+ * on in the handshake.
  *
  *   0 u32 crc32 of the control part from byte 4     12 u32 request id
- *   4 u32 bytes of the control part                 16 u8  kind: request type, or body type of a reply
+ *   4 u32 bytes of the control part                 16 u8  type of request, or of a reply's body
  *   8 u32 bytes of the payload                      17 u8  status (0 in requests), then the fields
  *
- * The crc protects what decides (epochs, offsets, lengths); payloads carry the checksums of whoever wrote
- * them (batches, pages) and are verified against those.
+ * The crc protects what decides (epochs, offsets, lengths); payloads carry the checksums of whoever
+ * wrote them (batches, pages) and are verified against those.
  */
 import { assert } from '../../core/assert.js';
 import { crc32 } from '../../core/checksum.js';
@@ -60,7 +61,9 @@ export interface OpenedFrame {
   readonly payload: Buffer;
 }
 
-/** Verifies lengths and crc of a frame. Throws MALFORMED. Nothing is copied or allocated by length. */
+/**
+ * Verifies lengths and crc of a frame. Throws MALFORMED. Nothing is copied or allocated by length.
+ */
 export function openFrame(frame: Buffer): OpenedFrame {
   if (frame.length < FRAME_HEADER_BYTES) throw malformed(`frame of ${frame.length} bytes`);
   const controlBytes = frame.readUInt32LE(4);
@@ -84,7 +87,9 @@ export function openFrame(frame: Buffer): OpenedFrame {
   };
 }
 
-/** Asserts that the control part was read to its end and that no payload came where none belongs. */
+/**
+ * Asserts that the control part was read to its end and that no payload came where none belongs.
+ */
 export function closeFrame(frame: OpenedFrame, payloadAllowed: boolean): void {
   frame.fields.end('frame');
   if (!payloadAllowed && frame.payload.length !== 0) {

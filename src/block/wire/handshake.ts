@@ -1,18 +1,20 @@
 /**
- * The handshake that every connection to a node begins with: both sides prove that they know the cluster's
- * secret before anything else is parsed. Byte-level state machines without I/O: bytes in, bytes to send
- * and an outcome out. docs/FORMATS.md §Handshake is the same in words.
+ * The handshake that every connection to a node begins with: both sides prove that they know the
+ * cluster's secret before anything else is parsed. Byte-level state machines without I/O: bytes in,
+ * bytes to send and an outcome out. docs/FORMATS.md §Handshake is the same in words.
  *
  *   client → HELLO      versions spoken, cluster, role, own id, node meant, 32 random bytes
  *   server → CHALLENGE  version chosen, 32 random bytes            (or REFUSE: reason, versions)
  *   client → PROOF      HMAC-SHA-256(secret, "client" label, HELLO, CHALLENGE)
- *   server → WELCOME    node, its disks, HMAC(secret, "server" label, HELLO, CHALLENGE, PROOF, node, disks)
+ *   server → WELCOME    node, its disks,
+ *                       HMAC(secret, "server" label, HELLO, CHALLENGE, PROOF, node, disks)
  *
- * Each proof covers all bytes exchanged before it, so a middleman can change neither side's identity,
- * role, versions nor randomness (no downgrade), an old proof fits no new challenge (no replay), and the
- * labels keep one side's proof from serving as the other's (no reflection). The client proves first: who
- * only connects gets nothing to guess the secret with. Nothing is encrypted, and frames after the
- * handshake are not authenticated: whoever can change packets on the way is not kept out by this.
+ * Each proof covers all bytes exchanged before it, so a middleman can change neither side's
+ * identity, role, versions nor randomness (no downgrade), an old proof fits no new challenge (no
+ * replay), and the labels keep one side's proof from serving as the other's (no reflection). The
+ * client proves first: who only connects gets nothing to guess the secret with. Nothing is
+ * encrypted, and frames after the handshake are not authenticated: whoever can change packets on
+ * the way is not kept out by this.
  */
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import { assert } from '../../core/assert.js';
@@ -140,7 +142,10 @@ function refusal(code: RefusalCode, versions: VersionRange): Uint8Array {
   return begin(FrameKind.refuse).u8(Reason[code]).u16(versions.min).u16(versions.max).done();
 }
 
-/** The side that connected. `start` once, then `step` with each frame until it is done or has failed. */
+/**
+ * The side that connected. `start` once, then `step` with each frame until it is done or has
+ * failed.
+ */
 export class HandshakeClient {
   readonly #options: HandshakeClientOptions;
   readonly #versions: VersionRange;
@@ -305,7 +310,8 @@ export class HandshakeServer {
     const version = Math.min(max, ours.max);
     if (min > max) throw malformed(`hello: versions ${min} to ${max}`);
     if (version < min || version < ours.min) {
-      const message = `a peer speaks protocol ${min} to ${max}, this node ${ours.min} to ${ours.max}`;
+      const here = `${ours.min} to ${ours.max}`;
+      const message = `a peer speaks protocol ${min} to ${max}, this node ${here}`;
       throw fault('VERSION', message);
     }
     const cluster = input.id<ClusterId>('cluster');

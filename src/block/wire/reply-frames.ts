@@ -1,6 +1,7 @@
 /**
- * The bytes of replies: see frame-parts.ts for what frames have in common, messages.ts for what replies
- * mean. A reply says itself what its body is, so that decoding needs no memory of the request.
+ * The bytes of replies: see frame-parts.ts for what frames have in common, messages.ts for what
+ * replies mean. A reply says itself what its body is, so that decoding needs no memory of the
+ * request.
  */
 import { assert, unreachable } from '../../core/assert.js';
 import type { ByteReader, ByteWriter } from '../../core/codec.js';
@@ -127,8 +128,8 @@ function writeStatus(out: ByteWriter, body: StatusBody): ByteWriter {
 }
 
 /**
- * Decodes a whole frame. The reply's byte fields are views of `frame`. Throws MALFORMED. Page data is not
- * verified here: whoever asked compares it with the checksums.
+ * Decodes a whole frame. The reply's byte fields are views of `frame`. Throws MALFORMED. Page data
+ * is not verified here: whoever asked compares it with the checksums.
  */
 export function decodeReply(frame: Buffer): DecodedReply {
   const opened = openFrame(frame);

@@ -1,7 +1,7 @@
 /**
- * The bytes of requests: see frame-parts.ts for what frames have in common, messages.ts for what requests
- * mean. Decoding checks every range that a message states, so that a storage node sees only requests that
- * are well formed; what they ask for is its own business.
+ * The bytes of requests: see frame-parts.ts for what frames have in common, messages.ts for what
+ * requests mean. Decoding checks every range that a message states, so that a storage node sees
+ * only requests that are well formed; what they ask for is its own business.
  */
 import { assert, unreachable } from '../../core/assert.js';
 import type { ByteReader, ByteWriter } from '../../core/codec.js';
@@ -91,8 +91,8 @@ function writeCopy(out: ByteWriter, request: CopyRequest): ByteWriter {
 }
 
 /**
- * Decodes a whole frame. The request's byte fields are views of `frame`, which must not change while the
- * request lives. Throws MALFORMED.
+ * Decodes a whole frame. The request's byte fields are views of `frame`, which must not change
+ * while the request lives. Throws MALFORMED.
  */
 export function decodeRequest(frame: Buffer): DecodedRequest {
   const opened = openFrame(frame);

@@ -1,8 +1,9 @@
 /**
- * One process a disk directory. Node has no flock(2), and a lock file outlives a SIGKILL; a listening socket
- * does not. Two sockets: one in the abstract namespace, named by the directory's device and inode, which the
- * kernel frees with the process; and `lock` in the directory itself, which also holds across network
- * namespaces (containers that share the directory): if somebody accepts there, the disk is in use.
+ * One process a disk directory. Node has no flock(2), and a lock file outlives a SIGKILL; a
+ * listening socket does not. Two sockets: one in the abstract namespace, named by the directory's
+ * device and inode, which the kernel frees with the process; and `lock` in the directory itself,
+ * which also holds across network namespaces (containers that share the directory): if somebody
+ * accepts there, the disk is in use.
  */
 import {
   closeSync,

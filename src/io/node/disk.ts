@@ -1,7 +1,7 @@
 /**
- * The real twin of src/io/disk.ts: a directory, through node:fs. A lone flush may happen in place, which saves
- * two thread switches, as long as this disk's recent flushes were fast; all else is asynchronous or goes
- * to the page cache. One process a directory, by disk-lock.ts.
+ * The real twin of src/io/disk.ts: a directory, through node:fs. A lone flush may happen in place,
+ * which saves two thread switches, as long as this disk's recent flushes were fast; all else is
+ * asynchronous or goes to the page cache. One process a directory, by disk-lock.ts.
  */
 import {
   close,
@@ -314,8 +314,8 @@ export interface OpenedDisk {
 }
 
 /**
- * Opens an existing directory as a disk. DISK_IN_USE when another process has it, NOT_FOUND when there is no
- * such directory.
+ * Opens an existing directory as a disk. DISK_IN_USE when another process has it, NOT_FOUND when
+ * there is no such directory.
  */
 export function openNodeDisk(
   directory: string,

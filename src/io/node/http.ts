@@ -1,4 +1,6 @@
-/** A small HTTP server for people and monitoring: GET of a few paths, bounded, on a port of its own. */
+/**
+ * A small HTTP server for people and monitoring: GET of a few paths, bounded, on a port of its own.
+ */
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { HoldfastError } from '../../core/errors.js';

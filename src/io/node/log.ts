@@ -1,6 +1,6 @@
 /**
- * The operator's log: one JSON object a line on standard error (pino), or one plain line for a person at a
- * terminal. Written synchronously, so that the last line before a crash is there.
+ * The operator's log: one JSON object a line on standard error (pino), or one plain line for a
+ * person at a terminal. Written synchronously, so that the last line before a crash is there.
  */
 import { pino } from 'pino';
 import type { Log } from '../log.js';

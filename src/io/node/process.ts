@@ -1,4 +1,7 @@
-/** What a daemon asks of its process: signals to stop, the end of its parent, memory, event loop lag. */
+/**
+ * What a daemon asks of its process: signals to stop, the end of its parent, memory, event loop
+ * lag.
+ */
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 
 const SIGNALS = ['SIGTERM', 'SIGINT'] as const;
@@ -6,8 +9,8 @@ const SIGNAL_NUMBERS = { SIGTERM: 15, SIGINT: 2 } as const;
 const LAG_RESOLUTION_MS = 20;
 
 /**
- * Calls back at the first SIGTERM or SIGINT, or (if asked) at the end of standard input. A second signal
- * ends the process at once. Returns a function that stops listening.
+ * Calls back at the first SIGTERM or SIGINT, or (if asked) at the end of standard input. A second
+ * signal ends the process at once. Returns a function that stops listening.
  */
 export function onStopRequest(
   options: { readonly stdin: boolean },

@@ -1,6 +1,6 @@
 /**
- * Cuts a TCP byte stream into frames without copying large ones twice and without letting a small frame
- * keep a large chunk in memory. Pure: chunks in, frames out.
+ * Cuts a TCP byte stream into frames without copying large ones twice and without letting a small
+ * frame keep a large chunk in memory. Pure: chunks in, frames out.
  */
 import { malformed } from '../../core/errors.js';
 
@@ -11,8 +11,9 @@ const VIEW_FRACTION = 4;
 const EMPTY = Buffer.alloc(0);
 
 /**
- * INVARIANT: either `#partial` is a frame whose length is known and of which `#filled` bytes have come,
- * or it is null and `#chunk` from `#at` on has not been looked at, and may end inside a length.
+ * INVARIANT: either `#partial` is a frame whose length is known and of which `#filled` bytes have
+ * come, or it is null and `#chunk` from `#at` on has not been looked at, and may end inside a
+ * length.
  */
 export class FrameReader {
   #maxFrameBytes: number;
@@ -44,7 +45,9 @@ export class FrameReader {
     return this.#partial !== null || this.#at < this.#chunk.length;
   }
 
-  /** Takes the next bytes of the stream. All frames of what came before must have been taken out. */
+  /**
+   * Takes the next bytes of the stream. All frames of what came before must have been taken out.
+   */
   push(chunk: Buffer): void {
     if (this.#at === this.#chunk.length) {
       this.#chunk = chunk;
@@ -55,7 +58,9 @@ export class FrameReader {
     this.#at = 0;
   }
 
-  /** The next whole frame, or null when more bytes are needed. Throws MALFORMED for one too large. */
+  /**
+   * The next whole frame, or null when more bytes are needed. Throws MALFORMED for one too large.
+   */
   next(): Buffer | null {
     if (this.#partial !== null) return this.#fill(this.#partial);
     const chunk = this.#chunk;
@@ -76,8 +81,8 @@ export class FrameReader {
       const isView = !this.isTransient && length * VIEW_FRACTION >= chunk.length;
       return isView ? view : Buffer.from(view);
     }
-    // Memory for the whole frame at once, so that nothing is copied twice; the limit has been checked,
-    // and is small until the peer has proved itself.
+    // Memory for the whole frame at once, so that nothing is copied twice; the limit has been
+    // checked, and is small until the peer has proved itself.
     this.#partial = Buffer.allocUnsafeSlow(length);
     this.#filled = 0;
     return this.#fill(this.#partial);

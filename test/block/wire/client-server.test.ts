@@ -1,6 +1,6 @@
 /**
- * Client and server over the simulated network: order, time-outs, bounds, broken and silent connections,
- * back-off, and what a bad peer can do (close its own connection).
+ * Client and server over the simulated network: order, time-outs, bounds, broken and silent
+ * connections, back-off, and what a bad peer can do (close its own connection).
  */
 import { test } from 'tap';
 import { NodeServer, type NodeServerOptions } from '../../../src/block/server.js';
@@ -429,7 +429,7 @@ test('a stop is bounded, also when requests never end', async (t) => {
   t.same(w.results, ['UNAVAILABLE']);
 });
 
-test('through drops, repeats, reordering and resets each request ends once, with its own reply', async (t) => {
+test('through drops, repeats, reorder and resets each request ends once, answered', async (t) => {
   const w = await world(echo);
   Object.assign(w.network.faults, { drop: 0.02, duplicate: 0.05, overtake: 0.05, reset: 0.005 });
   let ended = 0;

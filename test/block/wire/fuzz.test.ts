@@ -1,6 +1,6 @@
 /**
- * No bytes, however made, get more out of a decoder than a value or a typed error, and none makes it
- * allocate by a length that it has not compared with what is there.
+ * No bytes, however made, get more out of a decoder than a value or a typed error, and none makes
+ * it allocate by a length that it has not compared with what is there.
  */
 import fc from 'fast-check';
 import { test } from 'tap';
@@ -228,7 +228,7 @@ test('frames come out of a TCP stream whole, however it is cut', async () => {
   );
 });
 
-test('a TCP stream that announces too large a frame is refused before memory is taken', async (t) => {
+test('a stream that announces too large a frame is refused before memory is taken', async (t) => {
   const reader = new FrameReader(1024);
   const length = Buffer.alloc(4);
   length.writeUInt32LE(1025);

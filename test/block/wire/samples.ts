@@ -1,4 +1,7 @@
-/** One of every message, with every optional part both ways: for round trips, golden bytes and fuzzing. */
+/**
+ * One of every message, with every optional part both ways: for round trips, golden bytes and
+ * fuzzing.
+ */
 import type { Reply, Request } from '../../../src/block/wire/messages.js';
 import type { Brand, Incarnation, NodeId, SegmentId, VolumeId } from '../../../src/core/ids.js';
 import { epoch, offset, pageIndex, revision } from '../../../src/core/units.js';

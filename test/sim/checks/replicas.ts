@@ -1,7 +1,8 @@
 /**
- * What each disk has said about each segment, in each of its lives: it must never take back a durable length
- * (11), an epoch (6) or a segment; after R valid fences no quorum may grow beyond them (7); nothing is
- * acknowledged after a failed flush (11); and only what pendingDelete lists is deleted (13).
+ * What each disk has said about each segment, in each of its lives: it must never take back a
+ * durable length (11), an epoch (6) or a segment; after R valid fences no quorum may grow beyond
+ * them (7); nothing is acknowledged after a failed flush (11); and only what pendingDelete lists is
+ * deleted (13).
  */
 import type { SegmentInspection } from '../../../src/block/disk-store-api.js';
 import type { Reply, Request } from '../../../src/block/wire/messages.js';
@@ -236,11 +237,13 @@ export class ReplicaGhosts {
       if (claim.deleted || now?.deleted === true) continue;
       if (claim.durable === 0 && claim.maxEpoch === 0 && !claim.created) continue;
       if (now === undefined) {
-        // A damaged disk may forget even that it knew a segment; whatever it then says of it is checked.
+        // A damaged disk may forget even that it knew a segment; whatever it then says of it is
+        // checked.
         must(disk.damaged, 11, () => `${what()}: gone, though it had said ${claim.durable} bytes`);
         continue;
       }
-      // A suspect replica promises and acknowledges nothing, so a fence that it lost cannot be missed.
+      // A suspect replica promises and acknowledges nothing, so a fence that it lost cannot be
+      // missed.
       const harmless = now.suspectFrom !== null || now.sealedEnd !== null;
       must(now.maxEpoch >= claim.maxEpoch || (disk.damaged && harmless), 6, () => {
         return `${what()}: maxEpoch ${now.maxEpoch}, had been ${claim.maxEpoch}`;

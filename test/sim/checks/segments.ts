@@ -1,7 +1,7 @@
 /**
- * What every segment's bytes are: the batches as their owner first sent them. For one (segment, offset) only
- * one byte string may ever exist (invariant 3), batches follow each other without a hole, and a spare's header
- * says where the segment before it was frozen (invariant 8).
+ * What every segment's bytes are: the batches as their owner first sent them. For one (segment,
+ * offset) only one byte string may ever exist (invariant 3), batches follow each other without a
+ * hole, and a spare's header says where the segment before it was frozen (invariant 8).
  */
 import {
   type BatchHeader,
@@ -78,7 +78,8 @@ export class SegmentGhosts {
     const before = previous === null ? undefined : this.#segments.get(previous.segment);
     if (previous === null || before === undefined || before.epoch !== header.epoch) return;
     must(before.frozenAt === null || before.frozenAt === previous.end, 8, () => {
-      return `${short(before.segment)} is frozen at ${before.frozenAt} and again at ${previous.end}`;
+      const what = `${short(before.segment)} is frozen at ${before.frozenAt}`;
+      return `${what} and again at ${previous.end}`;
     });
     before.frozenAt = previous.end;
   }

@@ -1,8 +1,8 @@
 /**
- * The volume records' history and what owners acknowledged: the log is one chain that only grows (1, 2, 5),
- * seals cover every acknowledgement (5) and are held by a quorum (4), nothing is acknowledged outside of the
- * record or through a frozen segment (8), records move by the rules (9), and each takeover's decision rests on
- * R valid fence replies (10).
+ * The volume records' history and what owners acknowledged: the log is one chain that only grows
+ * (1, 2, 5), seals cover every acknowledgement (5) and are held by a quorum (4), nothing is
+ * acknowledged outside of the record or through a frozen segment (8), records move by the rules
+ * (9), and each takeover's decision rests on R valid fence replies (10).
  */
 import type { Incarnation, SegmentId, VolumeId } from '../../../src/core/ids.js';
 import type { PlannedSegment, SealedSegment, VolumeRecord } from '../../../src/metadata/model.js';
@@ -227,7 +227,9 @@ export class VolumeGhosts implements Placements {
     });
   }
 
-  /** A takeover's last swap: R valid replies must carry what it decided for each old open segment. */
+  /**
+   * A takeover's last swap: R valid replies must carry what it decided for each old open segment.
+   */
   #checkDecision(before: VolumeRecord, after: VolumeRecord): void {
     const old = before.open.filter((open) => open.createEpoch < after.epoch);
     const kept = old.filter((open) => !after.open.some((one) => one.segment === open.segment));
