@@ -1,6 +1,6 @@
 /**
- * Storage nodes reduced to the table of DESIGN §4, in memory, with delays and faults; for tests of the
- * owner. Everything is durable at once; what real disks do is the simulator's business.
+ * Storage nodes reduced to the table of DESIGN §4, in memory, with delays and faults; for tests of
+ * the owner. Everything is durable at once; what real disks do is the simulator's business.
  */
 import {
   batchSegmentBytes,
@@ -48,6 +48,8 @@ export class FakeNode {
   /** The header batch cannot be read. */
   hideHeader = false;
   readonly log: Request[] = [];
+  /** Where COPY fetches from. */
+  peers: readonly FakeNode[] = [];
 
   constructor(n: number, scheduler: SimScheduler) {
     this.node = id<NodeId>(0x100 + n);
@@ -128,6 +130,7 @@ export class FakeNode {
       this.#add(request.segment, true, request.epoch);
       return 'OK';
     }
+    if (request.type === 'copy') return this.#copy(request.segment, request.end);
     if (state === undefined) return request.type === 'delete' ? 'OK' : 'UNKNOWN';
     if ('epoch' in request && request.epoch < state.maxEpoch) return 'STALE';
     if (request.type === 'delete') {
@@ -154,6 +157,15 @@ export class FakeNode {
       default:
         return 'REFUSED';
     }
+  }
+
+  #copy(segment: SegmentId, end: number): StatusName {
+    const from = this.peers.find((peer) => peer.state === 'up' && peer.length(segment) >= end);
+    if (from === undefined) return 'DISK';
+    const bytes = (from.segments.get(segment) as FakeSegment).bytes.subarray(0, end);
+    const state = this.segments.get(segment) ?? this.#add(segment, true, 0);
+    Object.assign(state, { created: true, sealed: true, bytes });
+    return 'OK';
   }
 
   #append(state: FakeSegment, at: number, bytes: Buffer): StatusName {

@@ -56,6 +56,7 @@ export class OwnerWorld {
   constructor(options: WorldOptions = {}) {
     const { nodes = 3, replicas = 3, ackQuorum = 2, limits = {} } = options;
     this.nodes = Array.from({ length: nodes }, (_, n) => new FakeNode(n, this.scheduler));
+    for (const node of this.nodes) node.peers = this.nodes;
     this.limits = limits;
     this.#replicas = replicas;
     this.server = new MemoryServer(new SimProcess(this.scheduler, 'store').clock);

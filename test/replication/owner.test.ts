@@ -300,3 +300,68 @@ t.test('single replicas and five of them work by the same rules', async (t) => {
     t.same(await world.replayed(second), expectedLog(20), `${ackQuorum} of ${replicas}`);
   }
 });
+
+t.test('a replica that missed a segment is completed after the seal', async (t) => {
+  const world = new OwnerWorld({ limits: TINY });
+  const one = await world.serving();
+  for (let i = 0; i < 5; i++) await world.appended(one, 1);
+  world.node(2).state = 'down';
+  for (let i = 0; i < 20; i++) await world.appended(one, 1);
+  await world.pass(3_000);
+  for (let i = 0; i < 20; i++) await world.appended(one, 1);
+  world.node(2).state = 'up';
+  const { sealed } = world.record;
+  t.ok(sealed.length >= 2);
+  await world.until(() =>
+    sealed.every((one) => world.holders(one.segment, one.end) === 3 || one.end === 0),
+  );
+});
+
+t.test(
+  'a segment is registered only with a quorum of CREATEs, if need be on another group',
+  async (t) => {
+    const world = new OwnerWorld({ nodes: 6, limits: { replanMs: 500 } });
+    const muted = world.nodes.slice(0, 2);
+    for (const node of muted) node.mute.add('create');
+    const one = await world.serving();
+    await world.until(() => world.record.planned.length === 1, 60_000);
+    for (const { replicas } of world.record.open) {
+      const good = replicas.filter((replica) => !muted.some((node) => node.node === replica.node));
+      t.ok(good.length >= 2, 'enough have said that they created it');
+    }
+    t.equal(one.owner.state.type, 'serving');
+  },
+);
+
+t.test('appends from within a callback keep their order', async (t) => {
+  const world = new OwnerWorld();
+  const one = await world.serving();
+  const seen: number[] = [];
+  const again = (): void => {
+    const { nextLsn } = one.owner.inspect();
+    if (nextLsn >= 40) return;
+    one.owner.append({ record: Buffer.from(`${nextLsn}`), pages: [] }, (error, place) => {
+      t.equal(error, null);
+      seen.push(place?.lsn as number);
+      again();
+      again();
+    });
+  };
+  again();
+  await world.until(() => seen.length >= 40);
+  t.same(seen, [...seen.keys()]);
+  t.ok(
+    world.nodes.every((node) => node.log.filter((request) => request.type === 'ping').length < 10),
+  );
+});
+
+t.test('a replica behind a lost reply is asked how far it is', async (t) => {
+  const world = new OwnerWorld({ limits: { requestTimeoutMs: 300 } });
+  const one = await world.serving();
+  await world.appended(one, 2);
+  world.node(1).mute.add('append');
+  world.node(2).mute.add('append');
+  world.append(one, 2);
+  await world.until(() => one.acked.length === 4, 5_000);
+  t.pass('PING told that it was durable');
+});

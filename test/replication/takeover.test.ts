@@ -1,0 +1,446 @@
+/** What a taker concludes from its replicas' answers, and in which order it acts. */
+import t from 'tap';
+import type { Reply, StatusName } from '../../src/block/wire/messages.js';
+import type { SegmentHeader } from '../../src/block/wire/segment-header.js';
+import { present } from '../../src/core/assert.js';
+import type { Incarnation, NodeId, SegmentId, VolumeId } from '../../src/core/ids.js';
+import { epoch, lsn, type Monotonic, offset, PAGE_BYTES } from '../../src/core/units.js';
+import type { OpenSegment } from '../../src/metadata/model.js';
+import {
+  answersFor,
+  commitOffsetOf,
+  fenceQuorum,
+  reachedBy,
+} from '../../src/replication/quorum.js';
+import {
+  addBatch,
+  addHeader,
+  newStream,
+  type QueuedEntry,
+  type Stream,
+} from '../../src/replication/stream.js';
+import {
+  newTakeover,
+  stepTakeover,
+  type TakeoverEffect,
+  type TakeoverState,
+  takeoverDeadline,
+} from '../../src/replication/takeover.js';
+import { decideEnds, type Fenced } from '../../src/replication/takeover-rules.js';
+
+const hex = (n: number): string => n.toString(16).padStart(32, '0');
+const VOLUME = hex(9) as VolumeId;
+const NOW = 1000 as Monotonic;
+const P = PAGE_BYTES;
+
+function open(n: number, replicas = 3): OpenSegment {
+  return {
+    segment: hex(0xa00 + n) as SegmentId,
+    group: 0,
+    createEpoch: epoch(1),
+    replicas: Array.from({ length: replicas }, (_, i) => ({
+      node: hex(0x10 + i) as NodeId,
+      incarnation: hex(0x20 + i) as Incarnation,
+    })),
+  };
+}
+const A = open(0);
+const B = open(1);
+
+function header(previous: OpenSegment, end: number): SegmentHeader {
+  return {
+    previous: { segment: previous.segment, end: offset(end * P), endLsn: lsn(7) },
+    name: 'v',
+    kind: 'filesystem',
+    sizeBytes: 1,
+    replicas: 3,
+    ackQuorum: 2,
+    group: 0,
+  };
+}
+
+/** A valid answer of this many pages. */
+function has(pages: number, of: SegmentHeader | null = null): Fenced {
+  return { durableLength: offset(pages * P), suspectFrom: null, header: of };
+}
+
+function suspect(pages: number, from: number): Fenced {
+  return { durableLength: offset(pages * P), suspectFrom: offset(from * P), header: null };
+}
+
+t.test('any ack quorum and any fence quorum have a replica in common', (t) => {
+  for (const replicas of [1, 2, 3, 5]) {
+    for (let ack = 1; ack <= replicas; ack++) {
+      t.ok(ack + fenceQuorum(replicas, ack) > replicas, `${ack} of ${replicas}`);
+      t.ok(fenceQuorum(replicas, ack) >= 1);
+    }
+  }
+  t.equal(fenceQuorum(3, 2), 2);
+  t.equal(fenceQuorum(5, 3), 3);
+  t.equal(reachedBy(2, [5, 9, 7]), 7);
+  t.equal(reachedBy(2, [5]), 0);
+  t.equal(commitOffsetOf([offset(3), offset(1), offset(2)], 3), 1);
+  t.end();
+});
+
+type Row = readonly [
+  title: string,
+  open: readonly OpenSegment[],
+  replies: readonly (readonly Fenced[])[],
+  expected: string,
+];
+
+const H3 = header(A, 3);
+const TABLE: readonly Row[] = [
+  ['one answer is not enough', [A], [[has(9)]], 'undecided'],
+  ['two of three decide by the longer', [A], [[has(3), has(9)]], 'A 9'],
+  ['three decide by the longest', [A], [[has(3), has(9), has(4)]], 'A 9'],
+  ['nobody has anything', [A], [[has(0), has(0)]], 'A 0'],
+  ['a suspect answer is no negative', [A], [[has(3), suspect(3, 3)]], 'undecided'],
+  ['a suspect answer shows what is there', [A], [[has(3), has(2), suspect(9, 6)]], 'A 6'],
+  ['a suspect answer shows no more than its length', [A], [[has(3), has(2), suspect(4, 6)]], 'A 4'],
+  ['no open segment', [], [], ''],
+  [
+    'an unused spare is abandoned',
+    [A, B],
+    [
+      [has(5), has(4)],
+      [has(0), has(0)],
+    ],
+    'A 5, B abandoned',
+  ],
+  ['both need their fence quorum', [A, B], [[has(5), has(4)], [has(0)]], 'undecided'],
+  [
+    'the header says where the first ends',
+    [A, B],
+    [
+      [has(5), has(4)],
+      [has(2, H3), has(0)],
+    ],
+    'A 3, B 2',
+  ],
+  [
+    'bytes with an unreadable header are no absence',
+    [A, B],
+    [
+      [has(5), has(4)],
+      [has(2), has(0)],
+    ],
+    'undecided',
+  ],
+  [
+    'another replica has a readable header',
+    [A, B],
+    [
+      [has(5), has(4)],
+      [has(2), has(0), has(1, H3)],
+    ],
+    'A 3, B 2',
+  ],
+  [
+    'a suspect spare with bytes is no absence',
+    [A, B],
+    [
+      [has(5), has(4)],
+      [has(0), has(0), suspect(2, 1)],
+    ],
+    'undecided',
+  ],
+  [
+    'rolled at 0',
+    [A, B],
+    [
+      [has(1), has(0)],
+      [has(1, header(A, 0)), has(1)],
+    ],
+    'A 0, B 1',
+  ],
+  [
+    'rolled beyond what is left',
+    [A, B],
+    [
+      [has(2), has(2)],
+      [has(2, H3), has(0)],
+    ],
+    'INCONSISTENT',
+  ],
+  [
+    'the header continues something else',
+    [A, B],
+    [
+      [has(5), has(5)],
+      [has(2, header(B, 3)), has(0)],
+    ],
+    'INCONSISTENT',
+  ],
+];
+
+t.test('where the open segments end', (t) => {
+  for (const [title, segments, replies, expected] of TABLE) {
+    const decision = decideEnds(segments, replies, 2);
+    let seen: string = decision.type;
+    if (decision.type === 'inconsistent') seen = decision.reason.code;
+    if (decision.type === 'decided') {
+      seen = decision.ends
+        .map((end, i) => `${'AB'[i]} ${end.type === 'kept' ? end.end / P : end.type}`)
+        .join(', ');
+    }
+    t.equal(seen, expected, title);
+  }
+  t.end();
+});
+
+/** A log of `batches` one-record batches of one page each, as an owner would have written it. */
+function written(segment: OpenSegment, batches: number): { stream: Stream; bytes: Buffer } {
+  const stream = newStream(VOLUME, segment, lsn(0));
+  const { previous: _, ...facts } = header(A, 0);
+  addHeader(stream, { ...facts, previous: null }, NOW);
+  for (let i = 0; i < batches; i++) {
+    const entry = { record: Buffer.from(`r${i}`), pages: [] };
+    const queued: QueuedEntry = { entry, lsn: lsn(i), bytes: 10, done: () => {} };
+    addBatch(stream, [queued], NOW);
+  }
+  const bytes = Buffer.concat(
+    stream.batches.map(({ encoded }) => {
+      const page = Buffer.alloc(P);
+      page.set(encoded.parts[0] as Uint8Array);
+      return page;
+    }),
+  );
+  return { stream, bytes };
+}
+
+function taker(segments: readonly OpenSegment[], ackQuorum = 2): TakeoverState {
+  return newTakeover({
+    volume: VOLUME,
+    ackQuorum,
+    epoch: epoch(2),
+    open: segments,
+    baseLsn: lsn(0),
+    retryMinMs: 50,
+    retryMaxMs: 400,
+  });
+}
+
+interface Said {
+  readonly status?: StatusName;
+  readonly pages?: number;
+  readonly maxEpoch?: number;
+  readonly sealed?: boolean;
+  readonly wrong?: boolean;
+  readonly suspectFrom?: number;
+}
+
+function reply(segment: OpenSegment, replica: number, said: Said, fence: boolean): Reply {
+  const { incarnation } = present(segment.replicas[replica], 'a replica');
+  const suspectFrom = said.suspectFrom === undefined ? null : offset(said.suspectFrom * P);
+  const sealed = said.sealed ?? false;
+  return {
+    status: said.status ?? 'OK',
+    incarnation: said.wrong ? (hex(0x666) as Incarnation) : incarnation,
+    durableLength: offset((said.pages ?? 0) * P),
+    maxEpoch: epoch(said.maxEpoch ?? 2),
+    body: fence ? { type: 'fence', suspectFrom, firstBatch: null, sealed } : null,
+  };
+}
+
+function fenced(state: TakeoverState, replica: number, said: Said | null): TakeoverEffect[] {
+  const heard = said === null ? null : reply(A, replica, said, true);
+  const { round } = state;
+  return stepTakeover(state, {
+    type: 'fence-answer',
+    round,
+    index: 0,
+    replica,
+    reply: heard,
+    now: NOW,
+  });
+}
+
+function recovery(
+  state: TakeoverState,
+  event: Extract<Parameters<typeof stepTakeover>[1], { type: 'recovery' }>['event'],
+): TakeoverEffect[] {
+  const { round } = state;
+  return stepTakeover(state, { type: 'recovery', round, index: 0, event, now: NOW });
+}
+
+/** Effects as short text. */
+function show(effects: readonly TakeoverEffect[]): string[] {
+  return effects.map((effect) => {
+    switch (effect.type) {
+      case 'fence':
+        return `fence ${effect.replica}`;
+      case 'recovery': {
+        const { effect: inner } = effect;
+        if (inner.type === 'read') return `read ${inner.count} of ${inner.sources.join('')}`;
+        return `recover ${inner.replica} ${inner.offset / P}+${inner.bytes.length / P}`;
+      }
+      case 'halt':
+        return `halt ${effect.reason.code}`;
+      case 'recovered':
+        return `recovered ${effect.ends.map((end) => ('end' in end ? end.end / P : '-')).join()}`;
+      default:
+        return effect.type;
+    }
+  });
+}
+
+t.test('a volume that never was open has nothing to fence', (t) => {
+  const state = taker([]);
+  t.same(show(stepTakeover(state, { type: 'start', now: NOW })), ['recovered ']);
+  t.end();
+});
+
+t.test('fences all replicas, reads the kept prefix, completes it, and is done', (t) => {
+  const { bytes, stream } = written(A, 5);
+  const state = taker([A]);
+  t.same(show(stepTakeover(state, { type: 'start', now: NOW })), ['fence 0', 'fence 1', 'fence 2']);
+  t.same(show(fenced(state, 0, { pages: 2 })), []);
+  t.same(show(fenced(state, 2, { pages: 6 })), ['read 6 of 2'], 'the longest is the source');
+  const sent = recovery(state, { type: 'pages', data: bytes, lost: false });
+  t.same(show(sent), ['recover 0 2+4'], 'only what it lacks');
+  const answer = reply(A, 0, { pages: 6 }, false);
+  const done = recovery(state, { type: 'recover-answer', replica: 0, reply: answer });
+  t.same(show(done), ['recovered 6']);
+  const [effect] = done;
+  t.match(effect?.type === 'recovered' ? effect.ends : null, [
+    { end: 6 * P, endLsn: 5, crc: stream.lastCrc },
+  ]);
+  t.end();
+});
+
+t.test('wrong incarnations, silence and errors are no answers, and are asked again', (t) => {
+  const state = taker([A]);
+  stepTakeover(state, { type: 'start', now: NOW });
+  fenced(state, 0, { pages: 3, wrong: true });
+  fenced(state, 1, { pages: 3 });
+  t.same(show(fenced(state, 2, null)), []);
+  t.equal(state.phase.type, 'fencing');
+  t.equal(takeoverDeadline(state), 1050);
+  t.same(show(stepTakeover(state, { type: 'tick', now: 1050 as Monotonic })), [
+    'fence 0',
+    'fence 2',
+  ]);
+  fenced(state, 0, { status: 'DISK' });
+  fenced(state, 2, { status: 'UNKNOWN' });
+  t.equal(state.phase.type, 'fencing', 'still too few');
+  t.end();
+});
+
+t.test('a replica that dies on the way: decided again from fresh answers', (t) => {
+  const { bytes } = written(A, 5);
+  const state = taker([A]);
+  stepTakeover(state, { type: 'start', now: NOW });
+  fenced(state, 0, { pages: 2 });
+  fenced(state, 2, { pages: 6 });
+  t.same(show(recovery(state, { type: 'pages', data: null, lost: false })), ['again']);
+  const late = { type: 'pages', data: bytes, lost: false } as const;
+  t.same(show(recovery(state, late)), [], 'nothing of the old round counts');
+  t.equal(takeoverDeadline(state), 1050);
+  const again = stepTakeover(state, { type: 'tick', now: 1050 as Monotonic });
+  t.same(show(again), ['fence 0', 'fence 1', 'fence 2']);
+  fenced(state, 0, { pages: 2 });
+  // The one that had six is gone: two valid answers decide without it.
+  t.same(show(fenced(state, 1, { pages: 2 })), ['read 2 of 01']);
+  const half = bytes.subarray(0, 2 * P);
+  t.same(show(recovery(state, { type: 'pages', data: half, lost: false })), ['recovered 2']);
+  t.end();
+});
+
+t.test(
+  'a replica whose bytes cannot be read is left out of the next round, then asked again',
+  (t) => {
+    const state = taker([A]);
+    stepTakeover(state, { type: 'start', now: NOW });
+    fenced(state, 0, { pages: 2 });
+    fenced(state, 2, { pages: 6 });
+    recovery(state, { type: 'pages', data: null, lost: true });
+    stepTakeover(state, { type: 'tick', now: 1050 as Monotonic });
+    fenced(state, 2, { pages: 6 });
+    t.same(show(fenced(state, 0, { pages: 2 })), [], 'one counts, one is left out');
+    t.same(show(stepTakeover(state, { type: 'tick', now: 3000 as Monotonic })), [
+      'fence 0',
+      'fence 1',
+      'fence 2',
+    ]);
+    fenced(state, 2, { pages: 6 });
+    t.same(show(fenced(state, 0, { pages: 2 })), ['read 6 of 2']);
+    t.end();
+  },
+);
+
+t.test('bytes that do not form the chain are not sent on', (t) => {
+  const { bytes } = written(A, 5);
+  const swapped = Buffer.concat([bytes.subarray(0, P), bytes.subarray(2 * P, 4 * P)]);
+  const state = taker([A]);
+  stepTakeover(state, { type: 'start', now: NOW });
+  fenced(state, 0, { pages: 1 });
+  fenced(state, 1, { pages: 3 });
+  t.same(show(recovery(state, { type: 'pages', data: swapped, lost: false })), ['again']);
+  t.end();
+});
+
+t.test('what only a newer owner can explain makes it read the record again', (t) => {
+  const signs: Said[] = [
+    { status: 'STALE', maxEpoch: 3 },
+    { pages: 3, sealed: true },
+    { status: 'DELETED' },
+  ];
+  for (const sign of signs) {
+    const state = taker([A]);
+    stepTakeover(state, { type: 'start', now: NOW });
+    t.same(show(fenced(state, 1, sign)), ['doubt']);
+    t.same(show(fenced(state, 0, { pages: 9 })), [], 'nothing is decided any more');
+  }
+  const state = taker([A]);
+  stepTakeover(state, { type: 'start', now: NOW });
+  t.same(show(fenced(state, 1, { status: 'STALE', maxEpoch: 3, wrong: true })), []);
+  t.equal(state.phase.type, 'fencing', 'another disk says nothing about ours');
+  t.end();
+});
+
+t.test('with a large ack quorum one answer decides and three must hold', (t) => {
+  const { bytes } = written(A, 2);
+  const state = taker([A], 3);
+  stepTakeover(state, { type: 'start', now: NOW });
+  t.same(show(fenced(state, 0, { pages: 3 })), [], 'R is one, but three must hold it');
+  fenced(state, 1, { pages: 1 });
+  t.same(show(fenced(state, 2, { pages: 3, suspectFrom: 2 })), ['read 3 of 0']);
+  const sent = recovery(state, { type: 'pages', data: bytes, lost: false });
+  t.same(show(sent), ['recover 1 1+2', 'recover 2 2+1'], 'the suspect one from its good prefix');
+  const answer = (replica: number): TakeoverEffect[] =>
+    recovery(state, {
+      type: 'recover-answer',
+      replica,
+      reply: reply(A, replica, { pages: 3 }, false),
+    });
+  t.same(show(answer(1)), []);
+  t.same(show(answer(2)), ['recovered 3']);
+  t.end();
+});
+
+t.test('a log that ends inside of a batch halts', (t) => {
+  const { bytes } = written(A, 5);
+  const state = taker([A]);
+  const large = newStream(VOLUME, A, lsn(0));
+  const { previous: _, ...facts } = header(A, 0);
+  addHeader(large, { ...facts, previous: null }, NOW);
+  const entry = { record: Buffer.from('r0'), pages: [Buffer.alloc(4 * P)] };
+  addBatch(large, [{ entry, lsn: lsn(0), bytes: 10, done: () => {} }], NOW);
+  const head = Buffer.alloc(P);
+  head.set(large.batches[1]?.encoded.parts[0] as Uint8Array);
+  stepTakeover(state, { type: 'start', now: NOW });
+  fenced(state, 0, { pages: 3 });
+  fenced(state, 1, { pages: 3 });
+  const data = Buffer.concat([bytes.subarray(0, P), head, Buffer.alloc(P)]);
+  t.same(show(recovery(state, { type: 'pages', data, lost: false })), ['halt INCONSISTENT']);
+  t.end();
+});
+
+t.test('answers are matched by incarnation', (t) => {
+  const replica = present(A.replicas[0], 'a replica');
+  t.equal(answersFor(replica, reply(A, 0, {}, false)), true);
+  t.equal(answersFor(replica, reply(A, 0, { wrong: true }, false)), false);
+  t.end();
+});
