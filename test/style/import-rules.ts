@@ -36,7 +36,6 @@ const ALLOWED: Readonly<Record<string, readonly string[] | 'everything'>> = {
 
 /** Package → path prefixes under src/ that may import it. */
 const PACKAGES: Readonly<Record<string, readonly string[]>> = {
-  etcd3: ['src/metadata/etcd'],
   level: ['src/metadata/embedded', 'src/io/node/'],
   '@grpc/grpc-js': [
     'src/metadata/etcd',
@@ -47,7 +46,6 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   '@grpc/proto-loader': ['src/metadata/etcd', 'src/csi-driver/', 'src/io/node/'],
   '@serialport/bindings-cpp': ['src/io/node/'],
   commander: ['src/cli/'],
-  msgpackr: ['src/core/', 'src/block/', 'src/metadata/', 'src/replication/', 'src/volume/'],
   pino: ['src/cli/', 'src/io/node/'],
   'prom-client': ['src/cli/', 'src/io/node/'],
   zod: [
