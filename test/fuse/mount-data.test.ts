@@ -72,6 +72,9 @@ test('data on a mount', { skip, timeout: 240_000 }, async (t) => {
     await says(t, mounted, shown, `${inherited} other::---`);
     await says(t, mounted, 'getfacl -dcpn l/d | head -2', 'user::rwx\nuser:1000:rwx');
     await says(t, mounted, ': > l/d/made && stat -c %u:%a l/d/made', '1000:660', 1000);
+    // An ACL set by an owner who is not in the file's group takes its setgid bit.
+    await says(t, mounted, ': > sg; chown 1000:77 sg; chmod 2755 sg', '');
+    await says(t, mounted, 'setfacl -m u:5:r sg; stat -c %a sg', '755', 1000);
     await says(t, mounted, 'umask 022; : > plain && stat -c %a plain', '644');
   });
 

@@ -302,3 +302,47 @@ test('an existing name is opened by CREATE without O_EXCL, and refused with it',
   const exclusive = device.ask('CREATE', [u32(0x80, 0o100644, 0, 0), 'file\0']);
   t.equal(exclusive.error, -17);
 });
+
+test('a listing leaves no reference behind but those of READDIRPLUS entries', async (t) => {
+  const { device, filesystem } = play();
+  const directory = Number(device.ask('MKDIR', [u32(0o755, 0), 'd\0']).payload.readBigUInt64LE(0));
+  const child = create(device, 'file');
+  const read = [u64(0, 0), u32(4096, 0), u64(0), u32(0, 0)];
+  device.ask('READDIR', read, { inode: directory });
+  device.ask('READDIRPLUS', read, { inode: directory });
+  device.ask('READDIR', read);
+  device.ask('READDIRPLUS', read);
+  device.ask('UNLINK', ['file\0']);
+  device.ask('RMDIR', ['d\0']);
+  device.ask('RELEASE', [Buffer.alloc(24)], { inode: child });
+  for (const inode of [child, directory]) {
+    t.equal(filesystem.inodes, inode === child ? 3 : 2);
+    device.deliver(requestBytes('FORGET', [u64(2)], { inode }));
+  }
+  t.equal(filesystem.inodes, 1, 'each had one reference of its making and one of READDIRPLUS');
+  t.equal(filesystem.lookupsOf(1), 1, 'the root has the one that it was born with');
+  t.same(filesystem.complaints, []);
+});
+
+test('a listing is cut at whole entries and goes on at its cookie', async (t) => {
+  const { device } = play();
+  for (let index = 0; index < 50; index++) create(device, `entry-${index}`);
+  for (const opcode of ['READDIR', 'READDIRPLUS'] as const) {
+    const fixed = opcode === 'READDIR' ? 0 : 128;
+    const names: string[] = [];
+    for (let cookie = 0n, more = true; more; ) {
+      const { payload } = device.ask(opcode, [u64(0, cookie), u32(500, 0), u64(0), u32(0, 0)]);
+      more = payload.length > 0;
+      t.ok(payload.length <= 500);
+      for (let at = 0; at < payload.length; ) {
+        const length = payload.readUInt32LE(at + fixed + 16);
+        cookie = payload.readBigUInt64LE(at + fixed + 8);
+        const start = at + fixed + 24;
+        names.push(payload.toString('latin1', start, start + length));
+        at += (fixed + 24 + length + 7) & ~7;
+      }
+    }
+    const expected = ['.', '..', ...Array.from({ length: 50 }, (_, index) => `entry-${index}`)];
+    t.same(names, expected, opcode);
+  }
+});
