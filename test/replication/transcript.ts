@@ -1,7 +1,8 @@
 /**
- * Transcripts: a text of inputs ("> append 2") and, below each, what the core under test did. A test gives the
- * inputs to the core and compares the whole text, so that a changed decision shows as a changed line.
- * UPDATE_TRANSCRIPTS=1 writes what was seen instead: read the difference before you believe it.
+ * Transcripts: a text of inputs ("> append 2") and, below each, what the core under test did. A test
+ * gives the inputs to the core and compares the whole text, so that a changed decision shows as a
+ * changed line. UPDATE_TRANSCRIPTS=1 writes what was seen instead: read the difference before you
+ * believe it.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 
@@ -38,7 +39,7 @@ export function checkTranscripts(
   for (const [index, scenario] of scenarios.entries()) compare(scenario, seen[index] as string);
 }
 
-/** Runs each input; returns the text with the outputs that were really seen. Comments ("; ") are kept. */
+/** Runs each input; returns the text with the outputs really seen. Comments ("; ") are kept. */
 export function replayTranscript(
   scenario: Scenario,
   run: (words: readonly string[]) => readonly string[],

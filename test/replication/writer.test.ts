@@ -112,7 +112,10 @@ class Script {
     return this.#step({ type: 'append', queued, now: this.now as Monotonic });
   }
 
-  /** "ok A 0 2": replica 0 of A has 2 pages. Words after it: ping, old (an older sending), wrong, end N. */
+  /**
+   * "ok A 0 2": replica 0 of A has 2 pages. Words after it: ping, old (of an older sending), wrong (of
+   * another disk), end N (the batch that is answered ends there).
+   */
   #answer(verb: string, words: readonly string[]): WriterEvent {
     const [name = '', index = '', pages = '0'] = words;
     const of = this.segments.get(name) as OpenSegment;
