@@ -309,19 +309,6 @@ export const MUTANTS: readonly Mutant[] = [
     why: 'A replica that lost its tail decides that there was none.',
   },
   {
-    name: 'a fenced replica that answers duplicates',
-    edits: [
-      {
-        file: 'block/segment-table.js',
-        find:
-          'function decideAppend(state, request) {\n    if (request.epoch < state.maxEpoch)\n ' +
-          '       return STALE;',
-        replace: 'function decideAppend(state, request) {',
-      },
-    ],
-    why: 'An old owner completes a quorum after the taker has counted.',
-  },
-  {
     name: 'SEAL without a confirmation',
     edits: [
       {
