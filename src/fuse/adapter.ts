@@ -44,6 +44,7 @@ import {
   Whence,
 } from './protocol.js';
 import type { Answer, Reply } from './reply.js';
+import { WriteArena } from './write-arena.js';
 import { followChmod, has, hasPrivileges, joinNames, removeXattr, setXattr } from './xattrs.js';
 
 export interface AdapterOptions {
@@ -67,6 +68,7 @@ const KEEP_BUFFER_BYTES = REQUEST_BUFFER_BYTES / 2;
 export class FilesystemAdapter {
   readonly #filesystem: Filesystem;
   readonly #readOnly: boolean;
+  readonly #arena = new WriteArena();
   readonly #onFault: (fault: HoldfastError | FsError) => void;
 
   constructor(options: AdapterOptions) {
@@ -249,7 +251,7 @@ export class FilesystemAdapter {
     const { data, offset } = operation;
     if (operation.killPrivileges) this.#dropPrivileges(inode);
     const kept = data.length >= KEEP_BUFFER_BYTES;
-    const bytes = kept ? data : Buffer.from(data);
+    const bytes = kept ? data : this.#arena.copy(data);
     this.#filesystem.write(
       inode,
       offset,

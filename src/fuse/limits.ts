@@ -29,6 +29,10 @@ export const MAX_IN_FLIGHT_REQUESTS = 1024;
 /** Bytes of WRITEs not yet answered, likewise. */
 export const MAX_IN_FLIGHT_BYTES = 64 * MIB;
 
+/** The data of WRITEs up to the second is copied into blocks of the first. */
+export const WRITE_ARENA_BYTES = 128 * KIB;
+export const WRITE_SLICE_MAX_BYTES = 16 * KIB;
+
 /** Requests served in one turn of the event loop, so that network and timers get theirs. */
 export const MAX_REQUESTS_A_WAKEUP = 16;
 
@@ -44,6 +48,8 @@ export const STRING_MAX = 4096;
 /** st_blksize: the buffer size that stdio takes, so that small fwrites become few requests. */
 export const PREFERRED_IO_BYTES = 128 * KIB;
 
+/** File data up to this size is copied behind the reply's header: cheaper than a vector of two. */
+export const REPLY_COPY_MAX_BYTES = 16 * KIB;
 /** Replies of more parts than this are joined first: writev(2) takes 1024, whole or not at all. */
 export const MAX_REPLY_PARTS = 512;
 
@@ -55,4 +61,5 @@ assert(
   REQUEST_BUFFER_BYTES >= MAX_WRITE_BYTES + IN_HEADER.BYTES + WRITE_IN.BYTES,
   'the kernel refuses to fill a buffer that is smaller than its longest request',
 );
+assert(WRITE_SLICE_MAX_BYTES * 8 <= WRITE_ARENA_BYTES, 'a block takes several writes');
 assert(MAX_IN_FLIGHT_BYTES > 8 * MAX_WRITE_BYTES, 'a few large writes are always under way');

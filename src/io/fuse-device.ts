@@ -32,7 +32,8 @@ export interface FuseDevice {
   start(handlers: FuseDeviceHandlers): void;
   /**
    * Sends one message: the first `length` bytes of `head`, then all parts. Done with the memory
-   * when it returns. A no-op ('gone') after close.
+   * when it returns; what is behind `length` in `head` may be overwritten. A no-op ('gone') after
+   * close.
    */
   reply(head: Buffer, length: number, parts: readonly Uint8Array[]): ReplyOutcome;
   /** Stops (true) or resumes (false) delivery: requests then wait in the kernel. */

@@ -8,6 +8,7 @@ import { mountFuse } from '../../src/fuse/launcher.js';
 import {
   MAX_REPLY_PARTS,
   MAX_REQUESTS_A_WAKEUP,
+  REPLY_COPY_MAX_BYTES,
   REQUEST_BUFFER_BYTES,
 } from '../../src/fuse/limits.js';
 import { FuseSession } from '../../src/fuse/session.js';
@@ -37,6 +38,7 @@ const session = new FuseSession({
   device: new NodeFuseDevice(descriptor.fd, {
     bufferBytes: REQUEST_BUFFER_BYTES,
     maxRequestsAWakeup: MAX_REQUESTS_A_WAKEUP,
+    copyMaxBytes: REPLY_COPY_MAX_BYTES,
     maxReplyParts: MAX_REPLY_PARTS,
   }),
   filesystem: memory,

@@ -32,6 +32,8 @@ export interface NodeFuseDeviceOptions {
   readonly bufferBytes: number;
   /** Requests served before the event loop gets its turn. */
   readonly maxRequestsAWakeup: number;
+  /** A single part up to this size is copied behind the head. */
+  readonly copyMaxBytes: number;
   /** Replies of more parts are joined before they are sent. */
   readonly maxReplyParts: number;
 }
@@ -108,6 +110,14 @@ export class NodeFuseDevice implements FuseDevice {
 
   #write(head: Buffer, length: number, parts: readonly Uint8Array[]): number {
     if (parts.length === 0) return writeSync(this.#fd, head, 0, length);
+    const [only] = parts;
+    if (parts.length === 1 && only !== undefined && only.length <= this.#options.copyMaxBytes) {
+      const end = length + only.length;
+      if (end <= head.length) {
+        head.set(only, length);
+        return writeSync(this.#fd, head, 0, end);
+      }
+    }
     if (parts.length > this.#options.maxReplyParts) {
       return writevSync(this.#fd, [head.subarray(0, length), Buffer.concat(parts)]);
     }
