@@ -1,8 +1,7 @@
 /**
- * Transcripts: a text of inputs ("> append 2") and, below each, what the core under test did. A test
- * gives the inputs to the core and compares the whole text, so that a changed decision shows as a
- * changed line. UPDATE_TRANSCRIPTS=1 writes what was seen instead: read the difference before you
- * believe it.
+ * Transcripts: inputs ("> append 2") and, below each, what the core under test did. A test gives the
+ * inputs to the core and compares the whole text, so that a changed decision is a changed line.
+ * UPDATE_TRANSCRIPTS=1 writes what was seen instead: read the difference before you believe it.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 

@@ -113,8 +113,8 @@ class Script {
   }
 
   /**
-   * "ok A 0 2": replica 0 of A has 2 pages. Words after it: ping, old (of an older sending), wrong (of
-   * another disk), end N (the batch that is answered ends there).
+   * "ok A 0 2": replica 0 of A has 2 pages. Words after it: ping, old (of an older sending), wrong
+   * (of another disk), end N (the batch that is answered ends there).
    */
   #answer(verb: string, words: readonly string[]): WriterEvent {
     const [name = '', index = '', pages = '0'] = words;
