@@ -1,5 +1,5 @@
 /**
- * Transcripts: inputs ("> append 2") and, below each, what the core under test did. A test gives the
+ * Transcripts: inputs ("> append 2") and, below each, what the core did. A test gives the
  * inputs to the core and compares the whole text, so that a changed decision is a changed line.
  * UPDATE_TRANSCRIPTS=1 writes what was seen instead: read the difference before you believe it.
  */
