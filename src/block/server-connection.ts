@@ -203,7 +203,12 @@ export class ServerConnection {
     this.#timer.cancel();
     const { log, metrics, onEnd } = this.#options;
     metrics.requestsInProgress -= this.#inProgress;
-    if (before === 'open' && error !== null) {
+    if (error?.code === 'MALFORMED') {
+      // The network could not even find a frame.
+      metrics.malformedFrames += 1;
+      const { code, message } = error;
+      log.warn({ peer: this.#connection.peer, code }, `Closed a connection: ${message}.`);
+    } else if (before === 'open' && error !== null) {
       const { message } = error;
       log.info({ peer: this.#connection.peer }, `A connection broke: ${message}.`);
     }

@@ -71,7 +71,17 @@ export function lockDirectory(directory: string, done: Done): void {
 }
 
 function failed(directory: string, code: string | null): HoldfastError {
-  return new HoldfastError('DISK_FAILED', `cannot lock ${directory}: ${code}`);
+  switch (code) {
+    case 'EROFS':
+      return new HoldfastError('DISK_READ_ONLY', `${directory} is read-only`, {
+        hint: 'Mount its filesystem for writing.',
+      });
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return new HoldfastError('DISK_FULL', `${directory} is full`, { hint: 'Free some space.' });
+    default:
+      return new HoldfastError('DISK_FAILED', `cannot lock ${directory}: ${code}`);
+  }
 }
 
 function listen(path: string, done: (code: string | null, server: Server | null) => void): void {
