@@ -1,4 +1,4 @@
-/** What the tests of `holdfast node` share: a root with a secret and an embedded cluster, and runs. */
+/** What the tests of `holdfast node` share: places with a secret and a cluster, and runs. */
 import { createHash } from 'node:crypto';
 import {
   lstatSync,

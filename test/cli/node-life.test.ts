@@ -1,6 +1,7 @@
 /**
- * `holdfast node` from its first start to its stop: formatting, the ready line, settings from flags,
- * environment and file, monitoring, outages of the metadata store, strangers, signals. Real processes.
+ * `holdfast node` from its first start to its stop: formatting, the ready line, settings from
+ * flags, environment and file, monitoring, outages of the metadata store, strangers, signals. Real
+ * processes.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createConnection } from 'node:net';
