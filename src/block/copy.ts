@@ -35,7 +35,8 @@ export function confirmCopy(task: Task, request: CopyRequest, reply: ReplyCallba
     if (found?.sealed && (found.durableLength !== end || found.durableCrc !== crc)) {
       return replies.send(reply, 'REFUSED', found);
     }
-    if (found === undefined && !engine.hasRoom('create')) return replies.send(reply, 'FULL', null);
+    const grows = found === undefined || found.durableLength < end;
+    if (grows && !engine.hasRoom('create')) return replies.send(reply, 'FULL', found);
     const state = found ?? newSegment(segment, volume);
     engine.segments.set(segment, state);
     state.frozen = true;
@@ -149,6 +150,11 @@ class Copy {
     const source = sources[this.#source % Math.max(1, sources.length)];
     if (source === undefined || this.#misses >= sources.length * 2) {
       this.#end('BUSY');
+      return;
+    }
+    // A long copy may meet a disk that fills meanwhile: the reserve is not for copies.
+    if (!this.#state.sealed && !this.#task.engine.hasRoom('append')) {
+      this.#end('FULL');
       return;
     }
     const from = this.#at + this.#fetched.length;

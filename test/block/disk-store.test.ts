@@ -237,6 +237,22 @@ test('a full disk refuses, and corrupts nothing', async (t) => {
   t.equal(rig.seal(seg(1), length, batch.header.prevCrc).status, 'OK');
 });
 
+test('copying does not use up the reserve that fences and seals need', async (t) => {
+  const MiB = 1024 * 1024;
+  const rig = fresh({ capacityBytes: 16 * MiB, limits: { reserveBytes: 2 * MiB } });
+  const full = new LogOf(seg(1));
+  rig.create(seg(1));
+  rig.append(full.first);
+  for (let batch = full.add(100); rig.append(batch).status === 'OK'; batch = full.add(100));
+  const partial = new LogOf(seg(3));
+  rig.fence(seg(3), 2);
+  for (let i = 0; i < 40; i++) partial.add(20);
+  const { freeBytes } = rig.store.stats();
+  t.equal(rig.copy(partial).status, 'FULL', 'also onto a tombstone that is known already');
+  t.equal(rig.store.stats().freeBytes, freeBytes, 'nothing was taken');
+  t.equal(rig.fence(seg(1), 2).status, 'OK');
+});
+
 test('a direct write without space falls back to where it began', async (t) => {
   const rig = fresh();
   const log = new LogOf(seg(1));
