@@ -67,8 +67,12 @@ export const DISK_MAX_OPEN_FILES = 256;
 export const DISK_MAX_CHECKSUM_TABLES = 256;
 /** How long after a full disk refused a write of journaled bytes it is tried again. */
 export const DISK_FULL_RETRY_MS = 1_000;
-/** A lone flush blocks the event loop only while the slowest recent ones took less than this. */
-export const FLUSH_IN_PLACE_MAX_MS = 2;
+/**
+ * A lone flush blocks the event loop only while the slowest recent ones took less than this. With
+ * 2 ms a busy disk fell back to the threadpool, whose two thread switches then doubled its latency;
+ * a pause of 10 ms is far below everything that others wait for (the lag limit, the lease).
+ */
+export const FLUSH_IN_PLACE_MAX_MS = 10;
 /**
  * A read in place (of what is probably cached) that takes longer stops further ones for a while.
  */
