@@ -12,7 +12,8 @@ import { startEtcd } from '../fixtures/etcd.js';
 import type { Process } from '../fixtures/processes.js';
 import { contents, holdfast, Place, type Ready } from './node-fixture.js';
 
-const BARE_RSS_MAX_BYTES = 130 * 1024 * 1024;
+/** The limit of a node under load; how much an idle one takes depends on garbage collection. */
+const BARE_RSS_MAX_BYTES = 200 * 2 ** 20;
 /** Generous: other tests run at the same time. */
 const PATIENCE_MS = 30_000;
 
