@@ -106,7 +106,8 @@ test('the cluster is made once', async (t) => {
   t.equal(again.cluster, a.cluster as ClusterId);
 });
 
-test('a node stays registered, and registers again after an outage', async (t) => {
+/** A node that began to register a minute ago, and what it was told of its registration. */
+async function registering() {
   const world = new SimStores();
   const { store, process } = world.connect();
   const changes: boolean[] = [];
@@ -120,6 +121,11 @@ test('a node stays registered, and registers again after an outage', async (t) =
   });
   registration.start();
   await world.pass(60_000);
+  return { world, store, process, changes, registration };
+}
+
+test('a node stays registered, and registers again after an outage', async (t) => {
+  const { world, store, changes, registration } = await registering();
   t.ok(world.server.peek(nodeKey(NODE)));
   t.equal(world.server.peek(liveKey(NODE))?.value, record.address);
   const kept = world.server.peek(liveKey(NODE))?.modRevision;
@@ -140,19 +146,7 @@ test('a node stays registered, and registers again after an outage', async (t) =
 });
 
 test('a node registers again in a store put back, and never in another cluster', async (t) => {
-  const world = new SimStores();
-  const { store, process } = world.connect();
-  const changes: boolean[] = [];
-  const registration = new NodeRegistration({
-    store,
-    clock: process.clock,
-    log: silentLog,
-    record,
-    cluster: CLUSTER,
-    onChange: (registered) => changes.push(registered),
-  });
-  registration.start();
-  await world.pass(60_000);
+  const { world, process, changes, registration } = await registering();
   t.same(changes, [true], 'also while the store holds no cluster at all');
   const older = encodeNode({ ...record, address: '127.0.0.1:6000' });
   world.server.transact(
