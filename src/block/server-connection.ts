@@ -41,6 +41,8 @@ export interface ServerConnectionOptions {
   readonly disks: readonly Incarnation[];
   readonly handler: RequestHandler;
   readonly metrics: ServerMetrics;
+  /** Asked when the peer has proved itself: is there room for one more of these? */
+  readonly admit: () => boolean;
   /** Once, last. */
   readonly onEnd: () => void;
 }
@@ -122,6 +124,11 @@ export class ServerConnection {
   #onHandshake(frame: Buffer): void {
     const { log, metrics } = this.#options;
     const step = this.#handshake.step(frame);
+    if (step.type === 'done' && !this.#options.admit()) {
+      log.warn({ peer: this.#connection.peer }, 'Refused a connection: there are too many.');
+      this.abort();
+      return;
+    }
     if (step.send !== null) this.#connection.send([step.send]);
     if (step.type === 'continue') return;
     this.#timer.cancel();

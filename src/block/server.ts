@@ -2,11 +2,14 @@
  * The node's front door: accepts connections, lets nobody in without the handshake, decodes
  * requests, hands them to the storage node and sends its replies. A peer can make it close that
  * peer's connection, nothing more. The work for one connection is in server-connection.ts.
+ *
+ * INVARIANT: strangers take no place that a peer who knows the secret could have: those who have
+ * not proved it are counted apart, and of too many the oldest goes.
  */
 import { assert } from '../core/assert.js';
 import { HoldfastError } from '../core/errors.js';
 import type { Incarnation, NodeId } from '../core/ids.js';
-import { NODE_MAX_CONNECTIONS } from '../core/limits.js';
+import { NODE_MAX_CONNECTIONS, NODE_MAX_UNPROVEN_CONNECTIONS } from '../core/limits.js';
 import type { Clock, Timer } from '../io/clock.js';
 import type { Log } from '../io/log.js';
 import type { Address, Connection, Listener, Network } from '../io/network.js';
@@ -32,6 +35,9 @@ export class NodeServer {
   readonly metrics: ServerMetrics;
   readonly #options: NodeServerOptions;
   readonly #connections = new Set<ServerConnection>();
+  /** Those of them that have not proved the secret and are not ending, oldest first. */
+  readonly #unproven = new Set<ServerConnection>();
+  #proven = 0;
   #listener: Listener | null = null;
   #stopping: { readonly done: () => void; readonly timer: Timer } | null = null;
   #stopped = false;
@@ -83,7 +89,7 @@ export class NodeServer {
 
   #accept(connection: Connection): void {
     const { metrics } = this;
-    if (this.#stopping !== null || this.#connections.size >= NODE_MAX_CONNECTIONS) {
+    if (this.#stopping !== null) {
       metrics.connectionsRefused += 1;
       connection.handle({ onFrame: () => {}, onDrain: () => {}, onClose: () => {} });
       connection.close(true);
@@ -91,6 +97,7 @@ export class NodeServer {
     }
     metrics.connectionsTotal += 1;
     const { clock, random, log, credentials, node, disks, handler } = this.#options;
+    let isProven = false;
     const accepted = new ServerConnection(connection, {
       clock,
       random,
@@ -100,14 +107,43 @@ export class NodeServer {
       disks: disks(),
       handler,
       metrics,
+      admit: () => {
+        isProven = this.#admit(accepted);
+        return isProven;
+      },
       onEnd: () => {
+        if (isProven) this.#proven -= 1;
+        this.#unproven.delete(accepted);
         this.#connections.delete(accepted);
         metrics.connections = this.#connections.size;
         if (this.#connections.size === 0) this.#ended();
       },
     });
     this.#connections.add(accepted);
+    this.#unproven.add(accepted);
     metrics.connections = this.#connections.size;
+    this.#shedStrangers();
+  }
+
+  /** A peer has proved itself: it leaves the strangers, and stays if there is room. */
+  #admit(connection: ServerConnection): boolean {
+    this.#unproven.delete(connection);
+    if (this.#proven >= NODE_MAX_CONNECTIONS) {
+      this.metrics.connectionsRefused += 1;
+      return false;
+    }
+    this.#proven += 1;
+    return true;
+  }
+
+  /** The oldest has had the most time to prove itself. */
+  #shedStrangers(): void {
+    for (const oldest of this.#unproven) {
+      if (this.#unproven.size <= NODE_MAX_UNPROVEN_CONNECTIONS) return;
+      this.#unproven.delete(oldest);
+      this.metrics.connectionsRefused += 1;
+      oldest.abort();
+    }
   }
 
   #ended(): void {

@@ -40,7 +40,13 @@ export const READ_AVOID_MS = 2_000;
 export const CONNECTION_MAX_IN_FLIGHT = 1024;
 /** Bytes queued to be sent on one connection before its producer must wait. */
 export const CONNECTION_MAX_QUEUED_BYTES = 8 * MIB;
+/** Connections to one node that have proved the secret. */
 export const NODE_MAX_CONNECTIONS = 1024;
+/**
+ * Those that have not yet: with more, the oldest of them ends, so strangers shut nobody out. As
+ * many as there may be owners, since all of them come at once when a node is back.
+ */
+export const NODE_MAX_UNPROVEN_CONNECTIONS = NODE_MAX_CONNECTIONS;
 /** Disks of one node: their incarnations fit into the last frame of the handshake. */
 export const NODE_MAX_DISKS = 32;
 /** Places that a COPY may be told to fetch from. */
