@@ -63,6 +63,12 @@ const root = z.strictObject({
   lsn: branded<Lsn>(count),
 });
 
+const trash = z.strictObject({
+  removedAt: time,
+  keptUntil: time.nullable(),
+  purging: z.boolean(),
+});
+
 const volume = z.strictObject({
   schema: schemaNumber,
   volume: id<VolumeId>(),
@@ -82,6 +88,7 @@ const volume = z.strictObject({
   sealed: z.array(sealed),
   root: root.nullable(),
   pendingDelete: z.array(planned),
+  trash: z.exactOptional(trash),
 });
 
 const node = z.strictObject({

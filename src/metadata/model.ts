@@ -60,6 +60,16 @@ export interface Owner {
 
 export type VolumeKind = 'filesystem' | 'block';
 
+/** What `volume rm` leaves: a volume that is out of use, with its data and without its name. */
+export interface Trash {
+  /** ISO 8601. */
+  readonly removedAt: string;
+  /** ISO 8601; from then on it may be purged. Null: only when somebody says so. */
+  readonly keptUntil: string | null;
+  /** Its segments are being deleted: nothing of it comes back. */
+  readonly purging: boolean;
+}
+
 export interface VolumeRecord {
   readonly schema: number;
   readonly volume: VolumeId;
@@ -80,6 +90,8 @@ export interface VolumeRecord {
   readonly root: Root | null;
   /** May be deleted on their replicas; removed from here once all have answered or are gone. */
   readonly pendingDelete: readonly PlannedSegment[];
+  /** Left out while the volume is in use: programs that do not know it read those records. */
+  readonly trash?: Trash;
 }
 
 export interface DiskRecord {

@@ -17,7 +17,11 @@ export const OPEN_MAX = 2;
 /** The first rule that the record breaks, or null. */
 export function brokenInvariant(record: VolumeRecord): string | null {
   return (
-    brokenNumbers(record) ?? brokenLists(record) ?? brokenSegments(record) ?? brokenRoot(record)
+    brokenNumbers(record) ??
+    brokenLists(record) ??
+    brokenSegments(record) ??
+    brokenRoot(record) ??
+    brokenTrash(record)
   );
 }
 
@@ -101,6 +105,13 @@ function brokenRoot(record: VolumeRecord): string | null {
   return open ? null : `the root is in ${root.segment}, which is neither sealed nor open`;
 }
 
+function brokenTrash({ trash, owner, planned, open, sealed, root }: VolumeRecord): string | null {
+  if (trash === undefined) return null;
+  if (owner !== null) return 'a volume in the trash has an owner';
+  const isListed = planned.length === 0 && open.length === 0 && sealed.length === 0;
+  return trash.purging && !(isListed && root === null) ? 'purging, and not all is deleted' : null;
+}
+
 export function allSegments(record: VolumeRecord): PlannedSegment[] {
   return [...record.planned, ...record.open, ...record.sealed, ...record.pendingDelete];
 }
@@ -123,6 +134,8 @@ export function brokenSuccession(before: VolumeRecord, after: VolumeRecord): str
       return `the end of sealed segment ${segment} changed`;
     }
   }
+  if (before.trash?.purging === true && after.trash?.purging !== true) return 'the purge ended';
+  if (after.trash?.purging === true) return null;
   const roots = before.root !== null && (after.root === null || after.root.lsn < before.root.lsn);
   return roots ? 'the root fell back' : null;
 }

@@ -19,6 +19,7 @@ import type {
   PlannedSegment,
   Root,
   SealedSegment,
+  Trash,
   VolumeRecord,
 } from './model.js';
 import {
@@ -225,8 +226,7 @@ export function deleteSealed(
   const dead = args.segments.map((id) => {
     const found = record.sealed.find((sealed) => sealed.segment === id);
     assert(found !== undefined, `${id} is sealed`);
-    const { segment, group, createEpoch, replicas } = found;
-    return { segment, group, createEpoch, replicas };
+    return descriptor(found);
   });
   return proposed(record, {
     ...record,
@@ -248,6 +248,48 @@ export function setRoot(
 export function resize(record: VolumeRecord, args: { readonly sizeBytes: number }): VolumeRecord {
   assert(args.sizeBytes >= record.sizeBytes, 'a volume does not shrink');
   return proposed(record, { ...record, sizeBytes: args.sizeBytes });
+}
+
+/**
+ * Takes a volume out of use, as an administrator: its data stays, its name becomes free. Nobody
+ * owns it afterwards: the raised epoch ends a former owner at its next look at the record, and a
+ * claim that was under way does not land.
+ */
+export function moveToTrash(
+  record: VolumeRecord,
+  args: { readonly removedAt: string; readonly keptUntil: string | null },
+): VolumeRecord {
+  assert(record.trash === undefined, 'a volume is removed once');
+  const trash: Trash = { ...args, purging: false };
+  return proposed(record, { ...record, epoch: asEpoch(record.epoch + 1), owner: null, trash });
+}
+
+/** Takes a volume out of the trash, under a name that is free. */
+export function restoreFromTrash(
+  record: VolumeRecord,
+  args: { readonly name: string },
+): VolumeRecord {
+  assert(record.trash?.purging === false, 'only what is whole can be restored');
+  const { trash: _, ...rest } = record;
+  return proposed(record, { ...rest, name: args.name });
+}
+
+/**
+ * The purge's swap, after which nothing comes back: everything that may be on a disk is listed for
+ * deletion. The record itself stays until all replicas have answered or are gone.
+ */
+export function beginPurge(record: VolumeRecord): VolumeRecord {
+  assert(record.trash?.purging === false, 'what is purged was removed before');
+  const { planned, open, sealed, pendingDelete, trash } = record;
+  return proposed(record, {
+    ...record,
+    planned: [],
+    open: [],
+    sealed: [],
+    root: null,
+    pendingDelete: [...pendingDelete, ...[...planned, ...open, ...sealed].map(descriptor)],
+    trash: { ...trash, purging: true },
+  });
 }
 
 /**
@@ -296,6 +338,12 @@ function plannedOf(record: VolumeRecord, segment: SegmentId, epoch: Epoch): Open
   assert(found !== undefined, `${segment} is planned`);
   assert(found.createEpoch === epoch, `${segment} was planned by this epoch`);
   return found;
+}
+
+/** What pendingDelete lists of a segment. */
+function descriptor(from: PlannedSegment): PlannedSegment {
+  const { segment, group, createEpoch, replicas } = from;
+  return { segment, group, createEpoch, replicas };
 }
 
 function sealedAt(segment: OpenSegment, at: SegmentEnd): SealedSegment {
