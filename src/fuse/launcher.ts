@@ -34,17 +34,32 @@ const OPTION = /^[a-z_]+(?:=[\w.:/-]+)?$/;
 const SOURCE = /^[\w.:/@-]{1,128}$/;
 
 /**
- * Mounts a FUSE connection at `directory`, which then waits for somebody to serve the descriptor.
- * Throws UNAVAILABLE (not root, device refused, mount(8) failed), NOT_FOUND (no directory, no
- * /dev/fuse), INVALID_ARGUMENT (not a directory, bad options), ALREADY_EXISTS (a volume is mounted
- * there), BUSY.
+ * Opens a FUSE connection and mounts it at `directory`, which then waits for somebody to serve the
+ * descriptor. Throws what checkMountPoint and mountDescriptor throw, and NOT_FOUND or UNAVAILABLE
+ * for /dev/fuse.
  */
 export async function mountFuse(
   mounts: FuseMounts,
   directory: string,
   options: MountOptions,
 ): Promise<MountedFuse> {
-  const args = mountArguments(options);
+  mountArguments(options);
+  const mountPoint = checkMountPoint(mounts, directory);
+  const descriptor = mounts.open();
+  try {
+    await mountDescriptor(mounts, { mountPoint, descriptor }, options);
+  } catch (thrown) {
+    mounts.closeDescriptor(descriptor);
+    throw thrown;
+  }
+  return { descriptor, mountPoint };
+}
+
+/**
+ * The mount point that `directory` means. Throws UNAVAILABLE (not root), NOT_FOUND (nothing there),
+ * INVALID_ARGUMENT (not a directory), ALREADY_EXISTS (a volume is mounted there).
+ */
+export function checkMountPoint(mounts: FuseMounts, directory: string): string {
   if (mounts.effectiveUid() !== 0) {
     throw new HoldfastError('UNAVAILABLE', 'mounting needs root', { hint: 'run it with sudo' });
   }
@@ -56,14 +71,28 @@ export async function mountFuse(
     throw new HoldfastError('NOT_FOUND', `there is no directory ${mountPoint}`, { hint });
   }
   if (kind === 'other') throw invalid(`${mountPoint} is not a directory`);
-  const descriptor = mounts.open();
-  const result = await mounts.mount([...args, mountPoint], descriptor, MOUNT_TIMEOUT_MS);
-  if (result.status !== 0) {
-    mounts.closeDescriptor(descriptor);
-    throw mountFault(mountPoint, result);
+  return mountPoint;
+}
+
+/**
+ * Mounts an open connection, and returns the MAJOR:MINOR of the filesystem. The descriptor stays
+ * the caller's. Throws INVALID_ARGUMENT (bad options), BUSY, or UNAVAILABLE (mount(8) failed).
+ */
+export async function mountDescriptor(
+  mounts: FuseMounts,
+  { mountPoint, descriptor }: MountedFuse,
+  options: MountOptions,
+): Promise<string> {
+  const args = [...mountArguments(options), mountPoint];
+  const result = await mounts.mount(args, descriptor, MOUNT_TIMEOUT_MS);
+  if (result.status !== 0) throw mountFault(mountPoint, result);
+  const mounted = mountAt(mounts.table(), mountPoint);
+  if (mounted?.type !== MOUNT_TYPE) {
+    throw new HoldfastError('UNAVAILABLE', `${mountPoint} was unmounted again at once`);
   }
-  raiseReadahead(mounts, mountPoint);
-  return { descriptor, mountPoint };
+  // The kernel's default is 128 KiB, a quarter of what sequential reads over a network want.
+  mounts.setReadahead(mounted.device, MAX_READAHEAD_BYTES / KIB);
+  return mounted.device;
 }
 
 /** The arguments of mount(8), without the directory. */
@@ -111,12 +140,6 @@ function mountFault(mountPoint: string, result: CommandResult): HoldfastError {
     : 'see "dmesg" for what the kernel says about it';
   const text = `mounting at ${mountPoint} failed: ${message.replaceAll('\n', ' ')}`;
   return new HoldfastError('UNAVAILABLE', text, { hint });
-}
-
-/** The kernel's default is 128 KiB, a quarter of what sequential reads over a network want. */
-function raiseReadahead(mounts: FuseMounts, mountPoint: string): void {
-  const mounted = mountAt(mounts.table(), mountPoint);
-  if (mounted !== undefined) mounts.setReadahead(mounted.device, MAX_READAHEAD_BYTES / KIB);
 }
 
 /**

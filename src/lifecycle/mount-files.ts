@@ -1,0 +1,64 @@
+/**
+ * The state directories of the mounts on this machine: what stands in them, checked when read,
+ * since another version of this program may have written it.
+ */
+import { z } from 'zod';
+import type { InitReply } from '../fuse/encode.js';
+import type { MountHost, ProcessIdentity, StateDirectory } from '../io/mount-host.js';
+import { StateFile } from './keeper.js';
+import type { MountId, MountSpec } from './mount-types.js';
+
+const spec = z.object({
+  version: z.literal(1),
+  mount: z.string(),
+  volume: z.string(),
+  directory: z.string(),
+  metadata: z.string(),
+  secretFile: z.string().nullable(),
+  readOnly: z.boolean(),
+  commitIntervalMs: z.number(),
+  flags: z.array(z.string()),
+  timeoutMs: z.number(),
+  waitMs: z.number(),
+  metricsListen: z.string().nullable(),
+  foreground: z.boolean(),
+  since: z.string(),
+  logFile: z.string(),
+});
+
+const identity = z.object({ pid: z.int().min(1), startTicks: z.string() });
+
+/** Null when there is none, or it cannot be understood. */
+export function readSpec(state: StateDirectory, mount: MountId): MountSpec | null {
+  return readJson(state, mount, StateFile.SPEC, spec);
+}
+
+export function readKeeper(state: StateDirectory, mount: MountId): ProcessIdentity | null {
+  return readJson(state, mount, StateFile.KEEPER, identity);
+}
+
+/** Kept for an adopter: the kernel says INIT once in a connection's life. */
+export function writeInit(state: StateDirectory, mount: MountId, agreed: InitReply): void {
+  state.write(mount, StateFile.INIT, JSON.stringify(agreed));
+}
+
+/** Whether the very process that was started then still runs. */
+export function isAlive(host: MountHost, process: ProcessIdentity | null): boolean {
+  if (process === null) return false;
+  return host.identify(process.pid)?.startTicks === process.startTicks;
+}
+
+function readJson<T>(
+  state: StateDirectory,
+  mount: MountId,
+  file: string,
+  schema: z.ZodType<T>,
+): T | null {
+  const text = state.read(mount, file);
+  if (text === null) return null;
+  try {
+    return schema.parse(JSON.parse(text));
+  } catch {
+    return null;
+  }
+}

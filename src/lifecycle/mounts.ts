@@ -1,0 +1,185 @@
+/**
+ * The mounts of this machine: starting, stopping, listing and committing them, for the command
+ * line, the Docker plugin and the CSI driver alike. Everything is found again from the state
+ * directories and the daemons' sockets, so any process may stop what another one started.
+ *
+ * INVARIANT: startMount either returns a mount that answers, or leaves nothing: no mount, no
+ * process, no state directory, and the volume released.
+ * INVARIANT: nothing here touches a mount point once something is mounted there.
+ */
+import { asFault, HoldfastError } from '../core/errors.js';
+import { mountAt, unmountFuse } from '../fuse/launcher.js';
+import type { Clock } from '../io/clock.js';
+import type { MountHost } from '../io/mount-host.js';
+import { type ControlCall, callDaemon, parseStatus } from './control.js';
+import { faultOf, StateFile } from './keeper.js';
+import { isAlive, readKeeper, readSpec } from './mount-files.js';
+import type { LiveStatus, MountId, MountSpec, MountStatus } from './mount-types.js';
+
+const STATUS_TIMEOUT_MS = 1_000;
+const COMMIT_TIMEOUT_MS = 60_000;
+/** After the umount: what came since the commit, the release, the end of the process. */
+const END_TIMEOUT_MS = 30_000;
+const POLL_MS = 20;
+
+export interface MountsDeps {
+  readonly host: MountHost;
+  readonly clock: Clock;
+}
+
+export interface StopOptions {
+  /** Out of the tree at once; the daemon ends with the last user. */
+  readonly lazy?: boolean;
+  /** For the commit before it. */
+  readonly timeoutMs?: number;
+}
+
+/** All mounts of this machine, dead ones included, by directory. */
+export async function listMounts({ host }: MountsDeps): Promise<MountStatus[]> {
+  const found = await Promise.all(host.state.list().map((mount) => statusOf(host, mount)));
+  return found.filter((one) => one !== null).sort((a, b) => (a.directory < b.directory ? -1 : 1));
+}
+
+/** The mount at a directory. Throws NOT_FOUND. */
+export async function findMount(deps: MountsDeps, directory: string): Promise<MountStatus> {
+  const mountPoint = deps.host.mounts.resolve(directory);
+  const all = await listMounts(deps);
+  const found = all.findLast((one) => one.directory === mountPoint);
+  if (found !== undefined) return found;
+  const hint = 'See "holdfast mounts" for what is mounted.';
+  throw new HoldfastError('NOT_FOUND', `no volume is mounted at ${mountPoint}`, { hint });
+}
+
+/**
+ * Everything that was written to the mount so far is on stable storage when this resolves. Throws
+ * NOT_FOUND, TIMEOUT, UNAVAILABLE (a dead daemon), or why the volume has failed.
+ */
+export async function syncMount(
+  deps: MountsDeps,
+  directory: string,
+  options: { readonly timeoutMs?: number } = {},
+): Promise<MountStatus> {
+  const status = await findMount(deps, directory);
+  if (status.state === 'dead') throw deadMount(status);
+  await commit(deps.host, status, options.timeoutMs ?? COMMIT_TIMEOUT_MS);
+  return status;
+}
+
+/**
+ * Commits, unmounts, and waits until the daemon has released the volume and is gone; of a dead
+ * mount it clears what is left. Throws NOT_FOUND, BUSY (nothing has changed), TIMEOUT (the commit
+ * does not end: still mounted), or why the volume has failed.
+ */
+export async function stopMount(
+  deps: MountsDeps,
+  directory: string,
+  options: StopOptions = {},
+): Promise<MountStatus> {
+  const { host } = deps;
+  const status = await findMount(deps, directory);
+  if (status.state === 'dead') {
+    await clearDead(host, status);
+    return status;
+  }
+  const lazy = options.lazy === true;
+  // With --lazy the commit comes when the last user has gone: it is asked for, not waited for long.
+  if (status.state === 'mounted') {
+    await commit(host, status, options.timeoutMs ?? COMMIT_TIMEOUT_MS);
+  }
+  if (isMounted(host, status.directory)) await unmountFuse(host.mounts, status.directory, { lazy });
+  if (!lazy) await untilEnded(deps, status);
+  return status;
+}
+
+/** Removes what a dead daemon left: the mount that answers nothing, and its state directory. */
+export async function clearDead(host: MountHost, status: MountStatus): Promise<void> {
+  const device = host.state.read(status.mount, StateFile.DEVICE)?.trim();
+  const left = mountAt(host.mounts.table(), status.directory);
+  if (left !== undefined && left.device === device) {
+    await unmountFuse(host.mounts, status.directory, { lazy: true });
+  }
+  host.state.remove(status.mount);
+}
+
+async function untilEnded({ host, clock }: MountsDeps, status: MountStatus): Promise<void> {
+  const deadline = clock.monotonic() + END_TIMEOUT_MS;
+  const keeper = readKeeper(host.state, status.mount);
+  while (isAlive(host, keeper)) {
+    if (clock.monotonic() > deadline) {
+      const message = `${status.directory} is unmounted, but the volume is not released yet`;
+      const hint = `Its daemon goes on trying; see ${status.logFile}.`;
+      throw new HoldfastError('TIMEOUT', message, { hint });
+    }
+    await new Promise<void>((resolve) => clock.after(POLL_MS, resolve));
+  }
+  const ended = host.state.read(status.mount, StateFile.ENDED);
+  if (ended === null) return;
+  host.state.remove(status.mount);
+  const message = `the daemon of ${status.directory} ended with status ${ended.trim()}`;
+  const hint = `What was not yet committed may be lost; see ${status.logFile}.`;
+  throw new HoldfastError('UNAVAILABLE', message, { hint });
+}
+
+async function commit(host: MountHost, status: MountStatus, timeoutMs: number): Promise<void> {
+  try {
+    await call(host, status.mount, 'commit', timeoutMs);
+  } catch (thrown) {
+    const fault = asFault(thrown, 'UNAVAILABLE');
+    if (fault.code !== 'TIMEOUT') throw fault;
+    const seconds = timeoutMs / 1000;
+    const message = `"${status.volume}" was not committed within ${seconds} s: still mounted`;
+    const hint = 'Check with "holdfast status" that enough nodes are up.';
+    throw new HoldfastError('TIMEOUT', message, { retryable: true, hint });
+  }
+}
+
+async function call(
+  host: MountHost,
+  mount: MountId,
+  what: ControlCall,
+  timeoutMs: number,
+): Promise<string> {
+  const answer = await callDaemon(host, host.state.path(mount, StateFile.CONTROL), what, timeoutMs);
+  if (answer.fault !== null) throw faultOf(answer.fault);
+  return answer.body;
+}
+
+/** Null when it ended meanwhile. */
+async function statusOf(host: MountHost, mount: MountId): Promise<MountStatus | null> {
+  const spec = readSpec(host.state, mount);
+  if (spec === null) return null;
+  const keeper = readKeeper(host.state, mount);
+  let live: LiveStatus | null = null;
+  let fault: HoldfastError | null = null;
+  try {
+    live = parseStatus(await call(host, mount, 'status', STATUS_TIMEOUT_MS));
+  } catch (thrown) {
+    fault = asFault(thrown, 'UNAVAILABLE');
+  }
+  if (live !== null) return describe(spec, keeper?.pid ?? null, live.phase, live);
+  if (readSpec(host.state, mount) === null) return null;
+  if (isAlive(host, keeper)) {
+    const state = fault?.code === 'TIMEOUT' ? 'unresponsive' : 'starting';
+    return describe(spec, keeper?.pid ?? null, state, null);
+  }
+  return describe(spec, null, 'dead', null);
+}
+
+function describe(
+  spec: MountSpec,
+  keeperPid: number | null,
+  state: MountStatus['state'],
+  live: LiveStatus | null,
+): MountStatus {
+  const { mount, volume, directory, readOnly, since, logFile } = spec;
+  return { mount, volume, directory, readOnly, since, keeperPid, logFile, state, live };
+}
+
+function isMounted(host: MountHost, directory: string): boolean {
+  return mountAt(host.mounts.table(), directory) !== undefined;
+}
+
+function deadMount({ directory, logFile }: MountStatus): HoldfastError {
+  const hint = `See ${logFile}; "holdfast umount ${directory}" clears what is left.`;
+  return new HoldfastError('UNAVAILABLE', `the mount daemon of ${directory} is dead`, { hint });
+}
