@@ -16,6 +16,7 @@ import { FilesystemAdapter } from './adapter.js';
 import { decodeRequest, decodeUnique, type RequestFormat } from './decode.js';
 import type { InitReply } from './encode.js';
 import { ERRNO } from './errno.js';
+import { GatedRequests, type RequestGate } from './gated-requests.js';
 import { MAX_IN_FLIGHT_BYTES, MAX_IN_FLIGHT_REQUESTS } from './limits.js';
 import { negotiate } from './negotiate.js';
 import type { Init, Request } from './operations.js';
@@ -27,6 +28,8 @@ export interface FuseSessionOptions {
   readonly filesystem: Filesystem;
   readonly log: Log;
   readonly readOnly?: boolean;
+  /** What a request must pass before the filesystem sees it; default: nothing. */
+  readonly gate?: RequestGate;
   /**
    * What a former daemon agreed on over the same descriptor: the kernel sends INIT once in a
    * connection's life, so whoever takes the descriptor over must be told.
@@ -45,6 +48,7 @@ export class FuseSession {
   readonly #options: FuseSessionOptions;
   readonly #adapter: FilesystemAdapter;
   readonly #channel: ReplyChannel;
+  readonly #gated: GatedRequests | null;
   readonly #reportedFaults = new Set<string>();
   #agreed: InitReply | null;
   #format: RequestFormat = { extendedSetxattr: false };
@@ -62,6 +66,14 @@ export class FuseSession {
       readOnly: options.readOnly ?? false,
       onFault: (fault) => this.#report(fault),
     });
+    const { gate } = options;
+    this.#gated =
+      gate === undefined
+        ? null
+        : new GatedRequests(gate, {
+            pass: (bytes, reply) => this.#passed(bytes, reply),
+            onFault: (fault) => this.#report(fault),
+          });
     if (options.adopted !== undefined) this.#agree(options.adopted);
   }
 
@@ -108,10 +120,21 @@ export class FuseSession {
         reply.error(ERRNO.ENOSYS);
         return 'returned';
       default:
-        if (this.#agreed !== null) return this.#adapter.handle(request, reply);
-        reply.error(ERRNO.EIO);
-        return 'returned';
+        if (this.#agreed === null) {
+          reply.error(ERRNO.EIO);
+          return 'returned';
+        }
+        if (this.#gated?.holds(operation.op)) {
+          this.#gated.hold(buffer.subarray(0, length), reply);
+          return 'returned';
+        }
+        return this.#adapter.handle(request, reply);
     }
+  }
+
+  /** A request that waited at the gate, in bytes of its own. */
+  #passed(bytes: Buffer, reply: Reply): void {
+    this.#adapter.handle(decodeRequest(bytes, bytes.length, this.#format), reply);
   }
 
   #init(init: Init, reply: Reply): void {
@@ -190,6 +213,7 @@ export class FuseSession {
     if (this.#ended) return;
     this.#ended = true;
     this.#options.device.close();
+    this.#gated?.close();
     this.#options.filesystem.commit((failed) => this.#options.onEnd(error ?? failed));
   }
 }

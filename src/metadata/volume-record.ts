@@ -217,7 +217,11 @@ export function clearDeleted(
   });
 }
 
-/** The cleaner's swap: sealed segments that nothing reaches any more may be deleted. */
+/**
+ * The cleaner's swap: sealed segments that nothing reaches any more may be deleted. Only what ends
+ * before the LSN that the durable root replays from; and never the last one sealed, which says
+ * where the log ends when a takeover finds nothing in the open segments.
+ */
 export function deleteSealed(
   record: VolumeRecord,
   args: { readonly epoch: Epoch; readonly segments: readonly SegmentId[] },
@@ -226,6 +230,9 @@ export function deleteSealed(
   const dead = args.segments.map((id) => {
     const found = record.sealed.find((sealed) => sealed.segment === id);
     assert(found !== undefined, `${id} is sealed`);
+    const isBehind = record.root !== null && found.endLsn <= record.root.lsn;
+    assert(isBehind, `no durable root replays from behind ${id}`);
+    assert(found !== record.sealed.at(-1), `${id} is not the last one sealed`);
     return descriptor(found);
   });
   return proposed(record, {

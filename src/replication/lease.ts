@@ -101,7 +101,7 @@ export function stepLease(state: LeaseState, event: LeaseEvent): LeaseEffect[] {
       state.wanted = true;
       return ping(state, event.now);
     case 'used':
-      return warm(state, event.now) ? [] : ping(state, event.now);
+      return leaseIsWarm(state, event.now) ? [] : ping(state, event.now);
     case 'tick':
       return state.wanted ? ping(state, event.now) : [];
   }
@@ -123,7 +123,7 @@ function granted(
 }
 
 /** More than half of the lease is left: no need to ask for more. */
-function warm(state: LeaseState, now: Monotonic): boolean {
+export function leaseIsWarm(state: LeaseState, now: Monotonic): boolean {
   const { leaseMs, safeFraction } = state.config;
   return state.validUntil - now > (leaseMs * safeFraction) / 2;
 }

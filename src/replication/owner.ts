@@ -11,7 +11,7 @@ import { assert, present } from '../core/assert.js';
 import { HoldfastError } from '../core/errors.js';
 import type { SegmentId } from '../core/ids.js';
 import { epoch, type Lsn, lsn, type Monotonic } from '../core/units.js';
-import type { OpenSegment, Replica, VolumeRecord } from '../metadata/model.js';
+import type { OpenSegment, Replica, Root, VolumeRecord } from '../metadata/model.js';
 import { release } from '../metadata/volume-record.js';
 import { Acquisition, type OwnerSwap } from './acquisition.js';
 import type { OwnerState, ReplayedRecord, VolumeOwner } from './owner-api.js';
@@ -23,11 +23,13 @@ import {
   type OwnerInspection,
   type OwnerOptions,
 } from './owner-types.js';
+import { holders } from './placement-table.js';
 import { SegmentReader } from './reader.js';
 import { RecordSwapper } from './record-swapper.js';
 import { replayLog } from './replay.js';
 import { type AppendDone, Service } from './service.js';
 import type { Stream } from './stream.js';
+import { deletion, newRoot, type VolumeSwap } from './volume-swaps.js';
 
 export class LogOwner implements VolumeOwner {
   readonly #context: OwnerContext;
@@ -146,6 +148,40 @@ export class LogOwner implements VolumeOwner {
     else service.withLease(done);
   }
 
+  /**
+   * Whether `checkLease` would answer null at once: for a fast path that asks at each request.
+   * Asking is a use: a lease that is asked for is renewed before it lapses, and one that nobody
+   * asks for lapses and costs nothing.
+   */
+  get leaseHeld(): boolean {
+    return this.#serving()?.leaseHeld ?? false;
+  }
+
+  /**
+   * Points the volume at a checkpoint whose pages were all acknowledged. `done` once, in the order
+   * of the calls of setRoot and deleteSealed: null when the swap is durable; FENCED, CLOSED or
+   * INCONSISTENT when the owner has stopped, and then it may or may not have happened.
+   */
+  setRoot(root: Root, done: (error: HoldfastError | null) => void): void {
+    this.#volumeSwap(newRoot(root, done));
+  }
+
+  /**
+   * Gives sealed segments up that nothing durable reaches: to pendingDelete, and from there to
+   * their replicas, which are not waited for. Those that are not sealed any more are left out. They
+   * end before the root's LSN, and the last one sealed is not among them (asserted). `done` as of
+   * setRoot.
+   */
+  deleteSealed(segments: readonly SegmentId[], done: (error: HoldfastError | null) => void): void {
+    this.#volumeSwap(deletion(segments, done));
+  }
+
+  #volumeSwap(swap: VolumeSwap): void {
+    const service = this.#serving();
+    if (service === null) this.#refuse(swap.done);
+    else service.volumeSwaps.add(swap);
+  }
+
   replay(
     from: Lsn,
     onRecord: (record: ReplayedRecord) => void,
@@ -247,7 +283,7 @@ export class LogOwner implements VolumeOwner {
     clock.after(this.#context.limits.retryMinMs, () => this.readPages(segment, page, count, done));
   }
 
-  /** Who may have a copy: those that took the writes, then those that repair has chosen since. */
+  /** Who may have a copy; null when the segment is not in the log. */
   #replicasOf(segment: SegmentId): readonly Replica[] | null {
     const { record } = this;
     if (record === null) return null;
@@ -255,11 +291,7 @@ export class LogOwner implements VolumeOwner {
     if (open !== undefined) return open.replicas;
     const sealed = record.sealed.findLast((one) => one.segment === segment);
     if (sealed === undefined) return null;
-    const table = this.#context.deps.directory.placement(record.replicas);
-    const moved = (table?.groups[sealed.group] ?? []).filter(
-      (one) => !sealed.replicas.some((known) => known.incarnation === one.incarnation),
-    );
-    return moved.length === 0 ? sealed.replicas : [...sealed.replicas, ...moved];
+    return holders(sealed, this.#context.deps.directory.placement(record.replicas));
   }
 
   #step(step: string): void {

@@ -22,8 +22,8 @@ export interface BatchRange extends ReadSource {
   /** Where a batch begins, and where one ends. */
   readonly from: SegmentOffset;
   readonly end: SegmentOffset;
-  /** The chain crc before `from`: 0 at the segment's start, null when it is not known. */
-  readonly prevCrc: number | null;
+  /** The chain crc before `from`: 0 at the segment's start. */
+  readonly prevCrc: number;
   /** The chain crc at `end`; null when it is not known. */
   readonly endCrc: number | null;
 }
@@ -65,7 +65,7 @@ class BatchReading {
   /** What was read and not yet decoded: begins at #at. */
   #buffer: Buffer = Buffer.alloc(0);
   #at: SegmentOffset;
-  #chainCrc: number | null;
+  #chainCrc: number;
   #finished = false;
 
   constructor(
@@ -155,7 +155,7 @@ class BatchReading {
       throw this.#fault(`it is of epoch ${header.epoch}, the segment of ${createEpoch}`);
     }
     if (header.offset !== this.#at) throw this.#fault(`it belongs at ${header.offset}`);
-    if (this.#chainCrc !== null && header.prevCrc !== this.#chainCrc) {
+    if (header.prevCrc !== this.#chainCrc) {
       throw this.#fault('it does not continue the batch before it');
     }
   }

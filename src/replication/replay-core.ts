@@ -33,7 +33,10 @@ export interface ReplayPlan {
 }
 
 /**
- * What to read for the records from `from` on. `tails` are in log order and follow record.sealed.
+ * What to read for the records from `from` on, from the start of the segment that holds the first:
+ * where in it that record stands is not known. (The root does not tell: a checkpoint's last page
+ * comes to the log after records that its LSN precedes.) `tails` are in log order and follow
+ * record.sealed.
  */
 export function planReplay(
   record: VolumeRecord,
@@ -46,12 +49,6 @@ export function planReplay(
   ].filter((span) => span.end > 0);
   const first = all.findIndex((span) => span.endLsn === null || span.endLsn > from);
   const spans = first === -1 ? [] : all.slice(first);
-  const { root } = record;
-  const head = spans[0];
-  if (head !== undefined && root?.segment === head.segment && root.lsn <= from && root.offset > 0) {
-    if (root.offset === head.end) spans.shift();
-    else spans[0] = { ...head, from: root.offset, prevCrc: null };
-  }
   const sealedLsn = record.sealed.at(-1)?.endLsn ?? lsn(0);
   return { spans, sealedLsn };
 }
@@ -121,8 +118,6 @@ export class ReplayCheck {
       this.#segmentHeader(header, entries[0]?.record ?? Buffer.alloc(0));
       return [];
     }
-    // Only a replay that begins inside a segment (at a root) has no LSN to expect yet.
-    this.#begin(header.firstLsn);
     if (header.firstLsn !== this.#expected) {
       const what = header.firstLsn > (this.#expected ?? 0) ? 'a hole' : 'a repetition';
       throw inconsistent(

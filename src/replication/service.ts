@@ -28,6 +28,7 @@ import {
   type LeaseState,
   leaseDeadline,
   leaseHolds,
+  leaseIsWarm,
   newLease,
   stepLease,
 } from './lease.js';
@@ -37,6 +38,7 @@ import { answersFor } from './quorum.js';
 import type { RecordSwapper } from './record-swapper.js';
 import type { QueuedEntry, SentBatch } from './stream.js';
 import { Upkeep } from './upkeep-driver.js';
+import { VolumeSwaps } from './volume-swaps.js';
 import {
   startWriter,
   stepWriter,
@@ -64,6 +66,10 @@ export class Service {
   readonly #writer: WriterState;
   readonly #lease: LeaseState;
   readonly #upkeep: Upkeep;
+  /** Of the layer above; they wait for the swapper like our own. */
+  readonly volumeSwaps: VolumeSwaps;
+  /** The name of the swap that landed last. */
+  #lastSwap: string | null = null;
   /** Rolled in the log, not yet in the record. */
   #rollPending: SegmentEnd | null = null;
   #retryPlanAt = 0;
@@ -105,6 +111,7 @@ export class Service {
     const [writer, effects] = startWriter({ volume, ackQuorum, facts, limits }, start);
     this.#writer = writer;
     this.#upkeep = new Upkeep(context, () => this.maintain(context.now()));
+    this.volumeSwaps = new VolumeSwaps(context.deps.clock, () => this.maintain(context.now()));
     context.watch({ deadline: (at) => this.#deadline(at), tick: (at) => this.#tick(at) });
     this.#perform(effects, now);
     const revision = present(swapper.known, 'a known record').revision;
@@ -122,6 +129,14 @@ export class Service {
 
   get leaseValidUntil(): Monotonic {
     return this.#lease.validUntil;
+  }
+
+  /** Whether `withLease` would call back at once; asking is a use that keeps the lease running. */
+  get leaseHeld(): boolean {
+    const now = this.#context.now();
+    if (!leaseHolds(this.#lease, now)) return false;
+    if (!leaseIsWarm(this.#lease, now)) this.#leaseStep({ type: 'used', now });
+    return true;
   }
 
   get pendingBytes(): number {
@@ -170,7 +185,8 @@ export class Service {
     this.#releasing = true;
     const whenIdle = (): void => {
       if (this.#context.closed) return;
-      if (!this.#unfinished() && !this.#swapper.busy && this.#rollPending === null) done();
+      const swaps = this.#swapper.busy || this.#rollPending !== null || !this.volumeSwaps.isEmpty;
+      if (!this.#unfinished() && !swaps) done();
       else this.#context.deps.clock.after(this.#context.limits.retryMinMs, whenIdle);
     };
     whenIdle();
@@ -189,6 +205,7 @@ export class Service {
     const entries = unfinished(this.#writer);
     const waiting = this.#waiting;
     this.#waiting = [];
+    this.volumeSwaps.fail(reason);
     this.#context.deps.clock.soon(() => {
       for (const queued of entries) queued.done(reason, null);
       for (const done of waiting) done(reason);
@@ -363,8 +380,12 @@ export class Service {
     const record = this.#record();
     const planned = record.planned.find((one) => one.createEpoch === record.epoch) ?? null;
     const ready = planned !== null && isReady(this.#creation, planned.segment, now);
-    if (this.#rollPending !== null) {
+    // A log that rolls all the time lets the volume's swaps through, one after each roll.
+    const yields = this.#lastSwap === 'roll' && !this.volumeSwaps.isEmpty;
+    if (this.#rollPending !== null && !yields) {
       this.#proposeRoll(record, this.#rollPending, ready ? planned.segment : null);
+    } else if (this.#proposeVolumeSwap(record)) {
+      // Before the rest: there are few of them.
     } else if (this.#releasing && !this.#unfinished()) {
       // Until then a spare may be what the last records need to become durable.
       return;
@@ -385,6 +406,7 @@ export class Service {
       name,
       change,
       onLanded: (now) => {
+        this.#lastSwap = name;
         const { record, revision } = present(this.#swapper.known, 'a known record');
         then(now);
         this.#upkeep.adopt(record, revision, now);
@@ -440,6 +462,18 @@ export class Service {
       if (hopeless !== null) stepCreation(this.#creation, { type: 'forget', segment: hopeless });
       this.#createPlanned(at);
     });
+  }
+
+  /** False when none waits. */
+  #proposeVolumeSwap(record: VolumeRecord): boolean {
+    const next = this.volumeSwaps.begin(record);
+    if (next === null) return false;
+    this.#propose(
+      next.name,
+      (found) => next.change(found) ?? found,
+      () => this.volumeSwaps.landed(),
+    );
+    return true;
   }
 
   #proposeClear(record: VolumeRecord): void {

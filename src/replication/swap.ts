@@ -23,7 +23,10 @@ export interface RecordAt {
 }
 
 export interface SwapPurpose {
-  /** For people: "claim", "seal", "roll", "plan", "register", "unplan", "clear", "release". */
+  /**
+   * For people: "claim", "seal", "roll", "plan", "register", "unplan", "clear", "root", "delete",
+   * "release".
+   */
   readonly name: string;
   /** The same change of whichever record is found; segment ids in it are fixed beforehand. */
   readonly change: (record: VolumeRecord) => VolumeRecord;

@@ -8,6 +8,7 @@ import type { SegmentId } from '../core/ids.js';
 import type { Monotonic, Revision } from '../core/units.js';
 import type { VolumeRecord } from '../metadata/model.js';
 import type { OwnerContext } from './owner-context.js';
+import { holders } from './placement-table.js';
 import { answersFor } from './quorum.js';
 import {
   forgetDeleted,
@@ -46,7 +47,10 @@ export class Upkeep {
     }
     for (const segment of record.pendingDelete) {
       this.#adopted.delete(segment.segment);
-      this.#step({ type: 'delete', segment, revision, now });
+      // Copies that repair has made elsewhere go too.
+      const table = this.#context.deps.directory.placement(record.replicas);
+      const everywhere = { ...segment, replicas: holders(segment, table) };
+      this.#step({ type: 'delete', segment: everywhere, revision, now });
     }
   }
 

@@ -303,6 +303,113 @@ test('an existing name is opened by CREATE without O_EXCL, and refused with it',
   t.equal(exclusive.error, -17);
 });
 
+/** A gate that a test opens, shuts and breaks. */
+class Gate {
+  open = true;
+  waits = 0;
+  #waiting: ((error: HoldfastError | null) => void)[] = [];
+
+  wait(done: (error: HoldfastError | null) => void): void {
+    this.waits += 1;
+    this.#waiting.push(done);
+  }
+
+  answer(error: HoldfastError | null = null): void {
+    this.open = error === null;
+    for (const done of this.#waiting.splice(0)) done(error);
+  }
+}
+
+const GETATTR = [u32(0, 0), u64(0)];
+
+test('requests wait at a shut gate, in order, with bytes of their own', async (t) => {
+  const gate = new Gate();
+  const { device, session } = play({ gate });
+  const inode = create(device, 'file');
+  t.equal(gate.waits, 0, 'an open gate is only looked at');
+  gate.open = false;
+  const before = device.replies.length;
+  const bytes = requestBytes('WRITE', write(0, Buffer.alloc(8, 1)), { inode, unique: 70n });
+  device.deliver(bytes);
+  t.equal(device.lastOwnership, 'returned');
+  bytes.fill(9);
+  device.deliver(requestBytes('MKDIR', [u32(0o755, 0), 'd\0'], { unique: 71n }));
+  device.deliver(requestBytes('RMDIR', ['d\0'], { unique: 72n }));
+  device.deliver(requestBytes('INTERRUPT', [u64(71)], { unique: 73n }));
+  t.equal(session.requestsUnderWay, 3);
+  t.equal(gate.waits, 1);
+  const interrupted = device.replies.slice(before);
+  t.same(
+    interrupted.map(({ unique }) => unique),
+    [73n],
+    'what does not concern the filesystem does not wait',
+  );
+  gate.answer();
+  await turn();
+  const outcome = device.replies.slice(before + 1).map(({ unique, error }) => [unique, error]);
+  t.same(new Map(outcome as [bigint, number][]), new Map([70n, 71n, 72n].map((one) => [one, 0])));
+  const read = [u64(0, 0), u32(8, 0), u64(0), u32(0, 0)];
+  t.same((await device.askLater('READ', read, { inode })).payload, Buffer.alloc(8, 1));
+  t.equal(session.requestsUnderWay, 0);
+});
+
+test('a gate that shuts while the first ones pass holds the rest again', async (t) => {
+  const gate = new Gate();
+  const { device, filesystem } = play({ gate });
+  gate.open = false;
+  for (const unique of [80n, 81n, 82n])
+    device.deliver(requestBytes('GETATTR', GETATTR, { unique }));
+  const getattr = filesystem.getattr.bind(filesystem);
+  filesystem.getattr = (inode) => {
+    gate.open = false;
+    return getattr(inode);
+  };
+  for (const unique of [80n, 81n, 82n]) {
+    gate.answer();
+    t.equal(device.replies.at(-1)?.unique, unique);
+  }
+  t.equal(gate.waits, 3);
+});
+
+test('behind a gate that never opens everything is EIO, said once; FORGET passes', async (t) => {
+  const logged: unknown[] = [];
+  const log = { ...silentLog, error: (fields: unknown) => logged.push(fields) };
+  const gate = new Gate();
+  const { device, filesystem, session } = play({ gate, log });
+  const inode = create(device, 'file');
+  device.ask('UNLINK', ['file\0']);
+  device.ask('RELEASE', [Buffer.alloc(24)], { inode });
+  gate.open = false;
+  for (let round = 0; round < 2; round++) {
+    for (const unique of [90n, 91n]) device.deliver(requestBytes('GETATTR', GETATTR, { unique }));
+    gate.answer(new HoldfastError('FENCED', 'a newer owner exists'));
+    t.same(
+      device.replies.slice(-2).map(({ unique, error }) => [unique, error]),
+      [
+        [90n, EIO],
+        [91n, EIO],
+      ],
+    );
+  }
+  t.match(logged, [{ code: 'FENCED' }]);
+  t.equal(logged.length, 1);
+  device.deliver(requestBytes('FORGET', [u64(1)], { inode }));
+  t.equal(filesystem.inodes, 1, 'the orphan ended');
+  t.equal(session.requestsUnderWay, 0);
+});
+
+test('what waits at the gate when the connection ends is dropped', async (t) => {
+  const gate = new Gate();
+  const { device, ends } = play({ gate });
+  gate.open = false;
+  device.deliver(requestBytes('GETATTR', GETATTR, { unique: 95n }));
+  device.unmount();
+  await turn();
+  gate.answer();
+  t.same(ends, [null]);
+  t.not(device.replies.at(-1)?.unique, 95n);
+});
+
 test('a listing leaves no reference behind but those of READDIRPLUS entries', async (t) => {
   const { device, filesystem } = play();
   const directory = Number(device.ask('MKDIR', [u32(0o755, 0), 'd\0']).payload.readBigUInt64LE(0));

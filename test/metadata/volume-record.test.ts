@@ -184,7 +184,20 @@ const REFUSED: readonly (readonly [string, () => unknown, RegExp])[] = [
   [
     'deleting what the root needs',
     () => deleteSealed(rooted, { epoch: one, segments: [segmentId('1')] }),
-    /neither/,
+    /no durable root/,
+  ],
+  [
+    'deleting before there is a root',
+    () => deleteSealed(rolled, { epoch: one, segments: [segmentId('1')] }),
+    /no durable root/,
+  ],
+  [
+    'deleting the last one sealed',
+    () => {
+      const behind = setRoot(rolled, { epoch: one, root: root('2', 1, 9) });
+      return deleteSealed(behind, { epoch: one, segments: [segmentId('1')] });
+    },
+    /not the last/,
   ],
   [
     'deleting an open segment',

@@ -188,17 +188,27 @@ t.test('an empty log, and empty segments, are no holes', async (t) => {
   t.same(records, expected(0, 2));
 });
 
-t.test('begins at the root, not at the start of its segment', async (t) => {
-  const w = new World();
-  const open = w.begin(1);
-  write(open, 1000, 3);
-  w.root = { segment: open.segment, offset: offset(open.at), lsn: lsn(1000) };
-  write(open, 20);
-  const { error, records } = w.replay(1000, [{ writer: open }]);
-  t.equal(error, null);
-  t.same(records, expected(1000, 1020));
-  const read = w.nodes.requests.reduce((pages, { count }) => pages + count, 0);
-  t.ok(read <= 20, `read ${read} pages`);
+t.test(
+  'records between the checkpoint and the page that the root points to come too',
+  async (t) => {
+    const w = new World();
+    const open = w.begin(1);
+    write(open, 100, 3);
+    const at = open.nextLsn;
+    write(open, 20);
+    w.root = { segment: open.segment, offset: offset(open.at - PAGE_BYTES), lsn: lsn(at) };
+    write(open, 5);
+    const { error, records } = w.replay(at, [{ writer: open }]);
+    t.equal(error, null);
+    t.same(records, expected(at, at + 25));
+  },
+);
+
+t.test('segments that were deleted are not missed, unless they are asked for', async (t) => {
+  const { w, open } = threeSegments();
+  w.sealed.shift();
+  t.same(w.replay(10, [{ writer: open }]).records, expected(10, 30));
+  t.equal(w.replay(9, [{ writer: open }]).error?.code, 'INCONSISTENT');
 });
 
 t.test('data pages are described, and batches larger than one READ are put together', async (t) => {
