@@ -5,6 +5,7 @@
  */
 import { MIB } from '../src/core/units.js';
 import { BenchCluster } from './cluster.js';
+import { Aborted } from './filesystem/command.js';
 import { LocalAppender, localSequential } from './local.js';
 import { commits, largeAppends, PageReads } from './log-load.js';
 import { PingPong } from './pingpong.js';
@@ -18,6 +19,8 @@ export interface LogOptions {
   readonly nodeArgs: readonly string[];
   /** Names of the parts to run: commit, depth, large, read; all when empty. */
   readonly parts: readonly string[];
+  /** Ends the run. */
+  readonly signal: AbortSignal;
 }
 
 export interface Mark {
@@ -87,36 +90,48 @@ function mark(
 }
 
 export async function runLog(options: LogOptions): Promise<Mark[]> {
-  const { seconds, rounds, directory, nodeArgs, parts } = options;
-  const wants = (part: string): boolean => parts.length === 0 || parts.includes(part);
+  const { directory, nodeArgs, signal } = options;
   const cluster = await BenchCluster.start({ parent: directory, nodeArgs });
-  const marks: Mark[] = [];
   try {
-    await commits(cluster, DEPTH, 1); // warms the code up
-    if (wants('commit')) {
-      const appender = new LocalAppender(cluster.directory);
-      const turns = await alternate(
-        rounds,
-        () => commits(cluster, 1, seconds),
-        () => appender.run(seconds),
-      );
-      appender.close();
-      marks.push(mark('4 KiB commits, QD1', '/s', 'local append + fdatasync', turns, 0.7));
-    }
-    if (wants('depth')) {
-      const turns = await alternate(
-        rounds,
-        () => commits(cluster, DEPTH, seconds),
-        () => commits(cluster, 1, seconds),
-      );
-      marks.push(mark('4 KiB commits, QD16', '/s', 'the same at QD1', turns, 4));
-    }
-    if (wants('large')) marks.push(await large(cluster, options));
-    if (wants('read')) marks.push(await read(cluster, options));
-    marks.push(memory(cluster));
+    return await Promise.race([runParts(cluster, options), aborted(signal)]);
   } finally {
     await cluster.close();
   }
+}
+
+function aborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    if (signal.aborted) reject(new Aborted());
+    signal.addEventListener('abort', () => reject(new Aborted()), { once: true });
+  });
+}
+
+async function runParts(cluster: BenchCluster, options: LogOptions): Promise<Mark[]> {
+  const { seconds, rounds, parts } = options;
+  const wants = (part: string): boolean => parts.length === 0 || parts.includes(part);
+  const marks: Mark[] = [];
+  await commits(cluster, DEPTH, 1); // warms the code up
+  if (wants('commit')) {
+    const appender = new LocalAppender(cluster.directory);
+    const turns = await alternate(
+      rounds,
+      () => commits(cluster, 1, seconds),
+      () => appender.run(seconds),
+    );
+    appender.close();
+    marks.push(mark('4 KiB commits, QD1', '/s', 'local append + fdatasync', turns, 0.7));
+  }
+  if (wants('depth')) {
+    const turns = await alternate(
+      rounds,
+      () => commits(cluster, DEPTH, seconds),
+      () => commits(cluster, 1, seconds),
+    );
+    marks.push(mark('4 KiB commits, QD16', '/s', 'the same at QD1', turns, 4));
+  }
+  if (wants('large')) marks.push(await large(cluster, options));
+  if (wants('read')) marks.push(await read(cluster, options));
+  marks.push(memory(cluster));
   return marks;
 }
 
