@@ -1,8 +1,9 @@
 /**
  * The program that a history is about: `node worker.js DIRECTORY HISTORY SEED`. Reads the directory
- * as it is, prints `ready`, and then does one operation after the other until it is killed or an
+ * as it is, prints `ready`, and then does one operation after the other until SIGTERM, or until an
  * operation fails in a way that leaves open whether it has happened. Every call is written down
- * before and after; there is one thread, so the order is total.
+ * before and after; there is one thread, so the order is total. SIGKILL can tear a write of any
+ * filesystem, since the kernel looks for it between pages: it is only for a worker that hangs.
  */
 import { spawnSync } from 'node:child_process';
 import {
@@ -22,6 +23,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
 import { nextOperation } from './choose.js';
 import { beginLine, contents, endLine, isRefusal, type Of, type Operation } from './operations.js';
 import { Chooser } from './random.js';
@@ -88,12 +90,19 @@ function byProgram(path: string, operation: Foreign): void {
   throw Object.assign(error ?? new Error(stderr), { code });
 }
 
+/** Operations between two looks at signals. */
+const TURN_OPERATIONS = 8;
+let ending = false;
+process.on('SIGTERM', () => {
+  ending = true;
+});
 process.umask(0);
 const tree = readTree(root);
 const history = openSync(historyFile, 'wx');
 const choose = new Chooser(Number(seed));
 process.stdout.write('ready\n');
-for (let index = 0; ; index++) {
+for (let index = 0; !ending; index++) {
+  if (index % TURN_OPERATIONS === 0) await turn();
   const operation = nextOperation(tree, choose, index);
   writeSync(history, beginLine(index, process.hrtime.bigint(), operation));
   let result = 'ok';
@@ -107,3 +116,4 @@ for (let index = 0; ; index++) {
   if (result === 'ok') tree.apply(operation);
   else if (!isRefusal(result)) process.exit(3);
 }
+process.exit(0);

@@ -227,7 +227,7 @@ t.test('the worker does on a real directory what its history says', async (t) =>
     const worker = startNode(`${distRoot}chaos/recorded/worker.js`, [directory, file, `${round}`]);
     await worker.line(/^ready/, 30_000);
     await sleep(1_000);
-    await worker.kill();
+    t.equal(await worker.stop(), 0);
     const history = parseHistory(readFileSync(file, 'utf8'));
     const { faults } = check([{ name: 'one', tree, history, found: readTree(directory).view() }]);
     t.same(faults, [], `round ${round}: ${history.length} operations`);
