@@ -18,11 +18,13 @@ import {
   ZONE_MAX_BYTES,
 } from '../core/limits.js';
 import { type Epoch, type Lsn, PAGE_BYTES, type SegmentOffset } from '../core/units.js';
+import { MOUNT_POINT_MAX_BYTES } from './limits.js';
 import {
   type ClusterRecord,
   METADATA_SCHEMA,
   type NodeRecord,
   type PlacementRecord,
+  type PresenceRecord,
   type VolumeRecord,
 } from './model.js';
 import { isVolumeName, LABELS_MAX } from './names.js';
@@ -106,6 +108,17 @@ const node = z.strictObject({
   version: text(64),
 });
 
+const presence = z.strictObject({
+  schema: schemaNumber,
+  volume: id<VolumeId>(),
+  epoch: branded<Epoch>(z.int().min(1)),
+  owner: id<OwnerId>(),
+  host: text(ADDRESS_MAX_BYTES),
+  pid: z.int().min(1),
+  mountPoint: text(MOUNT_POINT_MAX_BYTES),
+  since: time,
+});
+
 const placement = z.strictObject({
   schema: schemaNumber,
   replicas: replicaCount,
@@ -139,6 +152,14 @@ export function encodeNode(record: NodeRecord): string {
 
 export function decodeNode(json: string): NodeRecord {
   return decode(node, json, 'node record');
+}
+
+export function encodePresence(record: PresenceRecord): string {
+  return encode(presence, record, `presence of ${record.volume}`);
+}
+
+export function decodePresence(json: string): PresenceRecord {
+  return decode(presence, json, 'presence record');
 }
 
 export function encodePlacement(record: PlacementRecord): string {

@@ -12,6 +12,8 @@ export const NAMES = `${ROOT}names/`;
 export const NODES = `${ROOT}nodes/`;
 /** A key a node, bound to its lease: a hint that it lives. */
 export const LIVE = `${ROOT}live/`;
+/** A key a mounted volume, bound to its owner's lease: a hint where it is mounted. */
+export const OWNERS = `${ROOT}owners/`;
 /** A table of groups for each replica count. */
 export const PLACEMENT = `${ROOT}placement/`;
 export const LEADERS = `${ROOT}leaders/`;
@@ -31,6 +33,10 @@ export function nodeKey(node: NodeId): string {
 
 export function liveKey(node: NodeId): string {
   return LIVE + node;
+}
+
+export function ownerKey(volume: VolumeId): string {
+  return OWNERS + volume;
 }
 
 export function placementKey(replicas: number): string {

@@ -10,6 +10,8 @@ export const KEY_MAX_BYTES = 1 * KIB;
 export const TRANSACTION_MAX_OPERATIONS = 100;
 /** Keys and values of one transaction. */
 export const TRANSACTION_MAX_BYTES = 1 * MIB;
+/** As Linux bounds a path. */
+export const MOUNT_POINT_MAX_BYTES = 4 * KIB;
 /** A page of a range over a whole prefix. */
 export const RANGE_PAGE = 1_000;
 

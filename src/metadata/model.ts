@@ -94,6 +94,21 @@ export interface VolumeRecord {
   readonly trash?: Trash;
 }
 
+/** Where a volume is mounted, for people and for judging liveness; never for safety. */
+export interface PresenceRecord {
+  readonly schema: number;
+  readonly volume: VolumeId;
+  /** The epoch that the owner holds. */
+  readonly epoch: Epoch;
+  readonly owner: OwnerId;
+  readonly host: string;
+  /** Of the mount daemon, on `host`. */
+  readonly pid: number;
+  readonly mountPoint: string;
+  /** ISO 8601. */
+  readonly since: string;
+}
+
 export interface DiskRecord {
   readonly incarnation: Incarnation;
   readonly capacityBytes: number;

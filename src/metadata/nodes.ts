@@ -5,15 +5,16 @@
  * another cluster. All of it is a hint for others: a node serves whether or not it is registered.
  */
 import { assert } from '../core/assert.js';
-import { asFault, HoldfastError } from '../core/errors.js';
+import { HoldfastError } from '../core/errors.js';
 import type { ClusterId, NodeId } from '../core/ids.js';
-import { LEASE_TTL_SECONDS, RECONNECT_MAX_MS, RECONNECT_MIN_MS } from '../core/limits.js';
-import type { Clock, Timer } from '../io/clock.js';
+import { LEASE_TTL_SECONDS } from '../core/limits.js';
+import type { Clock } from '../io/clock.js';
 import type { Log } from '../io/log.js';
 import { decodeCluster, decodeNode, encodeNode } from './encoding.js';
 import { CLUSTER_KEY, liveKey, NODES, nodeKey } from './keys.js';
+import { LeaseLoop } from './lease-loop.js';
 import type { NodeRecord } from './model.js';
-import type { Compare, Lease, MetadataStore } from './store.js';
+import type { Compare, MetadataStore } from './store.js';
 import { absent } from './volumes.js';
 
 export interface NodeRegistrationOptions {
@@ -30,20 +31,25 @@ export interface NodeRegistrationOptions {
 
 export class NodeRegistration {
   readonly #options: NodeRegistrationOptions;
-  readonly #ttlSeconds: number;
+  readonly #loop: LeaseLoop;
   #record: NodeRecord;
-  #lease: Lease | null = null;
-  #recordWritten = false;
-  #timer: Timer | null = null;
-  #working: Promise<void> | null = null;
-  #backOffMs = RECONNECT_MIN_MS;
-  #state: 'new' | 'running' | 'stopped' = 'new';
+  /** Both keys, under the lease that is held. */
+  #written = false;
   #registered = false;
 
   constructor(options: NodeRegistrationOptions) {
     this.#options = options;
     this.#record = options.record;
-    this.#ttlSeconds = options.ttlSeconds ?? LEASE_TTL_SECONDS;
+    const { store, clock, ttlSeconds = LEASE_TTL_SECONDS } = options;
+    const work = {
+      publish: (loop: LeaseLoop) => this.#publish(loop),
+      lost: () => this.#lost(),
+      failed: ({ code, message }: HoldfastError) => {
+        const fields = { node: this.#record.node, code, error: message };
+        options.log.warn(fields, 'The node could not be registered; trying again.');
+      },
+    };
+    this.#loop = new LeaseLoop({ store, clock, ttlSeconds, work });
   }
 
   /** As far as this node knows. */
@@ -52,90 +58,43 @@ export class NodeRegistration {
   }
 
   start(): void {
-    assert(this.#state === 'new', 'a registration is started once');
-    this.#state = 'running';
-    this.#schedule(0);
+    this.#loop.start();
   }
 
   /** Publishes a changed record (another address, a new disk) at the next turn of the loop. */
   update(record: NodeRecord): void {
     assert(record.node === this.#record.node, 'the registration of one node');
     this.#record = record;
-    this.#recordWritten = false;
-    if (this.#state === 'running') this.#schedule(0);
+    this.#written = false;
+    this.#loop.wake();
   }
 
   /** Ends the loop and takes the live key away, if the store can be reached. */
   async stop(): Promise<void> {
-    this.#state = 'stopped';
-    this.#timer?.cancel();
-    this.#timer = null;
-    await this.#working;
-    const lease = this.#lease;
-    this.#lease = null;
+    await this.#loop.stop();
     this.#setRegistered(false);
-    await lease?.revoke().catch(() => {}); // else it expires
   }
 
-  #schedule(ms: number): void {
-    this.#timer?.cancel();
-    this.#timer = this.#options.clock.after(ms, () => {
-      this.#timer = null;
-      if (this.#working !== null) return; // it schedules the next turn itself
-      this.#working = this.#turn().finally(() => {
-        this.#working = null;
-      });
-    });
-  }
-
-  async #turn(): Promise<void> {
-    let next: number;
-    try {
-      await this.#renew();
-      this.#backOffMs = RECONNECT_MIN_MS;
-      next = this.#recordWritten ? (this.#ttlSeconds * 1000) / 3 : 0;
-    } catch (thrown) {
-      if (!(thrown instanceof HoldfastError)) throw thrown;
-      const error = asFault(thrown, 'UNAVAILABLE');
-      // A put with a lease that is gone: begin again with a fresh one.
-      if (error.code === 'NOT_FOUND' || error.code === 'WRONG_CLUSTER') this.#forgetLease();
-      const fields = { node: this.#record.node, code: error.code, error: error.message };
-      this.#options.log.warn(fields, 'The node could not be registered; trying again.');
-      next = this.#backOffMs;
-      this.#backOffMs = Math.min(this.#backOffMs * 2, RECONNECT_MAX_MS);
-    }
-    if (this.#state === 'running') this.#schedule(next);
-  }
-
-  async #renew(): Promise<void> {
-    if (this.#lease !== null && !(await this.#lease.keepAlive())) {
-      const fields = { node: this.#record.node };
-      this.#options.log.warn(fields, "The node's lease had expired; registering again.");
-      this.#forgetLease();
-    }
+  async #publish(loop: LeaseLoop): Promise<boolean> {
     const guard = await this.#guard();
-    if (this.#lease !== null && this.#recordWritten && (await this.#isStored())) return;
+    if (this.#written && (await this.#isStored())) return true;
     const { store } = this.#options;
-    this.#lease ??= await store.grantLease(this.#ttlSeconds);
+    const { id: lease } = await loop.lease();
     const record = this.#record;
     const { committed } = await store.transact(
       [guard],
       [
         { type: 'put', key: nodeKey(record.node), value: encodeNode(record) },
-        {
-          type: 'put',
-          key: liveKey(record.node),
-          value: record.address,
-          lease: this.#lease.id,
-        },
+        { type: 'put', key: liveKey(record.node), value: record.address, lease },
       ],
     );
     if (!committed) {
       const message = 'the cluster record changed meanwhile';
       throw new HoldfastError('CONFLICT', message, { retryable: true });
     }
-    this.#recordWritten = this.#record === record;
-    if (this.#state === 'running') this.#setRegistered(true);
+    this.#written = this.#record === record;
+    if (loop.running) this.#setRegistered(true);
+    return this.#written;
   }
 
   /** Throws WRONG_CLUSTER when the store holds another cluster by now. */
@@ -157,9 +116,10 @@ export class NodeRegistration {
     return (await store.get(liveKey(this.#record.node))).entry !== null;
   }
 
-  #forgetLease(): void {
-    this.#lease = null;
-    this.#recordWritten = false;
+  #lost(): void {
+    const fields = { node: this.#record.node };
+    if (this.#registered) this.#options.log.warn(fields, 'The node is not registered any more.');
+    this.#written = false;
     this.#setRegistered(false);
   }
 

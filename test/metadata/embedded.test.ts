@@ -8,13 +8,14 @@ import { type Test, test } from 'tap';
 import { revision } from '../../src/core/units.js';
 import { EmbeddedStore } from '../../src/metadata/embedded.js';
 import { metadataStoreContract, Recorder } from '../contract/metadata-store.js';
+import { presenceContract } from '../contract/presence.js';
 import { realClock, realRandom, temporaryDirectory, until } from './real-parts.js';
 
 test('embedded: the contract', async (t) => {
   const directory = temporaryDirectory(t);
-  await metadataStoreContract(t, {
-    open: async () => new EmbeddedStore({ directory, clock: realClock, random: realRandom }),
-  });
+  const open = async () => new EmbeddedStore({ directory, clock: realClock, random: realRandom });
+  await metadataStoreContract(t, { open });
+  await t.test('presence', (sub) => presenceContract(sub, { open }));
 });
 
 /** Another process on the same directory. */

@@ -2,15 +2,16 @@
 import { test } from 'tap';
 import { MemoryServer, MemoryStore, type Trip } from '../../src/metadata/memory.js';
 import { metadataStoreContract, Recorder } from '../contract/metadata-store.js';
+import { presenceContract } from '../contract/presence.js';
 import { realClock } from './real-parts.js';
 import { SimStores } from './sim-store.js';
 
 test('memory: the contract', async (t) => {
   const server = new MemoryServer(realClock);
   t.teardown(() => server.close());
-  await metadataStoreContract(t, {
-    open: async () => new MemoryStore(server, { clock: realClock }),
-  });
+  const open = async () => new MemoryStore(server, { clock: realClock });
+  await metadataStoreContract(t, { open });
+  await t.test('presence', (sub) => presenceContract(sub, { open }));
 });
 
 const put = { type: 'put', key: '/a/1', value: 'x' } as const;
