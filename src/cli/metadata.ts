@@ -262,6 +262,7 @@ function report(volumes: readonly RebuiltVolume[], options: RebuildOptions): voi
   const records = volumes.flatMap((one) => (one.type === 'rebuilt' ? [one.record] : []));
   const notes = volumes.flatMap((one) => {
     if (one.type === 'refused') return one.reasons.map((reason) => `! ${one.volume}: ${reason}`);
+    if (one.type === 'purged') return [one.volume, ...one.leftAlone].map((left) => `  ${left}`);
     const { name } = one.record;
     const lost = one.losses.map((loss) => `! ${name}: ${loss}`);
     return [...lost, ...one.leftAlone.map((left) => `  ${name}: ${left}`)];

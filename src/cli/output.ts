@@ -14,3 +14,18 @@ export function addExamples(
   const lines = examples.map(([what, line]) => `  # ${what}\n  ${line}`);
   command.addHelpText('after', `\nExamples:\n${lines.join('\n')}`);
 }
+
+export interface Progress {
+  say(text: string): void;
+  end(): void;
+}
+
+/** One line on the terminal that is written over; nothing for scripts. */
+export function showProgress(options: { readonly json?: boolean }): Progress {
+  const { stderr } = process;
+  if (options.json === true || !stderr.isTTY) return { say: () => {}, end: () => {} };
+  return {
+    say: (text) => void stderr.write(`\r\x1b[K${text.slice(0, (stderr.columns ?? 80) - 1)}`),
+    end: () => void stderr.write('\r\x1b[K'),
+  };
+}

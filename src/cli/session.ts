@@ -24,6 +24,7 @@ import { DirectoryCache } from '../metadata/directory-cache.js';
 import type { ClusterRecord } from '../metadata/model.js';
 import { openMetadata } from '../metadata/open.js';
 import type { MetadataStore } from '../metadata/store.js';
+import { VolumeTrash } from '../metadata/trash.js';
 import { Volumes } from '../metadata/volumes.js';
 import { type Environment, resolveSettings } from './config.js';
 import { loadSecret } from './secret.js';
@@ -85,6 +86,7 @@ export class Session {
   readonly store: MetadataStore;
   readonly cluster: ClusterRecord;
   readonly volumes: Volumes;
+  readonly trash: VolumeTrash;
   readonly #secretFile: string | null;
   #clients: NodeClients | null = null;
   #directory: DirectoryCache | null = null;
@@ -93,6 +95,7 @@ export class Session {
     this.store = store;
     this.cluster = cluster;
     this.volumes = new Volumes(store, this.clock, this.random);
+    this.trash = new VolumeTrash(store, this.clock, this.volumes);
     this.#secretFile = secretFile;
   }
 

@@ -1,4 +1,4 @@
-/** `holdfast volume`: creates, lists and shows volumes. */
+/** `holdfast volume`: creates, lists, shows and grows volumes. */
 import type { Command } from 'commander';
 import { invalid } from '../core/errors.js';
 import type { VolumeKind, VolumeRecord } from '../metadata/model.js';
@@ -7,6 +7,7 @@ import { addExamples, printResult } from './output.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
 import { parseSize } from './sizes.js';
 import { formatSize, parseLabels, table } from './text.js';
+import { addTrashCommands, trashTable } from './volume-trash.js';
 
 interface CreateOptions extends SessionOptions {
   readonly size: string;
@@ -16,8 +17,19 @@ interface CreateOptions extends SessionOptions {
   readonly label: readonly string[];
 }
 
+interface ListOptions extends SessionOptions {
+  readonly label: readonly string[];
+  readonly trash?: boolean;
+}
+
+interface ExpandOptions extends SessionOptions {
+  readonly size: string;
+}
+
 export function addVolumeCommands(program: Command): void {
-  const volume = program.command('volume').description('create, list and show volumes');
+  const volume = program
+    .command('volume')
+    .description('create, list, show, grow, remove and restore volumes');
   const collect = (value: string, all: readonly string[]): readonly string[] => [...all, value];
   const create = sessionOptions(volume.command('create <name>'))
     .description('create a volume')
@@ -33,12 +45,23 @@ export function addVolumeCommands(program: Command): void {
   ]);
   const ls = sessionOptions(volume.command('ls'))
     .description('list all volumes')
-    .action((options: SessionOptions) => list(options));
-  addExamples(ls, [['For scripts', 'holdfast volume ls --json']]);
+    .option('--label <key=value>', 'only those with this label; several times', collect, [])
+    .option('--trash', 'those that were removed and are still kept')
+    .action((options: ListOptions) => list(options));
+  addExamples(ls, [
+    ['For scripts', 'holdfast volume ls --json'],
+    ['What could be restored', 'holdfast volume ls --trash'],
+  ]);
   const show = sessionOptions(volume.command('show <name>'))
     .description('show one volume: its owner, epoch and segments')
     .action((name: string, options: SessionOptions) => showVolume(name, options));
   addExamples(show, [['One volume', 'holdfast volume show db']]);
+  const expand = sessionOptions(volume.command('expand <name>'))
+    .description('let a volume hold more, also while it is mounted')
+    .requiredOption('--size <size>', 'how much it may hold from now on; never less than before')
+    .action((name: string, options: ExpandOptions) => expandVolume(name, options));
+  addExamples(expand, [['To 20 GiB', 'holdfast volume expand db --size 20GiB']]);
+  addTrashCommands(volume);
 }
 
 async function createVolume(name: string, options: CreateOptions): Promise<void> {
@@ -74,10 +97,29 @@ export function wholeNumber(text: string, what: string): number {
   throw invalid(`${what}: "${text}" is not a whole number`);
 }
 
-async function list(options: SessionOptions): Promise<void> {
+async function list(options: ListOptions): Promise<void> {
+  const wanted = Object.entries(parseLabels(options.label));
+  await Session.run(options, async ({ volumes, trash }) => {
+    const found = options.trash === true ? await trash.list() : await volumes.list();
+    const records = found
+      .map(({ record }) => record)
+      .filter(({ labels }) => wanted.every(([key, value]) => labels[key] === value));
+    const asTable = options.trash === true ? trashTable : volumeTable;
+    printResult(options.json === true, records, asTable(records));
+  });
+}
+
+async function expandVolume(name: string, options: ExpandOptions): Promise<void> {
+  const sizeBytes = parseSize(options.size, '--size');
   await Session.run(options, async ({ volumes }) => {
-    const records = (await volumes.list()).map(({ record }) => record);
-    printResult(options.json === true, records, volumeTable(records));
+    const before = (await volumes.byName(name)).record;
+    const { record } = await volumes.grow(before.volume, sizeBytes);
+    const from = formatSize(before.sizeBytes);
+    const said =
+      before.sizeBytes === sizeBytes
+        ? `volume ${name} has ${from} already`
+        : `volume ${name} has ${formatSize(sizeBytes)} now, ${from} before`;
+    printResult(options.json === true, record, said);
   });
 }
 

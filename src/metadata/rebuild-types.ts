@@ -61,6 +61,12 @@ export type RebuiltVolume =
       /** Copies that are not part of the record and were left alone, one sentence each. */
       readonly leftAlone: readonly string[];
     }
+  /** Purged, as far as disks can tell: whatever had data was deleted. No record is made. */
+  | {
+      readonly type: 'purged';
+      readonly volume: VolumeId;
+      readonly leftAlone: readonly string[];
+    }
   | {
       readonly type: 'refused';
       readonly volume: VolumeId;

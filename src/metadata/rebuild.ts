@@ -7,6 +7,9 @@
  *
  * The end of the log is left to takeover: the last segments come back as open ones, at an epoch
  * above all that any node knows, and fencing decides where they end.
+ *
+ * Disks do not know of the trash. What was in it comes back as if in use; where two volumes have
+ * one name, both come back in the trash, to be kept until somebody says which one is meant.
  */
 import { assert } from '../core/assert.js';
 import type { SegmentId, VolumeId } from '../core/ids.js';
@@ -22,6 +25,7 @@ import type {
   RebuiltVolume,
 } from './rebuild-types.js';
 import { brokenInvariant } from './record-invariant.js';
+import { moveToTrash } from './volume-record.js';
 
 /** One result for each volume that any disk knows, by volume id. */
 export function rebuildVolumes(input: RebuildInput): RebuiltVolume[] {
@@ -33,7 +37,28 @@ export function rebuildVolumes(input: RebuildInput): RebuiltVolume[] {
       volumes.set(entry.volume, copies);
     }
   }
-  return [...volumes].sort(byFirst).map(([volume, copies]) => rebuildOne(volume, copies, input));
+  const found = [...volumes].sort(byFirst);
+  return withoutDoubles(
+    found.map(([volume, copies]) => rebuildOne(volume, copies, input)),
+    input.createdAt,
+  );
+}
+
+function withoutDoubles(volumes: readonly RebuiltVolume[], removedAt: string): RebuiltVolume[] {
+  const counts = new Map<string, number>();
+  for (const one of volumes) {
+    if (one.type === 'rebuilt') {
+      counts.set(one.record.name, (counts.get(one.record.name) ?? 0) + 1);
+    }
+  }
+  return volumes.map((one) => {
+    if (one.type !== 'rebuilt' || counts.get(one.record.name) === 1) return one;
+    const record = moveToTrash(one.record, { removedAt, keptUntil: null });
+    const { volume, name } = record;
+    const how = `"holdfast volume restore ${volume.slice(0, 12)} --as NAME"`;
+    const note = `${volume} is not the only volume named "${name}": in the trash, ${how}`;
+    return { ...one, record, leftAlone: [...one.leftAlone, note] };
+  });
 }
 
 function rebuildOne(volume: VolumeId, copies: readonly Copy[], input: RebuildInput): RebuiltVolume {
@@ -41,6 +66,8 @@ function rebuildOne(volume: VolumeId, copies: readonly Copy[], input: RebuildInp
     return { type: 'refused', volume, code: 'INCONSISTENT', reasons: [reason] };
   };
   const segments = gather(copies, input.headers);
+  const purged = ifPurged(volume, segments);
+  if (purged !== null) return purged;
   const problem = firstContradiction(segments);
   if (problem !== null) return refuse(problem);
   const newest = segments
@@ -103,6 +130,17 @@ function gather(
       deleted: kept.length < found.length,
     };
   });
+}
+
+/** Null when something with data was not deleted, or nothing was. */
+function ifPurged(volume: VolumeId, segments: readonly FoundSegment[]): RebuiltVolume | null {
+  const hasData = ({ copies }: FoundSegment): boolean =>
+    copies.some(({ entry }) => entry.length > 0);
+  if (!segments.some(({ deleted }) => deleted)) return null;
+  if (segments.some((found) => !found.deleted && hasData(found))) return null;
+  const left = segments.filter(({ copies }) => copies.length > 0);
+  const leftAlone = left.map(({ segment }) => `segment ${segment} is left of a purged volume`);
+  return { type: 'purged', volume, leftAlone };
 }
 
 /** What no order of events can explain. */

@@ -70,8 +70,8 @@ export async function exportCluster(store: MetadataStore): Promise<string> {
 }
 
 function checkNames(volumes: readonly VolumeRecord[], names: ReadonlyMap<string, string>): void {
-  for (const { name, volume } of volumes) {
-    if (names.get(name) === volume) continue;
+  for (const { name, volume, trash } of volumes) {
+    if (trash !== undefined || names.get(name) === volume) continue;
     throw new HoldfastError('INCONSISTENT', `the name "${name}" does not point at ${volume}`);
   }
 }
@@ -221,10 +221,11 @@ function operationsOf(content: ClusterExport, largest: ReadonlyMap<VolumeId, Epo
     ...content.placement.map((one) => put(placementKey(one.replicas), encodePlacement(one))),
     ...content.volumes.flatMap((volume) => {
       const raised = raiseEpoch(volume, largest.get(volume.volume) ?? epoch(0));
-      return [
-        put(volumeKey(volume.volume), encodeVolume(raised)),
-        put(nameKey(volume.name), volume.volume),
-      ];
+      const record = put(volumeKey(volume.volume), encodeVolume(raised));
+      // What is in the trash has given its name up.
+      return volume.trash === undefined
+        ? [record, put(nameKey(volume.name), volume.volume)]
+        : [record];
     }),
   ];
 }
@@ -243,8 +244,9 @@ export function raiseEpoch(record: VolumeRecord, largest: Epoch): VolumeRecord {
 
 function checkUnique(volumes: readonly VolumeRecord[]): void {
   const ids = new Set(volumes.map((volume) => volume.volume));
-  const names = new Set(volumes.map((volume) => volume.name));
-  if (ids.size === volumes.length && names.size === volumes.length) return;
+  const named = volumes.filter(({ trash }) => trash === undefined);
+  const names = new Set(named.map(({ name }) => name));
+  if (ids.size === volumes.length && names.size === named.length) return;
   throw new HoldfastError('INCONSISTENT', 'two volumes of the import have one id or one name');
 }
 

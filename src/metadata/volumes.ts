@@ -116,14 +116,20 @@ export class Volumes {
         throw new HoldfastError('INCONSISTENT', `the name "${name}" points at no volume id`);
       }
       const found = await this.get(parseId<VolumeId>(entry.value, 'volume id'));
-      if (found !== null && found.record.name === name) return found;
+      const isThere = found !== null && found.record.trash === undefined;
+      if (isThere && found.record.name === name) return found;
     }
     const message = `the name "${name}" and the volume it points at contradict each other`;
     throw new HoldfastError('INCONSISTENT', message);
   }
 
-  /** All volumes by name. Pages are read one after another: not one moment's view. */
+  /** All volumes in use by name. Pages are read one after another: not one moment's view. */
   async list(): Promise<VersionedVolume[]> {
+    return (await this.listAll()).filter(({ record }) => record.trash === undefined);
+  }
+
+  /** Those in the trash as well; names stand more than once there. */
+  async listAll(): Promise<VersionedVolume[]> {
     const found: VersionedVolume[] = [];
     for (let after: string | undefined; ; ) {
       const options = { limit: RANGE_PAGE, ...(after === undefined ? {} : { after }) };
@@ -157,10 +163,14 @@ export class Volumes {
     checkVolumeSize(sizeBytes);
     for (let attempt = 0; attempt < RETRIES; attempt++) {
       const found = await this.get(volume);
-      if (found === null) throw new HoldfastError('NOT_FOUND', `no volume ${volume}`);
+      if (found === null || found.record.trash !== undefined) {
+        throw new HoldfastError('NOT_FOUND', `no volume ${volume} is in use`);
+      }
       if (found.record.sizeBytes === sizeBytes) return found;
       if (found.record.sizeBytes > sizeBytes) {
-        throw invalid(`volume "${found.record.name}" cannot shrink to ${sizeBytes} bytes`);
+        const { name, sizeBytes: has } = found.record;
+        const what = `volume "${name}" has ${has} bytes and cannot shrink to ${sizeBytes}`;
+        throw invalid(what, 'Volumes only grow; deleted files free their space on the disks.');
       }
       const swapped = await this.swap(resize(found.record, { sizeBytes }), found.modRevision);
       if (swapped !== null) return swapped;

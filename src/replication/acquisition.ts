@@ -102,6 +102,11 @@ export class Acquisition {
 
   #claim(now: Monotonic): void {
     const record = this.#record();
+    if (record.trash !== undefined) {
+      // Whoever removes it later raises the epoch, which ends this attempt as well.
+      this.#handlers.onStop(new HoldfastError('NOT_FOUND', 'the volume is in the trash'));
+      return;
+    }
     const { owner: id, address } = this.#context.options;
     const planned = [0, 1].map(() => this.#context.newSegment(record, new Set()));
     this.#claimAt = Number.POSITIVE_INFINITY;

@@ -92,6 +92,7 @@ function rebuild(found: Scenario, acceptLoss = false): RebuiltVolume {
 /** `sealed 1:4:20 | open 2 | delete 3 | epoch 5`, or the refusal's code and first reason. */
 function told(result: RebuiltVolume): string {
   if (result.type === 'refused') return `${result.code}: ${result.reasons[0]}`;
+  if (result.type === 'purged') return `purged, ${result.leftAlone.length} left`;
   const { record } = result;
   if (record.owner !== null) throw new Error('a rebuilt volume is nobody’s');
   decodeVolume(encodeVolume(record)); // whatever comes out can be stored
@@ -110,6 +111,12 @@ function told(result: RebuiltVolume): string {
 }
 
 const CASES: readonly (readonly [string, readonly string[], string | RegExp])[] = [
+  ['a purged volume', ['1@1 4 sealed 1:d 2:d 3:d', '2@1 1 open 1:d 2:d 3:d'], 'purged, 0 left'],
+  [
+    'a purge that was under way leaves no volume',
+    ['1@1 4 sealed 1:d 2:d 3 <', '2@1 1 open 1 2:d 3 <1:4:10', '3@1 0 open 1 2 3'],
+    'purged, 3 left',
+  ],
   ['one open segment', ['1@1 4 open 1 2 3 <'], 'sealed | open 1 | delete | epoch 2'],
   [
     'a fence above the epoch is known',

@@ -8,7 +8,7 @@ import { silentLog } from '../../src/io/log.js';
 import { decodeVolume, encodeVolume } from '../../src/metadata/encoding.js';
 import { volumeKey } from '../../src/metadata/keys.js';
 import { type Call, MemoryServer, MemoryStore, type Trip } from '../../src/metadata/memory.js';
-import { METADATA_SCHEMA, type VolumeRecord } from '../../src/metadata/model.js';
+import { METADATA_SCHEMA, type Replica, type VolumeRecord } from '../../src/metadata/model.js';
 import type { Directory } from '../../src/replication/directory.js';
 import { LogOwner } from '../../src/replication/owner.js';
 import type { Appended, OwnerState } from '../../src/replication/owner-api.js';
@@ -50,6 +50,8 @@ export class OwnerWorld {
   readonly server: MemoryServer;
   readonly limits: Partial<OwnerLimits>;
   readonly owners: TestOwner[] = [];
+  /** What repair has added to every placement group since. */
+  readonly moved: Replica[] = [];
   readonly #random = new SimRandom('owner-world');
   readonly #replicas: number;
 
@@ -98,7 +100,7 @@ export class OwnerWorld {
     return this.nodes[n] as FakeNode;
   }
 
-  #directory(): Directory {
+  directory(): Directory {
     const groups = Array.from({ length: PLACEMENT_GROUPS }, (_, group) =>
       Array.from({ length: this.#replicas }, (__, i) => {
         return this.node((group + i) % this.nodes.length).replica;
@@ -116,7 +118,9 @@ export class OwnerWorld {
           version: '0',
         })),
       isLive: (node) => this.nodes.find((one) => one.node === node)?.state === 'up',
-      placement: (replicas) => ({ schema: 1, replicas, groups }),
+      placement: (replicas) => {
+        return { schema: 1, replicas, groups: groups.map((group) => [...group, ...this.moved]) };
+      },
     };
   }
 
@@ -143,7 +147,7 @@ export class OwnerWorld {
         random: this.#random.fork(`owner${number}`),
         requests,
         store,
-        directory: this.#directory(),
+        directory: this.directory(),
         log: silentLog,
       },
       { volume: VOLUME, owner: id<OwnerId>(0x500 + number), address: 'here', limits: this.limits },

@@ -1,0 +1,236 @@
+/**
+ * Volumes out of use: removed by `volume rm`, kept for a while, then restored or purged. Every step
+ * is a transaction on the volume's record that also compares what it relies on (the name, that
+ * nobody has the volume mounted), and does nothing when it was done before: whoever dies between
+ * two steps is continued by whoever comes next.
+ *
+ * INVARIANT: a record goes only when it lists no segment any more, so none is forgotten on a disk.
+ */
+import { HoldfastError, invalid } from '../core/errors.js';
+import type { SegmentId, VolumeId } from '../core/ids.js';
+import type { Clock } from '../io/clock.js';
+import { encodeVolume } from './encoding.js';
+import { nameKey, ownerKey, volumeKey } from './keys.js';
+import type { VolumeRecord } from './model.js';
+import { checkVolumeName } from './names.js';
+import { findPresence } from './presence.js';
+import type { Compare, MetadataStore, Operation } from './store.js';
+import { beginPurge, clearDeleted, moveToTrash, restoreFromTrash } from './volume-record.js';
+import { absent, type VersionedVolume, type Volumes } from './volumes.js';
+
+const RETRIES = 20;
+/** Fewer digits of an id are too easily another volume's. */
+const ID_PREFIX = /^[0-9a-f]{8,32}$/;
+
+export interface Removal {
+  /** How long it is kept; null: until somebody purges it. */
+  readonly keepMs: number | null;
+  /** Also when its last owner did not release it. */
+  readonly force: boolean;
+}
+
+interface Change {
+  readonly record: VolumeRecord;
+  readonly compare?: readonly Compare[];
+  readonly operations?: readonly Operation[];
+}
+
+export class VolumeTrash {
+  readonly #store: MetadataStore;
+  readonly #clock: Clock;
+  readonly #volumes: Volumes;
+
+  constructor(store: MetadataStore, clock: Clock, volumes: Volumes) {
+    this.#store = store;
+    this.#clock = clock;
+    this.#volumes = volumes;
+  }
+
+  /** What was removed last comes first. */
+  async list(): Promise<VersionedVolume[]> {
+    const all = (await this.#volumes.listAll()).filter(({ record }) => record.trash !== undefined);
+    return all.sort((a, b) => (removedAt(a) < removedAt(b) ? 1 : -1));
+  }
+
+  /**
+   * The one of this name, or whose id begins so. NOT_FOUND; INVALID_ARGUMENT when there are
+   * several.
+   */
+  async find(word: string): Promise<VersionedVolume> {
+    const all = await this.list();
+    const byId = ID_PREFIX.test(word)
+      ? all.filter(({ record }) => record.volume.startsWith(word))
+      : [];
+    const found = byId.length > 0 ? byId : all.filter(({ record }) => record.name === word);
+    const [only, second] = found;
+    if (only === undefined) {
+      const hint = 'See "holdfast volume ls --trash".';
+      throw new HoldfastError('NOT_FOUND', `no volume "${word}" is in the trash`, { hint });
+    }
+    if (second === undefined) return only;
+    const ids = found.map(({ record }) => record.volume.slice(0, 12)).join(', ');
+    throw invalid(`${found.length} volumes "${word}" are in the trash`, `Name one by id: ${ids}.`);
+  }
+
+  /**
+   * Takes the volume out of use and frees its name. CONFLICT when somebody has it mounted, or
+   * (without `force`) when its last owner did not release it.
+   */
+  remove(volume: VolumeId, { keepMs, force }: Removal): Promise<VersionedVolume> {
+    return this.#change(volume, async ({ record }) => {
+      if (record.trash !== undefined) return null;
+      const name = await this.#store.get(nameKey(record.name));
+      if (name.entry?.value !== volume) throw contradicted(record);
+      await this.refuseMounted(record);
+      if (!force) refuseUnreleased(record);
+      const now = this.#clock.wall();
+      const at = (ms: number): string => new Date(ms).toISOString();
+      const keptUntil = keepMs === null ? null : at(now + keepMs);
+      return {
+        record: moveToTrash(record, { removedAt: at(now), keptUntil }),
+        compare: [
+          { key: name.entry.key, modRevision: name.entry.modRevision },
+          absent(ownerKey(volume)),
+        ],
+        operations: [{ type: 'delete', key: name.entry.key }],
+      };
+    });
+  }
+
+  /** Throws CONFLICT saying who has it. */
+  async refuseMounted({ volume, name }: VolumeRecord): Promise<void> {
+    const presence = await findPresence(this.#store, volume);
+    if (presence === null) return;
+    const { host, pid, mountPoint } = presence;
+    const message = `volume "${name}" is mounted at ${mountPoint} on ${host} (pid ${pid})`;
+    const hint = `Unmount it there first: holdfast umount ${mountPoint}`;
+    throw new HoldfastError('CONFLICT', message, { hint });
+  }
+
+  /** ALREADY_EXISTS when the name is taken; CONFLICT when its purge has begun. */
+  restore(volume: VolumeId, name: string): Promise<VersionedVolume> {
+    checkVolumeName(name);
+    return this.#change(volume, async ({ record }) => {
+      if (record.trash === undefined) {
+        if (record.name === name) return null;
+        throw new HoldfastError('NOT_FOUND', `volume "${record.name}" is not in the trash`);
+      }
+      if (record.trash.purging) {
+        const message = `volume "${record.name}" is being purged: nothing of it comes back`;
+        throw new HoldfastError('CONFLICT', message);
+      }
+      if ((await this.#store.get(nameKey(name))).entry !== null) {
+        const hint = 'Restore this one under another name: --as NAME.';
+        throw new HoldfastError('ALREADY_EXISTS', `a volume named "${name}" exists`, { hint });
+      }
+      return {
+        record: restoreFromTrash(record, { name }),
+        compare: [absent(nameKey(name))],
+        operations: [{ type: 'put', key: nameKey(name), value: volume }],
+      };
+    });
+  }
+
+  /** Lists everything for deletion: nothing comes back from here. For volumes in the trash. */
+  beginPurge(volume: VolumeId, guard: readonly Compare[] = []): Promise<VersionedVolume> {
+    return this.#change(volume, async ({ record }) => {
+      if (record.trash === undefined) {
+        throw new HoldfastError('CONFLICT', `volume "${record.name}" is not in the trash any more`);
+      }
+      if (record.trash.purging) return null;
+      const compare = [absent(ownerKey(volume)), ...guard];
+      await this.refuseMounted(record);
+      return { record: beginPurge(record), compare };
+    });
+  }
+
+  /** Takes segments out of the record of which all replicas have answered a DELETE or are gone. */
+  clear(volume: VolumeId, deleted: readonly SegmentId[]): Promise<VersionedVolume> {
+    return this.#change(volume, async ({ record }) => {
+      const listed = new Set(record.pendingDelete.map(({ segment }) => segment));
+      const segments = deleted.filter((segment) => listed.has(segment));
+      return segments.length === 0 ? null : { record: clearDeleted(record, { segments }) };
+    });
+  }
+
+  /** The end: removes the record of a purged volume. CONFLICT while it lists a segment. */
+  async forget(volume: VolumeId): Promise<void> {
+    for (let attempt = 0; attempt < RETRIES; attempt++) {
+      const found = await this.#volumes.get(volume);
+      if (found === null) return;
+      const { trash, pendingDelete, name } = found.record;
+      if (trash?.purging !== true || pendingDelete.length > 0) {
+        throw new HoldfastError('CONFLICT', `volume "${name}" is not purged yet`);
+      }
+      const key = volumeKey(volume);
+      const compare = [{ key, modRevision: found.modRevision }];
+      if ((await this.#transact(compare, [{ type: 'delete', key }])) !== null) return;
+    }
+    throw restless(volume);
+  }
+
+  /**
+   * Makes the change that `decide` derives from the record as it stands, and derives it again when
+   * the record changed meanwhile or it is not known whether the change happened. Null: it did.
+   */
+  async #change(
+    volume: VolumeId,
+    decide: (found: VersionedVolume) => Promise<Change | null>,
+  ): Promise<VersionedVolume> {
+    const key = volumeKey(volume);
+    for (let attempt = 0; attempt < RETRIES; attempt++) {
+      const found = await this.#volumes.get(volume);
+      if (found === null) throw new HoldfastError('NOT_FOUND', `there is no volume ${volume}`);
+      const change = await decide(found);
+      if (change === null) return found;
+      const { record, compare = [], operations = [] } = change;
+      const revision = await this.#transact(
+        [{ key, modRevision: found.modRevision }, ...compare],
+        [{ type: 'put', key, value: encodeVolume(record) }, ...operations],
+      );
+      if (revision !== null) return { record, modRevision: revision };
+    }
+    throw restless(volume);
+  }
+
+  /** Null: not done, or not known. */
+  async #transact(
+    compare: readonly Compare[],
+    operations: readonly Operation[],
+  ): Promise<VersionedVolume['modRevision'] | null> {
+    try {
+      const { committed, revision } = await this.#store.transact(compare, operations);
+      return committed ? revision : null;
+    } catch (thrown) {
+      if (thrown instanceof HoldfastError && thrown.code === 'UNKNOWN_OUTCOME') return null;
+      throw thrown;
+    }
+  }
+}
+
+/** Whether the volume may be purged at `wallMs`, or its purge was begun before. */
+export function isExpired({ trash }: VolumeRecord, wallMs: number): boolean {
+  if (trash === undefined) return false;
+  return trash.purging || (trash.keptUntil !== null && Date.parse(trash.keptUntil) <= wallMs);
+}
+
+function removedAt({ record }: VersionedVolume): string {
+  return record.trash?.removedAt ?? '';
+}
+
+function contradicted({ name, volume }: VolumeRecord): HoldfastError {
+  return new HoldfastError('INCONSISTENT', `the name "${name}" does not point at ${volume}`);
+}
+
+/** The presence key is only a hint: whoever is cut off from the store may still be writing. */
+function refuseUnreleased({ name, owner }: VolumeRecord): void {
+  if (owner === null || owner.released) return;
+  const message = `volume "${name}" was not released by its owner, ${owner.address}`;
+  const hint = 'If that process is gone for good: --force. Else unmount it there.';
+  throw new HoldfastError('CONFLICT', message, { hint });
+}
+
+function restless(volume: VolumeId): HoldfastError {
+  const message = `the record of volume ${volume} changes all the time`;
+  return new HoldfastError('CONFLICT', message, { retryable: true });
+}
