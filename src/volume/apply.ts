@@ -13,6 +13,7 @@ import { Field, ROOT_SLOT } from './inode-table.js';
 import { isDirectory, isSymlink, S_IFMT } from './mode.js';
 import type {
   Create,
+  Follow,
   Move,
   Operation,
   Punch,
@@ -116,6 +117,9 @@ function applyData(state: VolumeState, operation: Operation, place: number): voi
       return;
     case 'move':
       move(state, operation, place);
+      return;
+    case 'follow':
+      follow(state, operation);
       return;
     default:
       check(false, `operation ${operation.type} has no data`);
@@ -385,5 +389,19 @@ function move(state: VolumeState, operation: Move, place: number): void {
     const former = placeOf(segment, operation.at + i);
     if (state.extents.place(slot, operation.page + i) !== former) continue;
     state.extents.set(slot, operation.page + i, 1, place + i);
+  }
+}
+
+function follow(state: VolumeState, operation: Follow): void {
+  const slot = state.inodes.slotOf(operation.inode);
+  const from = state.inodes.slotOf(operation.from);
+  const segment = state.segments.known(operation.segment);
+  if (slot === 0 || from === 0 || segment === 0) return;
+  for (let i = 0; i < operation.count; i++) {
+    const former = placeOf(segment, operation.at + i);
+    if (state.extents.place(slot, operation.page + i) !== former) continue;
+    const place = state.extents.place(from, operation.fromPage + i);
+    check(place !== HOLE && place !== RESERVED, 'a shared page follows none');
+    state.extents.set(slot, operation.page + i, 1, place);
   }
 }

@@ -19,6 +19,8 @@ export class Bucket {
   captured = false;
   /** In the newest durable checkpoint; null when it has none. */
   image: ImagePlace | null = null;
+  /** In the checkpoint under way: null until its image is in the log. */
+  nextImage: ImagePlace | null = null;
 }
 
 export type CaptureHook<T extends Bucket> = (bucket: T) => void;

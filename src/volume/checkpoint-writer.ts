@@ -34,20 +34,17 @@ import type { Leaf } from './tree.js';
 /** Batches of images given to the log at a time, so that they do not push writes aside. */
 const BATCHES_IN_FLIGHT = 2;
 
-/** A bucket's place in the manifest to come. */
-interface Entry {
-  readonly bucket: Bucket;
-  readonly encode: () => Buffer;
-  image: ImagePlace | null;
-}
+type Piece = Leaf | InodePage;
 
 interface Job {
   readonly lsn: Lsn;
   readonly inodeSlots: number;
-  readonly sections: readonly (readonly Entry[])[];
-  /** Captured buckets whose image is still to be taken. */
-  readonly left: Map<Bucket, Entry>;
-  readonly taken: { readonly entry: Entry; readonly bytes: Buffer }[];
+  readonly sections: readonly (readonly Piece[])[];
+  /** Those whose images have to be taken. */
+  readonly captured: readonly Piece[];
+  /** How many of them, from the first on, have been. */
+  passed: number;
+  readonly taken: { readonly bucket: Bucket; readonly bytes: Buffer }[];
   takenBytes: number;
   inFlight: number;
   /** Chunk id → place, null while on its way. */
@@ -74,6 +71,7 @@ export class CheckpointWriter {
   readonly #limits: Required<CheckpointLimits>;
   #job: Job | null = null;
   #since = { recordBytes: 0, bytes: 0 };
+  #writtenPages = 0;
 
   constructor(deps: CheckpointDeps, limits: CheckpointLimits = {}) {
     this.#deps = deps;
@@ -85,11 +83,21 @@ export class CheckpointWriter {
     state.inodes.onCapture = (page) => this.#take(page);
     for (const tree of state.trees) tree.onCapture = (leaf) => this.#take(leaf);
     history.placed.push((chunk, place) => this.#placed(chunk, place));
-    history.onLogged = () => this.#consider();
+    history.onLogged.push(() => this.#consider());
   }
 
   get isRunning(): boolean {
     return this.#job !== null;
+  }
+
+  /** Pages of checkpoints since the start: their cost. */
+  get writtenPages(): number {
+    return this.#writtenPages;
+  }
+
+  /** Bytes of images that were taken and wait for the log: what is done in bulk should wait. */
+  get backlogBytes(): number {
+    return this.#job?.takenBytes ?? 0;
   }
 
   /** Begins one when enough has been logged since the last. */
@@ -111,20 +119,24 @@ export class CheckpointWriter {
     }
     history.close();
     this.#since = history.logged;
-    const left = new Map<Bucket, Entry>();
-    const inodes = state.inodes.pages.map((page) => this.#enter(page, left));
+    const captured: Piece[] = [];
+    const inodes = [...state.inodes.pages];
+    for (const page of inodes) capture(page, captured);
     const trees = state.trees.map((tree) => {
-      const entries: Entry[] = [];
+      const leaves: Leaf[] = [];
       for (let leaf: Leaf | null = tree.first; leaf !== null; leaf = leaf.next) {
-        if (leaf.count > 0) entries.push(this.#enter(leaf, left));
+        if (leaf.count === 0) continue;
+        capture(leaf, captured);
+        leaves.push(leaf);
       }
-      return entries;
+      return leaves;
     });
     this.#job = {
       lsn: history.nextLsn,
       inodeSlots: state.inodes.slots,
       sections: [inodes, ...trees],
-      left,
+      captured,
+      passed: 0,
       taken: [],
       takenBytes: 0,
       inFlight: 0,
@@ -133,21 +145,6 @@ export class CheckpointWriter {
       done,
     };
     this.#work();
-  }
-
-  #enter(bucket: Leaf | InodePage, left: Map<Bucket, Entry>): Entry {
-    const { arena } = this.#deps.state;
-    const encode = (): Buffer =>
-      'words' in bucket ? Buffer.from(encodeInodePage(bucket)) : encodeLeaf(bucket, arena);
-    const isClean = !bucket.dirty && bucket.image !== null;
-    const image = isClean ? bucket.image : null;
-    const entry: Entry = { bucket, encode, image };
-    if (!isClean) {
-      bucket.dirty = false;
-      bucket.captured = true;
-      left.set(bucket, entry);
-    }
-    return entry;
   }
 
   #deadSegments(before: Lsn): SegmentId[] {
@@ -168,14 +165,15 @@ export class CheckpointWriter {
   }
 
   /** Takes the image of one captured bucket, now. */
-  #take(bucket: Bucket): void {
+  #take(bucket: Piece): void {
     const job = this.#job;
-    const entry = job?.left.get(bucket);
     bucket.captured = false;
-    if (job === null || entry === undefined) return;
-    job.left.delete(bucket);
-    const bytes = entry.encode();
-    job.taken.push({ entry, bytes });
+    if (job === null) return;
+    const bytes =
+      'words' in bucket
+        ? Buffer.from(encodeInodePage(bucket))
+        : encodeLeaf(bucket, this.#deps.state.arena);
+    job.taken.push({ bucket, bytes });
     job.takenBytes += bytes.length;
   }
 
@@ -184,14 +182,15 @@ export class CheckpointWriter {
     const job = this.#job;
     if (job === null || this.#failed(job)) return;
     while (job.inFlight < BATCHES_IN_FLIGHT) {
-      for (const bucket of job.left.keys()) {
-        if (job.takenBytes >= IMAGE_BATCH_BYTES) break;
-        this.#take(bucket);
+      while (job.takenBytes < IMAGE_BATCH_BYTES && job.passed < job.captured.length) {
+        const bucket = job.captured[job.passed] as Piece;
+        job.passed += 1;
+        if (bucket.captured) this.#take(bucket);
       }
       if (job.taken.length === 0) break;
       this.#send(job);
     }
-    if (job.left.size > 0 || job.taken.length > 0 || job.inFlight > 0) return;
+    if (job.passed < job.captured.length || job.taken.length > 0 || job.inFlight > 0) return;
     for (const place of job.pending.values()) if (place === null) return;
     this.#finish(job);
   }
@@ -205,30 +204,30 @@ export class CheckpointWriter {
 
   /** One batch of images, packed. */
   #send(job: Job): void {
-    const batch: { entry: Entry; bytes: Buffer; at: number }[] = [];
+    const batch: { bucket: Bucket; bytes: Buffer; at: number }[] = [];
     let length = 0;
-    while (job.taken.length > 0) {
-      const next = job.taken[0] as { entry: Entry; bytes: Buffer };
-      if (batch.length > 0 && length + next.bytes.length > IMAGE_BATCH_BYTES) break;
-      job.taken.shift();
-      batch.push({ ...next, at: length });
-      length += next.bytes.length;
+    for (const { bucket, bytes } of job.taken) {
+      if (batch.length > 0 && length + bytes.length > IMAGE_BATCH_BYTES) break;
+      batch.push({ bucket, bytes, at: length });
+      length += bytes.length;
     }
+    job.taken.splice(0, batch.length);
     job.takenBytes -= length;
     job.inFlight += 1;
     const pages = padToPages(Buffer.concat(batch.map((one) => one.bytes)));
     this.#append(job, pages, ({ segment, firstPage }) => {
       job.inFlight -= 1;
       const slot = this.#deps.state.segments.slotOf(segment);
-      for (const { entry, bytes, at } of batch) {
+      for (const { bucket, bytes, at } of batch) {
         const offset = firstPage * PAGE_BYTES + at;
-        entry.image = { segment: slot, offset, length: bytes.length };
+        bucket.nextImage = { segment: slot, offset, length: bytes.length };
       }
       this.#work();
     });
   }
 
   #append(job: Job, pages: Buffer, then: (appended: Appended) => void): void {
+    this.#writtenPages += pages.length / PAGE_BYTES;
     this.#deps.history.appendCheckpoint(pages, (error, appended) => {
       if (this.#job !== job) return;
       if (error !== null || appended === null) this.#end(job, error);
@@ -252,7 +251,7 @@ export class CheckpointWriter {
       if (use !== null) segments.push({ slot, segment: use.segment });
     }
     const pending = [...job.pending].map(([chunk, place]) => ({ chunk, place: place as number }));
-    const sections = job.sections.map((entries) => entries.map((entry) => imageOf(entry)));
+    const sections = job.sections.map((buckets) => buckets.map((bucket) => imageOf(bucket)));
     const { lsn, inodeSlots } = job;
     const manifest = encodeManifest({ lsn, inodeSlots, segments, pending, sections });
     job.inFlight += 1;
@@ -291,10 +290,12 @@ export class CheckpointWriter {
   #install(job: Job, root: CheckpointRoot, parts: readonly ManifestPart[]): void {
     const { segments } = this.#deps.state;
     segments.clearImages();
-    for (const entry of job.sections.flat()) {
-      const image = imageOf(entry);
-      segments.countImage(image.segment, image.length);
-      entry.bucket.image = image;
+    for (const buckets of job.sections) {
+      for (const bucket of buckets) {
+        const image = imageOf(bucket);
+        segments.countImage(image.segment, image.length);
+        bucket.image = image;
+      }
     }
     for (const { segment, pages } of parts) {
       segments.countImage(segments.slotOf(segment), pages * PAGE_BYTES);
@@ -306,15 +307,25 @@ export class CheckpointWriter {
   #end(job: Job, error: HoldfastError | null): void {
     assert(this.#job === job, 'one checkpoint at a time');
     this.#job = null;
-    for (const bucket of job.left.keys()) bucket.captured = false;
-    if (error !== null) {
-      for (const { bucket } of job.sections.flat()) bucket.dirty = true;
+    for (const bucket of job.captured) {
+      bucket.captured = false;
+      if (error !== null) bucket.dirty = true;
     }
     job.done(error);
   }
 }
 
-function imageOf(entry: Entry): ImagePlace {
-  assert(entry.image !== null, 'each bucket has its image when the manifest is written');
-  return entry.image;
+/** Marks what changed since its image was taken, and gives the rest the image it has. */
+function capture(bucket: Piece, captured: Piece[]): void {
+  const isClean = !bucket.dirty && bucket.image !== null;
+  bucket.nextImage = isClean ? bucket.image : null;
+  if (isClean) return;
+  bucket.dirty = false;
+  bucket.captured = true;
+  captured.push(bucket);
+}
+
+function imageOf(bucket: Bucket): ImagePlace {
+  assert(bucket.nextImage !== null, 'each bucket has its image when the manifest is written');
+  return bucket.nextImage;
 }

@@ -7,7 +7,6 @@
  * Successful lookup, mknod, mkdir, symlink, link and tmpfile count one lookup each for `forget`;
  * readdir, getattr and setattr count none.
  */
-import type { SegmentId } from '../core/ids.js';
 import { PAGE_BYTES } from '../core/units.js';
 import type { Clock } from '../io/clock.js';
 import type { VolumeOwner } from '../replication/owner-api.js';
@@ -35,6 +34,7 @@ import { isRegular, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from './mode.js';
 import { Namespace } from './namespace.js';
 import { PageSource } from './page-source.js';
 import type { PendingChunk } from './pending.js';
+import { Pace, Reclaimer, type ReclaimLimits, userBytes } from './reclaimer.js';
 import type { RootStore } from './root-store.js';
 import type { VolumeState } from './state.js';
 
@@ -50,6 +50,7 @@ export interface FilesystemParts {
   readonly readOnly?: boolean;
   readonly roots: RootStore;
   readonly checkpointLimits?: CheckpointLimits;
+  readonly reclaimLimits?: ReclaimLimits;
 }
 
 export class VolumeFilesystem implements Filesystem {
@@ -58,6 +59,7 @@ export class VolumeFilesystem implements Filesystem {
   readonly source: PageSource;
   readonly checkpoints: CheckpointWriter;
   readonly cleaner: Cleaner;
+  readonly reclaimer: Reclaimer;
   readonly #names: Namespace;
   readonly #inodes: InodeOperations;
   readonly #reader: FileReader;
@@ -84,8 +86,12 @@ export class VolumeFilesystem implements Filesystem {
     const requireInode = (bytes: number): void => this.#requireBytes(INODE_BYTES + bytes);
     const orphaned = (slot: number): void => this.#endIfUnheld(slot, false);
     const { source } = this;
-    this.cleaner = new Cleaner({ state, history, source, roots });
-    this.checkpoints.onDurable = (_root, dead) => this.#reclaim(dead);
+    const pace: Pace = new Pace(clock, () => userBytes(history, this.cleaner));
+    this.cleaner = new Cleaner({ state, history, source, roots, pace: pace.wait });
+    const { cleaner, checkpoints } = this;
+    const reclaimed = { state, history, checkpoints, roots, clock, cleaner };
+    this.reclaimer = new Reclaimer(reclaimed, pace, parts.reclaimLimits);
+    if (!this.#readOnly) this.reclaimer.start();
     this.#names = new Namespace({ state, history, clock, requireInode, orphaned });
     this.#inodes = new InodeOperations({ state, history, clock, requireBytes });
     this.#reader = new FileReader({ state, history, source });
@@ -118,13 +124,6 @@ export class VolumeFilesystem implements Filesystem {
       if (tail < place || tail >= place + chunk.count) continue;
       this.source.keep(tail, Buffer.from(chunk.page(tail - place)));
     }
-  }
-
-  /** After each checkpoint: dead segments go, and mostly dead ones are moved out of. */
-  #reclaim(dead: readonly SegmentId[]): void {
-    this.cleaner.delete(dead, () => {
-      if (this.history.failure === null) this.cleaner.clean(() => {});
-    });
   }
 
   /** Ends an inode without a name once nobody holds it. */

@@ -67,7 +67,7 @@ export class History {
   /** Told that a group's pages have their places, before they are forgotten here. */
   readonly placed: ((chunk: PendingChunk, place: number) => void)[] = [];
   /** Something was given to the log. */
-  onLogged: () => void = () => {};
+  readonly onLogged: (() => void)[] = [];
   /** The log has failed for good. */
   onFailure: (error: HoldfastError) => void = () => {};
   readonly #owner: VolumeOwner;
@@ -117,6 +117,11 @@ export class History {
 
   get pendingBytes(): number {
     return this.#pendingBytes;
+  }
+
+  /** Bytes of changes that are not yet on stable storage. */
+  get dirtyBytes(): number {
+    return this.#pendingBytes + groupBytes(this.#group);
   }
 
   /** Whether nothing is on its way. */
@@ -222,7 +227,7 @@ export class History {
     this.#pendingBytes += groupBytes(group);
     this.#queue.push(group);
     this.#pump();
-    this.onLogged();
+    for (const tell of this.onLogged) tell();
   }
 
   /** Puts a record of a checkpoint behind everything up to now. */

@@ -53,6 +53,23 @@ export const CHECKPOINT_LOG_BYTES = 512 * MIB;
 /** Bytes of leaf images in one checkpoint record's pages. */
 export const IMAGE_BATCH_BYTES = 1 * MIB;
 
+/** Cleaning begins when less than this part of the sealed log lives, and aims at the other. */
+export const CLEAN_BELOW = 0.7;
+export const CLEAN_UNTIL = 0.75;
+/** Pages of the segments that one round moves out of: bounds its memory, 8 bytes a page. */
+export const CLEAN_PAGES_MAX = 16 * 16 * KIB;
+/** What may be moved besides a share of what is written: while the volume is used, and when not. */
+export const CLEAN_STEADY_BYTES_PER_S = 4 * MIB;
+export const CLEAN_QUIET_BYTES_PER_S = 64 * MIB;
+/** How often a volume that is written to is looked at for space to win back. */
+export const RECLAIM_INTERVAL_MS = 2_000;
+/** A volume is quiet when no more than this was written between two looks. */
+export const RECLAIM_QUIET_BYTES = 1 * MIB;
+/** Dead segments cause a checkpoint when they are this many bytes (and an eighth of the log). */
+export const RECLAIM_DEAD_BYTES = 128 * MIB;
+/** After a cycle that won nothing this much is written before there is another. */
+export const RECLAIM_REST_BYTES = 64 * MIB;
+
 assert(GROUP_RECORD_BYTES + 1 * KIB < RECORD_MAX_BYTES, 'a group fits into a record');
 assert(
   RECORD_MAX_BYTES + GROUP_HARD_PAGES * (PAGE_BYTES + 4) + PAGE_BYTES < BATCH_MAX_BYTES,

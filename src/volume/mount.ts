@@ -4,7 +4,7 @@
  */
 import type { HoldfastError } from '../core/errors.js';
 import { asFault } from '../core/errors.js';
-import { type Lsn, lsn } from '../core/units.js';
+import { type Lsn, lsn, PAGE_BYTES } from '../core/units.js';
 import type { Clock } from '../io/clock.js';
 import type { ReplayedRecord, VolumeOwner } from '../replication/owner-api.js';
 import { apply } from './apply.js';
@@ -14,6 +14,7 @@ import { VolumeFilesystem } from './filesystem.js';
 import { History, type HistoryOptions } from './history.js';
 import { S_IFDIR } from './mode.js';
 import { dataPages } from './operations.js';
+import type { ReclaimLimits } from './reclaimer.js';
 import { decodeRecord } from './record-codec.js';
 import type { RootStore } from './root-store.js';
 import { placeOf } from './segments.js';
@@ -31,6 +32,9 @@ export interface MountOptions extends HistoryOptions {
   readonly readOnly?: boolean;
   readonly cachePages?: number;
   readonly checkpointLimits?: CheckpointLimits;
+  readonly reclaimLimits?: ReclaimLimits;
+  /** Told of each record that was replayed: its bytes, pages included. */
+  readonly onReplayed?: (bytes: number) => void;
 }
 
 export type Mounted = (error: HoldfastError | null, filesystem: VolumeFilesystem | null) => void;
@@ -55,6 +59,7 @@ export function replayInto(
   owner: VolumeOwner,
   from: Lsn,
   done: (error: HoldfastError | null, next: Lsn) => void,
+  onReplayed: (bytes: number) => void = () => {},
 ): void {
   let failure: HoldfastError | null = null;
   let next = from;
@@ -63,6 +68,7 @@ export function replayInto(
     try {
       applyRecord(state, record);
       next = lsn(record.lsn + 1);
+      onReplayed(record.record.length + record.pageCount * PAGE_BYTES);
     } catch (error) {
       failure = asFault(error, 'INCONSISTENT');
     }
@@ -75,22 +81,18 @@ export function mountVolume(options: MountOptions, done: Mounted): void {
   const { owner, roots } = options;
   loadCheckpoint(owner, roots.root, (error, loaded) => {
     if (error !== null || loaded === null) return done(error, null);
-    replayInto(loaded.state, owner, loaded.replayFrom, (failure, next) => {
-      if (failure !== null) return done(failure, null);
-      done(null, serve(options, loaded.state, next));
-    });
+    const replayed = (failure: HoldfastError | null, next: Lsn): void => {
+      if (failure !== null) done(failure, null);
+      else done(null, serve(options, loaded.state, next));
+    };
+    replayInto(loaded.state, owner, loaded.replayFrom, replayed, options.onReplayed);
   });
 }
 
 function serve(options: MountOptions, state: VolumeState, next: Lsn): VolumeFilesystem {
-  const { owner, clock, sizeBytes, roots, checkpointLimits } = options;
-  const adopted = options.adopted ?? false;
+  const { owner, clock, adopted = false, readOnly = false } = options;
   const history = new History({ owner, clock, state }, next, options);
-  const readOnly = options.readOnly ?? false;
-  const limits = options.cachePages === undefined ? {} : { cachePages: options.cachePages };
-  const given = checkpointLimits === undefined ? limits : { ...limits, checkpointLimits };
-  const parts = { owner, clock, state, history, sizeBytes, adopted, readOnly, roots, ...given };
-  const filesystem = new VolumeFilesystem(parts);
+  const filesystem = new VolumeFilesystem({ ...options, state, history, adopted, readOnly });
   if (state.isEmpty) {
     const time = timeNow(clock);
     history.perform({ type: 'format', mode: S_IFDIR | 0o755, uid: 0, gid: 0, time });

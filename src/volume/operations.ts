@@ -24,6 +24,7 @@ export const OperationType = {
   setxattr: 14,
   removexattr: 15,
   move: 16,
+  follow: 17,
 } as const;
 
 /** The first operation of a volume: its root directory. */
@@ -171,6 +172,21 @@ export interface Move {
   readonly at: number;
 }
 
+/**
+ * The cleaner's, after a move: pages that stood at `segment`, `at` are now where pages of another
+ * file have come to, with which they are shared. Applies as `move` does.
+ */
+export interface Follow {
+  readonly type: 'follow';
+  readonly inode: Inode;
+  readonly page: number;
+  readonly count: number;
+  readonly from: Inode;
+  readonly fromPage: number;
+  readonly segment: SegmentId;
+  readonly at: number;
+}
+
 export type Operation =
   | Format
   | Create
@@ -186,7 +202,8 @@ export type Operation =
   | Share
   | SetXattr
   | RemoveXattr
-  | Move;
+  | Move
+  | Follow;
 
 /** Pages of the record's data that belong to an operation. */
 export function dataPages(operation: Operation): number {

@@ -138,7 +138,8 @@ type DataOperation = Extract<
       | 'share'
       | 'setxattr'
       | 'removexattr'
-      | 'move';
+      | 'move'
+      | 'follow';
   }
 >;
 
@@ -172,6 +173,10 @@ function encodeDataOperation(writer: ByteWriter, operation: DataOperation): void
       break;
     case 'move':
       writer.u32(operation.page).u32(operation.count).id(operation.segment).u32(operation.at);
+      return;
+    case 'follow':
+      writer.u32(operation.page).u32(operation.count).u64(operation.from).u32(operation.fromPage);
+      writer.id(operation.segment).u32(operation.at);
       return;
   }
   writeTime(writer, operation.time);
@@ -358,6 +363,16 @@ const DECODERS: Readonly<Record<number, Decoder>> = {
     inode: reader.u64('inode'),
     page: reader.u32('page'),
     count: reader.u32('count'),
+    segment: reader.id<SegmentId>('segment'),
+    at: reader.u32('place'),
+  }),
+  [OperationType.follow]: (reader) => ({
+    type: 'follow',
+    inode: reader.u64('inode'),
+    page: reader.u32('page'),
+    count: reader.u32('count'),
+    from: reader.u64('source'),
+    fromPage: reader.u32('page'),
     segment: reader.id<SegmentId>('segment'),
     at: reader.u32('place'),
   }),

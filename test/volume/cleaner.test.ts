@@ -1,10 +1,11 @@
 import { test } from 'tap';
+import { HoldfastError } from '../../src/core/errors.js';
 import type { SegmentId } from '../../src/core/ids.js';
 import { MIB, PAGE_BYTES } from '../../src/core/units.js';
 import { chooseVictims, type SegmentLoad } from '../../src/volume/cleaner.js';
 import { digest } from '../../src/volume/state.js';
 import { SimRandom } from '../fixtures/sim-random.js';
-import { Bed } from './harness.js';
+import { Bed, ROOT } from './harness.js';
 
 function load(name: number, pages: number, live: number): SegmentLoad {
   return { segment: String(name).padStart(32, '0') as SegmentId, pages, live };
@@ -24,8 +25,9 @@ test('victims are the emptiest segments, until enough of the log lives', async (
 test('overwriting at random four times over keeps the log small, through crashes', async (t) => {
   const random = new SimRandom('cleaner');
   const pages = 1024;
-  const limits = { logBytes: 1 * MIB };
-  const bed = new Bed({ segmentPages: 256, mount: { checkpointLimits: limits } });
+  const checkpointLimits = { logBytes: 1 * MIB };
+  const reclaimLimits = { intervalMs: 50, deadBytes: 2 * MIB, quietBytes: 0, restBytes: 1 * MIB };
+  const bed = new Bed({ segmentPages: 256, mount: { checkpointLimits, reclaimLimits } });
   const inode = bed.file('database');
   const expected = Buffer.alloc(pages * PAGE_BYTES, 1);
   bed.write(inode, 0, expected);
@@ -45,7 +47,7 @@ test('overwriting at random four times over keeps the log small, through crashes
     if (round > 200) largest = Math.max(largest, used);
   }
   bed.commit();
-  bed.scheduler.runFor(2_000);
+  bed.scheduler.runFor(20_000);
   const settled = bed.log.segments.reduce((sum, one) => sum + one.end, 0);
   t.ok(bed.log.deleted.length > 8, `${bed.log.deleted.length} segments were deleted`);
   t.ok(settled < 1.6 * pages + 512, `${settled} pages for ${pages}`);
@@ -104,4 +106,113 @@ test('a segment is kept for the images of the newest checkpoint in it', async (t
   const live = digest(bed.fs.state);
   bed.crash();
   t.equal(digest(bed.fs.state), live);
+});
+
+const pagesOf = (bed: Bed): number => bed.log.segments.reduce((sum, one) => sum + one.end, 0);
+
+test('shared pages are moved once and stay shared', async (t) => {
+  const bed = new Bed({ segmentPages: 256 });
+  const keep = bed.file('keep');
+  const waste = bed.file('waste');
+  const copies = [bed.file('copy-1'), bed.file('copy-2')];
+  const random = new SimRandom('shared');
+  for (let page = 0; page < 150; page++) {
+    const data = Buffer.alloc(PAGE_BYTES, page + 1);
+    data.writeUInt32LE(random.below(1_000_000), 0);
+    bed.write(keep, page * PAGE_BYTES, data);
+    bed.write(waste, page * 5 * PAGE_BYTES, Buffer.alloc(5 * PAGE_BYTES, 7));
+    if (page % 10 === 9) bed.commit();
+  }
+  for (const [index, copy] of copies.entries()) {
+    const length = (150 - index * 40) * PAGE_BYTES;
+    t.equal(bed.fs.copyRange(keep, 0, copy, index * PAGE_BYTES, length), length);
+  }
+  const shared = bed.content(copies[1] as number);
+  // Some of them go their own ways before, and some while the cleaner looks for them.
+  bed.write(copies[0] as number, 5 * PAGE_BYTES, 'own');
+  bed.fs.setattr(waste, { size: 0 });
+  bed.commit();
+  const expected = bed.content(copies[0] as number);
+  let ended = false;
+  bed.fs.cleaner.clean((error) => {
+    t.equal(error, null);
+    ended = true;
+  });
+  bed.write(keep, 20 * PAGE_BYTES, 'changed');
+  bed.write(copies[1] as number, 33 * PAGE_BYTES, 'changed');
+  shared.set(Buffer.from('changed'), 33 * PAGE_BYTES);
+  while (!ended) bed.scheduler.step();
+  const moved = bed.fs.cleaner.movedPages;
+  t.ok(moved > 100 && moved < 160, `${moved} pages were moved`);
+  t.ok(bed.content(copies[0] as number).equals(expected));
+  t.ok(bed.content(copies[1] as number).equals(shared));
+  const { extents, inodes } = bed.fs.state;
+  const [a, b] = [inodes.slotOf(keep), inodes.slotOf(copies[0] as number)];
+  t.equal(extents.place(a, 40), extents.place(b, 40), 'still one page');
+  t.not(extents.place(a, 20), extents.place(b, 20));
+  t.ok(bed.isReproduced());
+  bed.crash();
+  t.ok(bed.content(copies[1] as number).equals(shared));
+  t.ok(bed.isReproduced());
+});
+
+test('space comes back on a volume that nobody writes to, and then it is silent', async (t) => {
+  const bed = new Bed({ segmentPages: 256 });
+  for (let i = 0; i < 40; i++) {
+    bed.write(bed.file(`f${i}`), 0, Buffer.alloc(50 * PAGE_BYTES, i));
+    bed.commit();
+  }
+  const full = pagesOf(bed);
+  for (let i = 0; i < 40; i++) {
+    if (i % 4 === 0) continue;
+    const { inode } = bed.fs.lookup(ROOT, Buffer.from(`f${i}`));
+    bed.fs.unlink(ROOT, Buffer.from(`f${i}`));
+    bed.fs.forget(inode, 2);
+  }
+  bed.commit();
+  bed.scheduler.runFor(60_000);
+  const live = 10 * 50;
+  t.ok(pagesOf(bed) < live / 0.7 + 2 * 256, `${full} pages, then ${pagesOf(bed)} for ${live}`);
+  const { length } = bed.log.records;
+  bed.scheduler.runFor(3_600_000);
+  t.equal(bed.log.records.length, length, 'nothing is written any more');
+  t.ok(bed.scheduler.idle, 'and no timer runs');
+});
+
+test('a cycle that wins nothing is not repeated on a quiet volume', async (t) => {
+  const bed = new Bed({ segmentPages: 64 });
+  // A page for each commit: half of the log is heads. What the cleaner writes is dense.
+  const inode = bed.file('a');
+  for (let i = 0; i < 200; i++) {
+    bed.write(inode, i * PAGE_BYTES, Buffer.alloc(PAGE_BYTES, i));
+    bed.commit();
+  }
+  bed.scheduler.runFor(60_000);
+  const { length } = bed.log.records;
+  bed.scheduler.runFor(3_600_000);
+  t.equal(bed.log.records.length, length);
+  t.ok(bed.scheduler.idle);
+});
+
+test('dead segments are deleted once the metadata store answers again', async (t) => {
+  const bed = new Bed({ segmentPages: 64 });
+  const inode = bed.file('a');
+  for (let i = 0; i < 5; i++) {
+    bed.write(inode, 0, Buffer.alloc(60 * PAGE_BYTES, i));
+    bed.commit();
+  }
+  const down = new HoldfastError('UNAVAILABLE', 'the metadata store is down');
+  const { deleteSegments } = bed.log;
+  let refused = 0;
+  bed.log.deleteSegments = (_ids, done) => {
+    refused += 1;
+    done(down);
+  };
+  bed.scheduler.runFor(20_000);
+  t.ok(refused > 2 && refused < 20, `asked ${refused} times`);
+  t.equal(bed.log.deleted.length, 0);
+  bed.log.deleteSegments = deleteSegments;
+  bed.scheduler.runFor(20_000);
+  t.ok(bed.log.deleted.length > 1);
+  t.ok(bed.scheduler.idle);
 });

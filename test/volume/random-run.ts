@@ -39,6 +39,7 @@ export const KINDS = [
   'fsync',
   'remount',
   'checkpoint',
+  'clean',
 ] as const;
 
 const number = fc.nat(0xffff);
@@ -246,6 +247,9 @@ export class Run {
     } else if (kind === 'checkpoint') {
       bed.fs.checkpoints.begin(() => {});
       bed.scheduler.runFor(a % 7);
+    } else if (kind === 'clean') {
+      bed.fs.cleaner.clean(() => {});
+      bed.scheduler.runFor(a % 20);
     } else if (kind === 'commit') {
       // In the background: closed, perhaps acknowledged later.
       bed.fs.commit(() => {});

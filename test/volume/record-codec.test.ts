@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { test } from 'tap';
 import { HoldfastError } from '../../src/core/errors.js';
 import type { SegmentId } from '../../src/core/ids.js';
-import type { Operation } from '../../src/volume/operations.js';
+import { type Operation, OperationType } from '../../src/volume/operations.js';
 import {
   decodeRecord,
   encodeCheckpointRecord,
@@ -75,6 +75,11 @@ const GOLDEN: readonly [Operation, string][] = [
     { type: 'move', inode, page: 1, count: 2, segment, at: 3 },
     '10 0900000007000000 01000000 02000000 000102030405060708090a0b0c0d0e0f 03000000',
   ],
+  [
+    { type: 'follow', inode, page: 1, count: 2, from: 4, fromPage: 5, segment, at: 3 },
+    '11 0900000007000000 01000000 02000000 0400000000000000 05000000 ' +
+      '000102030405060708090a0b0c0d0e0f 03000000',
+  ],
 ];
 
 test('operations have golden bytes', async (t) => {
@@ -85,7 +90,7 @@ test('operations have golden bytes', async (t) => {
     t.ok(operationBytes(operation) >= hex.length / 2 - 4, 'the estimate is no less');
   }
   const types = new Set(GOLDEN.map(([operation]) => operation.type));
-  t.equal(types.size, 16, 'all of them');
+  t.equal(types.size, Object.keys(OperationType).length, 'all of them');
   t.equal(encodeCheckpointRecord().toString('hex'), '01020000');
   t.equal(decodeRecord(encodeCheckpointRecord()), null);
 });
