@@ -40,11 +40,14 @@ export async function listMounts({ host }: MountsDeps): Promise<MountStatus[]> {
   return found.filter((one) => one !== null).sort((a, b) => (a.directory < b.directory ? -1 : 1));
 }
 
-/** The mount at a directory. Throws NOT_FOUND. */
+/**
+ * The mount at a directory; a dead one, whose state may be left there, only when no other is.
+ * Throws NOT_FOUND.
+ */
 export async function findMount(deps: MountsDeps, directory: string): Promise<MountStatus> {
   const mountPoint = deps.host.mounts.resolve(directory);
-  const all = await listMounts(deps);
-  const found = all.findLast((one) => one.directory === mountPoint);
+  const there = (await listMounts(deps)).filter((one) => one.directory === mountPoint);
+  const found = there.findLast(({ state }) => state !== 'dead') ?? there[0];
   if (found !== undefined) return found;
   const hint = 'See "holdfast mounts" for what is mounted.';
   throw new HoldfastError('NOT_FOUND', `no volume is mounted at ${mountPoint}`, { hint });
