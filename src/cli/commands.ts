@@ -9,6 +9,8 @@ export interface CommandEntry {
   readonly name: string;
   /** One line for the list of commands. */
   readonly summary: string;
+  /** Not for people: left out of the help. */
+  readonly isHidden?: boolean;
   load(): Promise<(program: Command) => void>;
 }
 
@@ -37,6 +39,32 @@ export const COMMANDS: readonly CommandEntry[] = [
     name: 'volume',
     summary: 'create, list and show volumes',
     load: async () => (await import('./volume.js')).addVolumeCommands,
+  },
+  {
+    name: 'mount',
+    summary: 'mount a volume at a directory of this machine',
+    load: async () => (await import('./mount.js')).addMountCommand,
+  },
+  {
+    name: 'umount',
+    summary: 'commit, unmount and release a volume',
+    load: async () => (await import('./umount.js')).addUmountCommand,
+  },
+  {
+    name: 'mounts',
+    summary: 'list the mounts of this machine',
+    load: async () => (await import('./mounts.js')).addMountsCommand,
+  },
+  {
+    name: 'sync',
+    summary: 'wait until all changes of a mount are on stable storage',
+    load: async () => (await import('./sync.js')).addSyncCommand,
+  },
+  {
+    name: 'mount-daemon',
+    summary: 'serve a mount; started by "holdfast mount"',
+    isHidden: true,
+    load: async () => (await import('./mount-daemon.js')).addMountDaemonCommand,
   },
   {
     name: 'log',

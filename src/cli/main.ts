@@ -73,9 +73,9 @@ async function buildProgram(args: readonly string[]): Promise<Command> {
     );
   const words = args.filter((word) => !word.startsWith('-'));
   const wanted = words[0] === 'help' ? words[1] : words[0];
-  for (const { name, summary, load } of COMMANDS) {
+  for (const { name, summary, isHidden = false, load } of COMMANDS) {
     if (name === wanted) (await load())(program);
-    else program.command(name).description(summary);
+    else program.command(name, { hidden: isHidden }).description(summary);
   }
   return program;
 }

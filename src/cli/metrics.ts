@@ -14,18 +14,23 @@ export interface NodeNumbers {
 const DISK_STATES = ['ok', 'full', 'failed'] as const;
 
 /** The text that Prometheus reads. */
-export function createMetrics(numbers: NodeNumbers): {
+export interface Metrics {
   readonly contentType: string;
   read(): Promise<string>;
-} {
+}
+
+export function createMetrics(numbers: NodeNumbers): Metrics {
   const registry = new Registry();
   addServer(registry, numbers.server);
   addDisks(registry, numbers.disks);
   addProcess(registry, numbers);
+  gauge(registry, 'registered', '1 while the metadata store knows this node', () =>
+    numbers.isRegistered() ? 1 : 0,
+  );
   return { contentType: registry.contentType, read: () => registry.metrics() };
 }
 
-function gauge(registry: Registry, name: string, help: string, value: () => number): void {
+export function gauge(registry: Registry, name: string, help: string, value: () => number): void {
   new Gauge({
     name: `holdfast_${name}`,
     help,
@@ -170,7 +175,11 @@ function addFlushes(registry: Registry, disks: () => readonly DiskStats[]): void
   });
 }
 
-function addProcess(registry: Registry, numbers: NodeNumbers): void {
+/** Memory and event loop of this process. */
+export function addProcess(
+  registry: Registry,
+  numbers: { readonly vitals: () => ProcessVitals },
+): void {
   let vitals: ProcessVitals | null = null;
   // The first one collected takes the sample for all three: prom-client collects in order.
   gauge(registry, 'resident_memory_bytes', 'Of the process', () => {
@@ -181,7 +190,4 @@ function addProcess(registry: Registry, numbers: NodeNumbers): void {
   gauge(registry, 'event_loop_lag_seconds', 'Worst since the last look', () => {
     return (vitals?.lagMs ?? 0) / 1000;
   });
-  gauge(registry, 'registered', '1 while the metadata store knows this node', () =>
-    numbers.isRegistered() ? 1 : 0,
-  );
 }

@@ -121,6 +121,11 @@ export function mountAt(table: readonly MountEntry[], path: string): MountEntry 
   return table.findLast((entry) => entry.mountPoint === path);
 }
 
+/** Whether this very filesystem, MAJOR:MINOR, is what is seen at a path. */
+export function isMountedAs(mounts: FuseMounts, path: string, device: string): boolean {
+  return mountAt(mounts.table(), path)?.device === device;
+}
+
 function refuseMounted(table: readonly MountEntry[], mountPoint: string): void {
   const found = mountAt(table, mountPoint);
   if (found?.type !== MOUNT_TYPE) return;

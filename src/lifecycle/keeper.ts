@@ -77,14 +77,14 @@ while :; do
 done
 exec 3<&-
 device=$(cat "$state/${StateFile.DEVICE}" 2>/dev/null)
+if [ -n "$device" ] && grep -q "^[0-9]* [0-9]* $device " /proc/self/mountinfo; then
+  umount -i -c -l -- "$directory" && echo "$directory was unmounted" >&2
+fi
 if [ "$status" -eq 0 ] || [ -z "$device" ]; then
   rm -rf -- "$state"
   exit "$status"
 fi
 echo "the mount daemon of $directory ended with status $status" >&2
-if grep -q "^[0-9]* [0-9]* $device " /proc/self/mountinfo; then
-  umount -i -c -l -- "$directory" && echo "$directory was unmounted" >&2
-fi
 echo "$status" > "$state/${StateFile.ENDED}"
 rm -f -- "$state/${StateFile.CONTROL}"
 exit "$status"

@@ -1,6 +1,8 @@
 /**
- * A small HTTP server for people and monitoring: GET of a few paths, bounded, on a port of its own.
+ * A small HTTP server for people, monitoring and control: a few paths, bounded, on a port of its
+ * own or on a unix socket that root alone may use.
  */
+import { chmodSync } from 'node:fs';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { HoldfastError } from '../../core/errors.js';
@@ -28,40 +30,62 @@ export const NOT_FOUND: HttpAnswer = {
   body: 'not found\n',
 };
 
-/** Serves `answer` (by path) at `address`. Rejects with ADDRESS_IN_USE or INVALID_ARGUMENT. */
-export function serveHttp(
+/** Answers "GET /path" or "POST /path"; NOT_FOUND for what it does not know. */
+export type HttpAnswerer = (path: string, method: 'GET' | 'POST') => Promise<HttpAnswer>;
+
+/** Serves GETs at `address`. Rejects with ADDRESS_IN_USE or INVALID_ARGUMENT. */
+export async function serveHttp(
   address: Address,
   answer: (path: string) => Promise<HttpAnswer>,
 ): Promise<HttpService> {
+  const server = createServer(['GET', 'HEAD'], answer);
+  server.requestTimeout = REQUEST_TIMEOUT_MS;
+  await listen(server, parseAddress(address), address);
+  const bound = server.address() as AddressInfo;
+  return { address: formatAddress(bound.address, bound.port), close: () => close(server) };
+}
+
+/** Serves GETs and POSTs on a unix socket. Rejects with ADDRESS_IN_USE or INVALID_ARGUMENT. */
+export async function serveSocket(path: string, answer: HttpAnswerer): Promise<{ close(): void }> {
+  const server = createServer(['GET', 'HEAD', 'POST'], answer);
+  await listen(server, { path }, path);
+  chmodSync(path, 0o600);
+  return { close: () => close(server) };
+}
+
+function createServer(methods: readonly string[], answer: HttpAnswerer): http.Server {
   const server = http.createServer({ maxHeaderSize: HEADERS_MAX_BYTES }, (request, response) => {
     const path = (request.url ?? '/').split('?')[0] as string;
-    const isGet = request.method === 'GET' || request.method === 'HEAD';
+    const { method = '' } = request;
     const send = ({ status, contentType, body }: HttpAnswer): void => {
       response.writeHead(status, { 'content-type': contentType, connection: 'close' });
-      response.end(request.method === 'HEAD' ? '' : body);
+      response.end(method === 'HEAD' ? '' : body);
     };
     request.resume();
-    if (!isGet) return send({ ...NOT_FOUND, status: 405, body: 'only GET\n' });
-    void answer(path).then(send);
+    if (methods.includes(method)) void answer(path, method === 'POST' ? 'POST' : 'GET').then(send);
+    else send({ ...NOT_FOUND, status: 405, body: `only ${methods.join(', ')}\n` });
   });
   server.maxConnections = MAX_CONNECTIONS;
-  server.requestTimeout = REQUEST_TIMEOUT_MS;
   server.headersTimeout = REQUEST_TIMEOUT_MS;
+  return server;
+}
+
+function listen(
+  server: http.Server,
+  where: { readonly path: string } | { readonly host: string; readonly port: number },
+  name: string,
+): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
       const isUsed = error.code === 'EADDRINUSE';
-      const message = isUsed
-        ? `${address} is in use`
-        : `cannot listen on ${address}: ${error.code}`;
+      const message = isUsed ? `${name} is in use` : `cannot listen on ${name}: ${error.code}`;
       reject(new HoldfastError(isUsed ? 'ADDRESS_IN_USE' : 'INVALID_ARGUMENT', message));
     });
-    server.listen(parseAddress(address), () => {
-      const bound = server.address() as AddressInfo;
-      const close = (): void => {
-        server.close();
-        server.closeAllConnections();
-      };
-      resolve({ address: formatAddress(bound.address, bound.port), close });
-    });
+    server.listen(where, resolve);
   });
+}
+
+function close(server: http.Server): void {
+  server.close();
+  server.closeAllConnections();
 }

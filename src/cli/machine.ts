@@ -1,0 +1,22 @@
+/** This machine, as mounts need it: the real parts for src/lifecycle. */
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { nodeClock } from '../io/node/clock.js';
+import { NodeMountHost } from '../io/node/mount-host.js';
+import { nodeRandom } from '../io/node/random.js';
+import type { StartDeps } from '../lifecycle/start-mount.js';
+import type { Environment } from './config.js';
+
+/** Node's options for a mount daemon: a small young generation keeps it small. */
+const DAEMON_NODE_OPTIONS = ['--max-semi-space-size=8'];
+
+/** HOLDFAST_RUN_DIR: where the state of mounts stands instead of /run/holdfast. */
+export function mountDeps(env: Environment): StartDeps {
+  const script = join(dirname(fileURLToPath(import.meta.url)), 'main.js');
+  const directory = env.HOLDFAST_RUN_DIR;
+  const host = new NodeMountHost({
+    program: [process.execPath, ...DAEMON_NODE_OPTIONS, script],
+    runDirectory: directory === undefined || directory === '' ? undefined : resolve(directory),
+  });
+  return { host, clock: nodeClock, random: nodeRandom };
+}

@@ -1,0 +1,63 @@
+/** `holdfast mounts`: what is mounted on this machine. */
+import type { Command } from 'commander';
+import { nodeClock } from '../io/node/clock.js';
+import type { MountStatus } from '../lifecycle/mount-types.js';
+import { clearDead, listMounts } from '../lifecycle/mounts.js';
+import { mountDeps } from './machine.js';
+import { addExamples, printResult } from './output.js';
+import { formatSize, table } from './text.js';
+
+export function addMountsCommand(program: Command): void {
+  const command = program
+    .command('mounts')
+    .description('list the mounts of this machine; clears what dead ones left')
+    .option('--json', 'print JSON')
+    .action((options: { readonly json?: boolean }) => mounts(options.json === true));
+  addExamples(command, [['For scripts', 'holdfast mounts --json']]);
+}
+
+async function mounts(json: boolean): Promise<void> {
+  const deps = mountDeps(process.env);
+  const all = await listMounts(deps);
+  printResult(json, all, describe(all));
+  for (const one of all) {
+    if (one.state !== 'dead') continue;
+    await clearDead(deps.host, one);
+    process.stderr.write(`The daemon of ${one.directory} had died; see ${one.logFile}\n`);
+  }
+}
+
+function describe(all: readonly MountStatus[]): string {
+  const heading = [
+    ...['VOLUME', 'DIRECTORY', 'STATE', 'PID', 'SINCE', 'SIZE', 'USED'],
+    ...['DIRTY', 'LAST COMMIT', 'EPOCH', 'LEASE', 'MEMORY'],
+  ];
+  return table(heading, all.map(row));
+}
+
+function row({ volume, directory, state, since, readOnly, live }: MountStatus): string[] {
+  const shown = state === 'mounted' && readOnly ? 'read-only' : state;
+  const start = [volume, directory, shown];
+  if (live === null) return [...start, '-', shortTime(since)];
+  return [
+    ...start,
+    String(live.pid),
+    shortTime(since),
+    formatSize(live.sizeBytes),
+    formatSize(live.usedBytes),
+    formatSize(live.dirtyBytes),
+    live.lastCommit === null ? '-' : ago(live.lastCommit),
+    String(live.epoch),
+    live.leaseHeld ? 'held' : 'idle',
+    formatSize(live.residentBytes),
+  ];
+}
+
+function shortTime(iso: string): string {
+  return iso.slice(0, 16).replace('T', ' ');
+}
+
+function ago(iso: string): string {
+  const seconds = Math.max(0, Math.round((nodeClock.wall() - Date.parse(iso)) / 1000));
+  return seconds < 120 ? `${seconds} s ago` : shortTime(iso);
+}

@@ -1,0 +1,28 @@
+/** `holdfast sync`: what sync(2) cannot do for a FUSE mount. */
+import type { Command } from 'commander';
+import { syncMount } from '../lifecycle/mounts.js';
+import { mountDeps } from './machine.js';
+import { addExamples, printResult } from './output.js';
+import { wholeNumber } from './volume.js';
+
+interface SyncOptions {
+  readonly timeout: string;
+  readonly json?: boolean;
+}
+
+export function addSyncCommand(program: Command): void {
+  const command = program
+    .command('sync <directory>')
+    .description('wait until all changes of a mount are on stable storage')
+    .option('--timeout <seconds>', 'how long that may take', '60')
+    .option('--json', 'print JSON')
+    .action(async (directory: string, options: SyncOptions) => {
+      const timeoutMs = wholeNumber(options.timeout, '--timeout') * 1000;
+      const { mount, volume, ...status } = await syncMount(mountDeps(process.env), directory, {
+        timeoutMs,
+      });
+      const value = { mount, volume, directory: status.directory };
+      printResult(options.json === true, value, `${volume} is committed`);
+    });
+  addExamples(command, [['After untarring something large', 'holdfast sync /mnt/db']]);
+}

@@ -1,0 +1,364 @@
+/**
+ * One mounted volume: the log's owner, the filesystem on it and the FUSE session, from the takeover
+ * to the release. What it is made of comes in; src/cli/mount-daemon.ts makes it a process.
+ *
+ * INVARIANT: nothing is served before the volume is loaded, and nothing after it was released.
+ * INVARIANT: the volume is released only after a commit that followed the last request.
+ */
+import { assert, present } from '../core/assert.js';
+import { asFault, HoldfastError } from '../core/errors.js';
+import { idFromBytes, type OwnerId } from '../core/ids.js';
+import { MIB } from '../core/units.js';
+import type { InitReply } from '../fuse/encode.js';
+import { isMountedAs, unmountFuse } from '../fuse/launcher.js';
+import { FuseSession } from '../fuse/session.js';
+import type { Clock } from '../io/clock.js';
+import type { FuseDevice, FuseMounts } from '../io/fuse-device.js';
+import type { Log } from '../io/log.js';
+import type { Random } from '../io/random.js';
+import type { VolumeRecord } from '../metadata/model.js';
+import type { MetadataStore } from '../metadata/store.js';
+import { Volumes } from '../metadata/volumes.js';
+import type { Directory } from '../replication/directory.js';
+import { LogOwner } from '../replication/owner.js';
+import { ownerGate } from '../replication/owner-gate.js';
+import type { OwnerDeps } from '../replication/owner-types.js';
+import type { VolumeFilesystem } from '../volume/filesystem.js';
+import { logRoots } from '../volume/log-roots.js';
+import { mountVolume } from '../volume/mount.js';
+import type { LiveStatus, MountPhase, MountSpec } from './mount-types.js';
+import { takeOver } from './take-over.js';
+
+/** The record is read this often, to see growth, and a newer owner on an idle mount. */
+const RECORD_POLL_MS = 3_000;
+const COMMIT_WATCH_MS = 500;
+/** A release that the metadata store does not take is given up: the lease runs out by itself. */
+const RELEASE_TIMEOUT_MS = 10_000;
+/** Users of a mount that was taken away keep their EIO, or their last calls, so long. */
+const LAST_USERS_MS = 5_000;
+const PROGRESS_EVERY_BYTES = 64 * MIB;
+
+export interface MountDaemonDeps {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly store: MetadataStore;
+  readonly requests: OwnerDeps['requests'];
+  readonly directory: Directory;
+  readonly mounts: FuseMounts;
+  /** Of the FUSE connection; asked for once, when it is mounted. */
+  readonly device: () => FuseDevice;
+  /** Where this process runs, for people: HOST/PID. */
+  readonly address: string;
+  readonly pid: number;
+  readonly residentBytes: () => number;
+}
+
+export interface MountDaemonHandlers {
+  onProgress(text: string): void;
+  /** The kernel has its first answer. */
+  onReady(agreed: InitReply): void;
+}
+
+export class MountDaemon {
+  readonly #deps: MountDaemonDeps;
+  readonly #spec: MountSpec;
+  readonly #handlers: MountDaemonHandlers;
+  readonly #volumes: Volumes;
+  /** Resolves once all is over, with what went wrong, if anything. */
+  readonly ended: Promise<HoldfastError | null>;
+  #onEnded: (fault: HoldfastError | null) => void = () => {};
+  #phase: MountPhase = 'starting';
+  #detail = 'starting';
+  #record: VolumeRecord | null = null;
+  #owner: LogOwner | null = null;
+  #filesystem: VolumeFilesystem | null = null;
+  #session: FuseSession | null = null;
+  #fault: HoldfastError | null = null;
+  #isOver = false;
+  #lastCommit: string | null = null;
+  #device: string | null = null;
+
+  constructor(deps: MountDaemonDeps, spec: MountSpec, handlers: MountDaemonHandlers) {
+    this.#deps = deps;
+    this.#spec = spec;
+    this.#handlers = handlers;
+    this.#volumes = new Volumes(deps.store, deps.clock, deps.random);
+    this.ended = new Promise((resolve) => {
+      this.#onEnded = resolve;
+    });
+  }
+
+  /**
+   * Takes the volume over and loads it. Rejects with what kept it from that (see startMount); the
+   * caller then calls `stop`.
+   */
+  async load(): Promise<void> {
+    const { record } = await this.#volumes.byName(this.#spec.volume);
+    this.#record = record;
+    checkKind(record);
+    const { clock, random, directory, address } = this.#deps;
+    const id = idFromBytes<OwnerId>(random.bytes(16));
+    const owner = new LogOwner(this.#deps, { volume: record.volume, owner: id, address });
+    this.#owner = owner;
+    await takeOver({
+      owner,
+      clock,
+      directory,
+      volume: record.name,
+      timeoutMs: this.#spec.timeoutMs,
+      onProgress: (text) => this.#progress(text),
+      onStopped: (reason) => this.#stopped(reason),
+    });
+    this.#record = present(owner.record, 'an owner that serves has a record');
+    this.#filesystem = await this.#mountVolume(owner);
+    if (this.#fault !== null) throw this.#fault;
+    this.#watch();
+  }
+
+  #mountVolume(owner: LogOwner): Promise<VolumeFilesystem> {
+    const { clock } = this.#deps;
+    const { readOnly, commitIntervalMs } = this.#spec;
+    const { sizeBytes } = present(this.#record, 'a record');
+    this.#progress('loading the newest checkpoint');
+    let bytes = 0;
+    let records = 0;
+    let said = 0;
+    const onReplayed = (recordBytes: number): void => {
+      bytes += recordBytes;
+      records += 1;
+      if (bytes - said < PROGRESS_EVERY_BYTES && records > 1) return;
+      said = bytes;
+      this.#progress(`replaying the log: ${records} records, ${Math.round(bytes / MIB)} MiB`);
+    };
+    const parts = { owner, roots: logRoots(owner), clock, sizeBytes, readOnly, commitIntervalMs };
+    return new Promise((resolve, reject) => {
+      mountVolume({ ...parts, onReplayed }, (error, filesystem) => {
+        if (error !== null) reject(error);
+        else resolve(present(filesystem, 'a filesystem'));
+      });
+    });
+  }
+
+  #progress(text: string): void {
+    this.#detail = text;
+    this.#handlers.onProgress(text);
+  }
+
+  /** The connection is mounted, as MAJOR:MINOR: answers the kernel from here on. */
+  serve(device: string | null): void {
+    const filesystem = present(this.#filesystem, 'a volume is loaded before it is served');
+    assert(this.#session === null, 'a connection is served once');
+    this.#device = device;
+    const { log } = this.#deps;
+    const { readOnly } = this.#spec;
+    this.#session = new FuseSession({
+      device: this.#deps.device(),
+      filesystem,
+      log,
+      readOnly,
+      gate: ownerGate(present(this.#owner, 'an owner')),
+      onReady: (agreed) => {
+        this.#phase = 'mounted';
+        this.#detail = 'serving';
+        this.#handlers.onReady(agreed);
+      },
+      onEnd: (error) => void this.#end(error === null ? null : asFault(error, 'UNAVAILABLE')),
+    });
+    this.#session.start();
+  }
+
+  /** Resolves once everything up to now is on stable storage. Rejects with why it never will be. */
+  commit(): Promise<void> {
+    const filesystem = this.#filesystem;
+    if (this.#fault !== null) return Promise.reject(this.#fault);
+    if (filesystem === null) {
+      const hint = 'Wait until it is mounted.';
+      return Promise.reject(new HoldfastError('UNAVAILABLE', 'it is not mounted yet', { hint }));
+    }
+    return new Promise((resolve, reject) => {
+      filesystem.commit((error) => {
+        if (error !== null) return reject(asFault(error, 'UNAVAILABLE'));
+        this.#committed();
+        resolve();
+      });
+    });
+  }
+
+  /**
+   * Commits, unmounts and releases, in whatever phase; `ended` tells when that is done. Whoever
+   * still uses the mount after a moment gets errors. Idempotent.
+   */
+  async stop(reason: string): Promise<void> {
+    const { log, clock } = this.#deps;
+    if (this.#phase === 'stopping' || this.#isOver) return;
+    log.info({ volume: this.#spec.volume, reason }, 'Stopping the mount.');
+    const wasFailed = this.#phase === 'failed';
+    this.#phase = 'stopping';
+    this.#detail = reason;
+    if (this.#session === null) return this.#end(this.#fault);
+    if (!wasFailed) await this.commit().catch(() => {});
+    await this.#unmount();
+    clock.after(LAST_USERS_MS, () => void this.#endAnyway());
+  }
+
+  async #unmount(): Promise<void> {
+    const { mounts, log } = this.#deps;
+    const { directory } = this.#spec;
+    if (this.#device === null || !isMountedAs(mounts, directory, this.#device)) return;
+    try {
+      const lazy = this.#phase === 'failed';
+      if (!lazy) await unmountFuse(mounts, directory);
+      else await unmountFuse(mounts, directory, { lazy });
+    } catch (thrown) {
+      const fault = asFault(thrown, 'UNAVAILABLE');
+      if (fault.code === 'BUSY') return unmountFuse(mounts, directory, { lazy: true });
+      log.error({ directory, error: fault.message }, 'The mount could not be taken away.');
+    }
+  }
+
+  /** The last users have not gone: what they wrote is committed, what they do next fails. */
+  async #endAnyway(): Promise<void> {
+    if (this.#isOver) return;
+    await this.commit().catch(() => {});
+    await this.#end(this.#fault);
+  }
+
+  #stopped(reason: HoldfastError): void {
+    if (this.#phase === 'stopping' || this.#isOver) return;
+    void this.#fail(reason);
+  }
+
+  /** The volume is lost to this process: says by whom, takes the mount away, answers EIO. */
+  async #fail(reason: HoldfastError): Promise<void> {
+    const { log, clock } = this.#deps;
+    const { volume, directory } = this.#spec;
+    if (this.#fault !== null) return;
+    this.#fault = reason;
+    if (this.#session === null) return;
+    this.#phase = 'failed';
+    this.#detail = reason.message;
+    const by = reason.code === 'FENCED' ? await this.#newOwner() : {};
+    const { code } = reason;
+    const message = `The mount has lost its volume: ${reason.message}`;
+    log.error({ volume, directory, code, ...by }, message);
+    await this.#unmount();
+    clock.after(LAST_USERS_MS, () => void this.#endAnyway());
+  }
+
+  async #newOwner(): Promise<{ readonly takenBy?: string }> {
+    try {
+      const found = await this.#volumes.get(present(this.#record, 'a record').volume);
+      const address = found?.record.owner?.address;
+      return address === undefined ? {} : { takenBy: address };
+    } catch {
+      return {};
+    }
+  }
+
+  /** Everything that was asked for is committed, or never will be: gives the volume back. */
+  async #end(error: HoldfastError | null): Promise<void> {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#phase = 'stopping';
+    this.#detail = 'releasing the volume';
+    const fault = this.#fault ?? error;
+    const { log } = this.#deps;
+    const { volume, directory } = this.#spec;
+    await this.#release();
+    this.#filesystem?.history.stop();
+    if (fault === null) log.info({ volume, directory }, 'The mount has ended.');
+    else log.error({ volume, directory, code: fault.code }, `The mount ended: ${fault.message}`);
+    this.#onEnded(fault);
+  }
+
+  async #release(): Promise<void> {
+    const owner = this.#owner;
+    if (owner === null) return;
+    const { clock, log } = this.#deps;
+    await new Promise<void>((resolve) => {
+      const timer = clock.after(RELEASE_TIMEOUT_MS, () => {
+        const { volume } = this.#spec;
+        log.warn({ volume }, 'The metadata store took no release: the next mount waits for it.');
+        resolve();
+      });
+      owner.release(() => {
+        timer.cancel();
+        resolve();
+      });
+    });
+    owner.stop();
+  }
+
+  #watch(): void {
+    const { clock } = this.#deps;
+    const commits = (): void => {
+      if (this.#isOver) return;
+      if (this.#filesystem?.history.isSettled === true) this.#committed();
+      clock.after(COMMIT_WATCH_MS, commits);
+    };
+    commits();
+    const records = (): void => {
+      void this.#readRecord().finally(() => {
+        if (!this.#isOver) clock.after(RECORD_POLL_MS, records);
+      });
+    };
+    clock.after(RECORD_POLL_MS, records);
+  }
+
+  #settledBytes = -1;
+
+  /** Something new has become durable. */
+  #committed(): void {
+    const bytes = this.#filesystem?.history.logged.bytes ?? 0;
+    if (bytes === this.#settledBytes) return;
+    this.#settledBytes = bytes;
+    this.#lastCommit = new Date(this.#deps.clock.wall()).toISOString();
+  }
+
+  /** Nobody tells an owner that its volume was grown, nor an idle one that it was fenced. */
+  async #readRecord(): Promise<void> {
+    const known = present(this.#record, 'a record');
+    try {
+      const found = await this.#volumes.get(known.volume);
+      if (found === null || this.#isOver) return;
+      const { record } = found;
+      if (record.epoch > known.epoch) {
+        const message = `"${record.name}" has a newer owner, ${record.owner?.address ?? 'unknown'}`;
+        void this.#fail(new HoldfastError('FENCED', message));
+        this.#owner?.stop();
+        return;
+      }
+      if (record.sizeBytes > known.sizeBytes) this.#filesystem?.resize(record.sizeBytes);
+      this.#record = record;
+    } catch {
+      // the metadata store cannot be asked now: mounted volumes go on
+    }
+  }
+
+  status(): LiveStatus {
+    const filesystem = this.#filesystem;
+    const space = filesystem?.statfs();
+    const history = filesystem?.history;
+    return {
+      phase: this.#phase,
+      detail: this.#detail,
+      pid: this.#deps.pid,
+      volumeId: this.#record?.volume ?? null,
+      epoch: this.#record?.epoch ?? 0,
+      sizeBytes: space?.totalBytes ?? this.#record?.sizeBytes ?? 0,
+      usedBytes: space === undefined ? 0 : space.totalBytes - space.freeBytes,
+      files: space?.files ?? 0,
+      dirtyBytes: history?.dirtyBytes ?? 0,
+      lastCommit: this.#lastCommit,
+      leaseHeld: this.#owner?.leaseHeld ?? false,
+      residentBytes: this.#deps.residentBytes(),
+    };
+  }
+}
+
+function checkKind(record: VolumeRecord): void {
+  if (record.kind === 'filesystem') return;
+  const hint = 'Only volumes of the kind "filesystem" can be mounted so far.';
+  throw new HoldfastError('INVALID_ARGUMENT', `"${record.name}" is a block volume`, { hint });
+}

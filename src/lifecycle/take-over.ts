@@ -1,0 +1,91 @@
+/**
+ * Taking a volume over for people who wait: says which step is under way and what it waits for, and
+ * gives up when nothing has moved for too long.
+ */
+import { HoldfastError } from '../core/errors.js';
+import type { Clock } from '../io/clock.js';
+import type { VolumeRecord } from '../metadata/model.js';
+import type { Directory } from '../replication/directory.js';
+import type { LogOwner } from '../replication/owner.js';
+import type { OwnerState } from '../replication/owner-api.js';
+
+export interface TakeOverOptions {
+  readonly owner: LogOwner;
+  readonly clock: Clock;
+  readonly directory: Directory;
+  readonly timeoutMs: number;
+  /** For messages. */
+  readonly volume: string;
+  readonly onProgress: (text: string) => void;
+  /** What becomes of the owner once it serves: FENCED, CLOSED or INCONSISTENT. */
+  readonly onStopped: (reason: HoldfastError) => void;
+}
+
+/**
+ * Resolves once the owner serves. Rejects with TIMEOUT (retryable), saying which step did not end
+ * and what it waited for, with FENCED when somebody else took the volume meanwhile, with CLOSED
+ * when the owner was stopped. The owner is stopped then.
+ */
+export function takeOver(options: TakeOverOptions): Promise<void> {
+  const { owner, clock, timeoutMs, volume, onProgress, onStopped } = options;
+  return new Promise((resolve, reject) => {
+    let isServing = false;
+    const timer = clock.after(timeoutMs, () => {
+      const what = waitsFor(owner.state, owner.record, options.directory);
+      const message = `"${volume}" could not be taken over in ${timeoutMs / 1000} s: ${what}`;
+      const hint = 'Check with "holdfast status" that enough of its nodes are up.';
+      // First, since the end of the owner rejects as well.
+      reject(new HoldfastError('TIMEOUT', message, { retryable: true, hint }));
+      owner.stop();
+    });
+    owner.start((state) => {
+      if (state.type === 'serving') {
+        timer.cancel();
+        isServing = true;
+        resolve();
+      } else if (state.type === 'stopped') {
+        timer.cancel();
+        if (isServing) onStopped(state.reason);
+        else reject(state.reason);
+      } else {
+        onProgress(waitsFor(state, owner.record, options.directory));
+      }
+    });
+  });
+}
+
+/** What a takeover is doing, and who keeps it waiting. */
+export function waitsFor(
+  state: OwnerState,
+  record: VolumeRecord | null,
+  directory: Directory,
+): string {
+  if (state.type !== 'taking-over') return `it is ${state.type}`;
+  switch (state.step) {
+    case 'swap':
+      return 'step 1 of 4, becoming its owner in the metadata store';
+    case 'fence':
+      return `step 2 of 4, shutting the former owner out${absentees(record, directory)}`;
+    case 'recover':
+      return `step 3 of 4, bringing the end of the log to enough nodes${absentees(record, directory)}`;
+    default:
+      return `step 4 of 4, making new segments${few(record, directory)}`;
+  }
+}
+
+function absentees(record: VolumeRecord | null, directory: Directory): string {
+  const nodes = new Set(
+    (record?.open ?? []).flatMap(({ replicas }) => replicas).map((r) => r.node),
+  );
+  const down = [...nodes].filter((node) => !directory.isLive(node));
+  if (down.length === 0) return '';
+  const names = down.map((node) => `${node.slice(0, 8)} (${directory.address(node) ?? 'unknown'})`);
+  return `; down: ${down.length} of the ${nodes.size} nodes that have it: ${names.join(', ')}`;
+}
+
+function few(record: VolumeRecord | null, directory: Directory): string {
+  const all = directory.nodes();
+  const live = all.filter(({ node }) => directory.isLive(node)).length;
+  if (record === null || live >= record.replicas) return '';
+  return `; ${live} of ${all.length} nodes are up, and it wants ${record.ackQuorum} at least`;
+}
