@@ -1,7 +1,7 @@
 /**
- * A mounted in-memory filesystem for tests: the daemon is a child process, and whatever touches the
- * mount is another, under timeout(1), so that a hang is a failed test and not a hung one. Leaves no
- * mount and no process behind.
+ * A filesystem mounted for tests by test/fuse/daemon.ts (see its flags): the daemon is a child
+ * process, and whatever touches the mount is another, under timeout(1), so that a hang is a failed
+ * test and not a hung one. Leaves no mount and no process behind.
  */
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmdirSync } from 'node:fs';
@@ -30,6 +30,17 @@ export interface Stats {
   readonly commits: number;
   readonly complaints: readonly string[];
   readonly seen: { write: number; read: number; lookups: number; listings: number };
+}
+
+/** What a daemon with `--volume` says. */
+export interface VolumeStats {
+  readonly underWay: number;
+  readonly inodes: number;
+  readonly orphans: number;
+  readonly usedBytes: number;
+  readonly checkpoints: number;
+  readonly deletedSegments: number;
+  readonly failure: string | null;
 }
 
 export interface Result {
@@ -100,11 +111,24 @@ export class Mounted {
     return shell(script, { cwd: this.directory, uid, gid });
   }
 
-  async stats(): Promise<Stats> {
+  async stats<T = Stats>(): Promise<T> {
+    return JSON.parse((await this.#tell('stats', /^stats /)).slice(6)) as T;
+  }
+
+  #tell(command: string, answer: RegExp): Promise<string> {
     const from = this.daemon.lines.length;
-    this.daemon.write('stats');
-    const line = await this.daemon.line(/^stats /, 10_000, from);
-    return JSON.parse(line.slice(6)) as Stats;
+    this.daemon.write(command);
+    return this.daemon.line(answer, 60_000, from);
+  }
+
+  /** Of a volume: unmounts, and mounts it again from its log. Nobody may be using it. */
+  async remount(): Promise<void> {
+    await this.#tell('remount', /^ready/);
+  }
+
+  /** Of a volume: its daemon dies and is started again; what was not fsynced is lost. */
+  async crash(): Promise<void> {
+    await this.#tell('crash 0', /^ready/);
   }
 
   /** What the daemon said when it ended. */
