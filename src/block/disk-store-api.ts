@@ -37,6 +37,8 @@ export interface DiskLimits {
   readonly openFiles: number;
   /** Segments whose page checksum tables are held in memory. */
   readonly cachedSums: number;
+  /** Segments that a snapshot of the index takes in one turn of the event loop. */
+  readonly indexSlice: number;
   readonly readLeaseMs: number;
 }
 

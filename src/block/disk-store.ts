@@ -7,12 +7,13 @@
  * INVARIANT: `reply` is called exactly once for each request.
  */
 import { asFault, HoldfastError } from '../core/errors.js';
-import type { ClusterId, Incarnation, NodeId } from '../core/ids.js';
+import type { ClusterId, Incarnation, NodeId, SegmentId } from '../core/ids.js';
 import {
   DISK_MAX_CHECKSUM_TABLES,
   DISK_MAX_OPEN_FILES,
   DISK_MAX_PENDING_BYTES,
   DISK_RESERVE_BYTES,
+  INDEX_SLICE_ENTRIES,
   INVENTORY_PAGE,
   JOURNAL_BATCH_MAX_BYTES,
   READ_LEASE_MS,
@@ -32,6 +33,7 @@ import type {
 } from './disk-store-api.js';
 import { Engine } from './engine.js';
 import { formatDisk } from './forming.js';
+import { inventoryPage } from './inventory.js';
 import { openDisk } from './opening.js';
 import type { Segment } from './replica-state.js';
 import { decide, inventoryEntry, suspectFrom } from './segment-table.js';
@@ -47,6 +49,7 @@ const DEFAULT_LIMITS: DiskLimits = {
   journalBatchBytes: JOURNAL_BATCH_MAX_BYTES,
   openFiles: DISK_MAX_OPEN_FILES,
   cachedSums: DISK_MAX_CHECKSUM_TABLES,
+  indexSlice: INDEX_SLICE_ENTRIES,
   readLeaseMs: READ_LEASE_MS,
 };
 
@@ -206,13 +209,11 @@ export class DiskStore {
 
   #inventory(engine: Engine, request: InventoryRequest, reply: ReplyCallback): void {
     const limit = Math.max(1, Math.min(request.limit, INVENTORY_PAGE));
-    const after = request.after ?? '';
-    const ids = [...engine.segments.keys()].filter((id) => id > after).sort();
-    const entries = ids.slice(0, limit).flatMap((id) => {
-      const state = engine.segments.get(id);
+    const { page, more } = inventoryPage(engine.segments.keys(), request.after ?? '', limit);
+    const entries = page.flatMap((id) => {
+      const state = engine.segments.get(id as SegmentId);
       return state === undefined ? [] : [inventoryEntry(state)];
     });
-    const more = ids.length > limit;
     this.#replies.send(reply, 'OK', null, { type: 'inventory', entries, more });
   }
 

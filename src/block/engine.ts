@@ -20,7 +20,7 @@ import type { Disk } from '../io/disk.js';
 import type { Log } from '../io/log.js';
 import type { DiskLimits, DiskState } from './disk-store-api.js';
 import { writeIndex } from './index-file.js';
-import { encodeIndex } from './index-snapshot.js';
+import { IndexEncoder } from './index-snapshot.js';
 import { Journal } from './journal.js';
 import { type Entry, EntryType, encodeEntry } from './journal-format.js';
 import type { Recovered } from './opening.js';
@@ -321,24 +321,28 @@ export class Engine {
 
   /** Writes the index such that replay begins at `lap`, whose first group has `sequence`. */
   #snapshot(lap: number, sequence: number, done: () => void): void {
-    const entries = [...this.segments.values()].map((state) => ({
-      ...state,
-      segment: state.id,
-      length: state.durableLength,
-      crc: state.durableCrc,
-    }));
     const { incarnation, amnesia } = this;
-    const bytes = encodeIndex({ incarnation, lap, sequence, amnesia }, entries);
-    const attempt = (): void => {
+    const head = { incarnation, lap, sequence, amnesia };
+    const encoder = new IndexEncoder(head, this.segments.values());
+    const encode = (): void => {
+      if (this.state === 'failed' || this.state === 'closed') return;
+      if (encoder.encode(this.limits.indexSlice)) this.#writeSnapshot(encoder.finish(), done);
+      else this.clock.soon(encode);
+    };
+    encode();
+  }
+
+  #writeSnapshot(parts: readonly Buffer[], done: () => void): void {
+    const write = (): void => {
       if (this.state === 'failed' || this.state === 'closed') return;
       this.files.settleAll((error) => {
         if (error !== null) {
-          this.#blocked(error, attempt);
+          this.#blocked(error, write);
           return;
         }
-        writeIndex(this.disk, this.#slot, bytes, (failure) => {
+        writeIndex(this.disk, this.#slot, parts, (failure) => {
           if (failure !== null) {
-            this.#blocked(failure, attempt);
+            this.#blocked(failure, write);
             return;
           }
           this.#slot = this.#slot === 0 ? 1 : 0;
@@ -346,7 +350,7 @@ export class Engine {
         });
       });
     };
-    attempt();
+    write();
   }
 
   /** Free and total space, looked up now and then; updates 'full'. */

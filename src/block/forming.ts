@@ -89,7 +89,7 @@ export function completeForming(disk: Disk, block: Superblock, done: DiskDone): 
         (file, finish) => zeroFill(file, journalBytes, finish),
         next,
       ),
-    (next) => writeIndex(disk, 1, Buffer.alloc(PAGE_BYTES), next),
+    (next) => writeIndex(disk, 1, [Buffer.alloc(PAGE_BYTES)], next),
     (next) => writeIndex(disk, 0, encodeIndex(start, []), next),
     (next) => syncDirectories(disk, [''], next),
     (next) => writeSuperblock(disk, { ...block, forming: false }, next),

@@ -14,7 +14,12 @@ const INDEX_MAX_BYTES = 2 ** 31 - 1;
 /**
  * Writes and flushes a snapshot into slot 0 or 1. The name is durable since the disk was formed.
  */
-export function writeIndex(disk: Disk, slot: 0 | 1, bytes: Buffer, done: DiskDone): void {
+export function writeIndex(
+  disk: Disk,
+  slot: 0 | 1,
+  parts: readonly Buffer[],
+  done: DiskDone,
+): void {
   let file: DiskFile;
   try {
     file = disk.open(INDEX_PATHS[slot], 'maybe');
@@ -26,7 +31,7 @@ export function writeIndex(disk: Disk, slot: 0 | 1, bytes: Buffer, done: DiskDon
     file.close();
     done(error);
   };
-  file.write([bytes], 0, (error) => {
+  file.write(parts, 0, (error) => {
     if (error !== null) finish(error);
     else file.datasync(false, finish);
   });

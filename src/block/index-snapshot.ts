@@ -3,6 +3,12 @@
  * files take turns; the newest valid one wins. Written off the latency path when a half is
  * recycled, at the end of recovery and at an orderly stop. docs/FORMATS.md §Index.
  *
+ * A disk may have hundreds of thousands of segments, so a snapshot is taken in slices between which
+ * the disk goes on working: an entry states its segment as it was at some moment after the lap
+ * began. Replay may apply again what an entry says already: epochs and recorded lengths only rise,
+ * batches below the length are passed over, and SEAL and DELETE are final. What an entry says of a
+ * segment binds no other one.
+ *
  * INVARIANT: everything a snapshot states is durable outside the journal before the snapshot is
  * written.
  */
@@ -10,6 +16,7 @@ import { crc32 } from '../core/checksum.js';
 import { asBuffer, readId, readU64, writeId, writeU64 } from '../core/codec.js';
 import { HoldfastError, malformed } from '../core/errors.js';
 import type { Incarnation, SegmentId, VolumeId } from '../core/ids.js';
+import { INDEX_SLICE_ENTRIES } from '../core/limits.js';
 import { type Epoch, epoch, offset, type SegmentOffset } from '../core/units.js';
 
 /** "HFIX", little-endian. */
@@ -23,15 +30,16 @@ const FLAG_SEALED = 2;
 const FLAG_SUSPECT = 4;
 const FLAG_DELETED = 8;
 
+/** What the index keeps of a segment (replica-state.ts). */
 export interface IndexEntry {
-  readonly segment: SegmentId;
+  readonly id: SegmentId;
   readonly volume: VolumeId;
   readonly createEpoch: Epoch;
   readonly maxEpoch: Epoch;
   /** Durable in the segment's file. */
-  readonly length: SegmentOffset;
+  readonly durableLength: SegmentOffset;
   /** The chain's crc there. */
-  readonly crc: number;
+  readonly durableCrc: number;
   readonly hasCreate: boolean;
   readonly sealed: boolean;
   readonly suspect: boolean;
@@ -49,37 +57,87 @@ export interface Index {
   readonly entries: readonly IndexEntry[];
 }
 
-/** Encodes `count` entries that `entries` yields. */
-export function encodeIndex(index: Omit<Index, 'entries'>, entries: readonly IndexEntry[]): Buffer {
-  const out = Buffer.alloc(INDEX_HEADER_BYTES + entries.length * INDEX_ENTRY_BYTES);
-  let at = INDEX_HEADER_BYTES;
-  for (const entry of entries) {
-    writeId(out, entry.segment, at);
-    writeId(out, entry.volume, at + 16);
-    // 2^48 epochs are enough, and leave room for flags in a record of 64 bytes.
-    out.writeUIntLE(entry.createEpoch, at + 32, 6);
-    out.writeUInt16LE(
-      (entry.hasCreate ? FLAG_CREATED : 0) |
-        (entry.sealed ? FLAG_SEALED : 0) |
-        (entry.suspect ? FLAG_SUSPECT : 0) |
-        (entry.deleted ? FLAG_DELETED : 0),
-      at + 38,
-    );
-    writeU64(out, entry.maxEpoch, at + 40);
-    writeU64(out, entry.length, at + 48);
-    out.writeUInt32LE(entry.crc, at + 56);
-    at += INDEX_ENTRY_BYTES;
+/** Encodes a snapshot slice by slice. */
+export class IndexEncoder {
+  readonly #head: Omit<Index, 'entries'>;
+  readonly #entries: Iterator<IndexEntry>;
+  readonly #slices: Buffer[] = [];
+  #count = 0;
+  #crc = 0;
+
+  /** `entries` may be a live collection, as long as none is yielded twice. */
+  constructor(head: Omit<Index, 'entries'>, entries: Iterable<IndexEntry>) {
+    this.#head = head;
+    this.#entries = entries[Symbol.iterator]();
   }
-  out.writeUInt32LE(MAGIC, 0);
-  out.writeUInt16LE(VERSION, 4);
-  out.writeUInt16LE(index.amnesia ? 1 : 0, 6);
-  writeId(out, index.incarnation, 8);
-  writeU64(out, index.lap, 24);
-  writeU64(out, index.sequence, 32);
-  writeU64(out, entries.length, 40);
-  out.writeUInt32LE(crc32(out.subarray(INDEX_HEADER_BYTES)), 56);
-  out.writeUInt32LE(crc32(out.subarray(0, HEADER_CRC_AT)), HEADER_CRC_AT);
-  return out;
+
+  /** Encodes up to `most` entries as they are now; true when none is left. */
+  encode(most: number): boolean {
+    const slice = Buffer.allocUnsafe(most * INDEX_ENTRY_BYTES);
+    let at = 0;
+    let isLast = false;
+    while (at < slice.length && !isLast) {
+      const next = this.#entries.next();
+      if (next.done === true) isLast = true;
+      else {
+        encodeIndexEntry(slice, next.value, at);
+        at += INDEX_ENTRY_BYTES;
+      }
+    }
+    if (at > 0) {
+      const filled = slice.subarray(0, at);
+      this.#slices.push(filled);
+      this.#count += at / INDEX_ENTRY_BYTES;
+      this.#crc = crc32(filled, this.#crc);
+    }
+    return isLast;
+  }
+
+  /** The whole snapshot, to be written one part after the other. */
+  finish(): readonly Buffer[] {
+    const { amnesia, incarnation, lap, sequence } = this.#head;
+    const out = Buffer.alloc(INDEX_HEADER_BYTES);
+    out.writeUInt32LE(MAGIC, 0);
+    out.writeUInt16LE(VERSION, 4);
+    out.writeUInt16LE(amnesia ? 1 : 0, 6);
+    writeId(out, incarnation, 8);
+    writeU64(out, lap, 24);
+    writeU64(out, sequence, 32);
+    writeU64(out, this.#count, 40);
+    out.writeUInt32LE(this.#crc, 56);
+    out.writeUInt32LE(crc32(out.subarray(0, HEADER_CRC_AT)), HEADER_CRC_AT);
+    return [out, ...this.#slices];
+  }
+}
+
+/** A whole snapshot at once, where nobody waits for the event loop. */
+export function encodeIndex(
+  head: Omit<Index, 'entries'>,
+  entries: Iterable<IndexEntry>,
+): readonly Buffer[] {
+  const encoder = new IndexEncoder(head, entries);
+  while (!encoder.encode(INDEX_SLICE_ENTRIES)) {
+    // Each call is one slice.
+  }
+  return encoder.finish();
+}
+
+function encodeIndexEntry(out: Buffer, entry: IndexEntry, at: number): void {
+  writeId(out, entry.id, at);
+  writeId(out, entry.volume, at + 16);
+  // 2^48 epochs are enough, and leave room for flags in a record of 64 bytes.
+  out.writeUIntLE(entry.createEpoch, at + 32, 6);
+  out.writeUInt16LE(
+    (entry.hasCreate ? FLAG_CREATED : 0) |
+      (entry.sealed ? FLAG_SEALED : 0) |
+      (entry.suspect ? FLAG_SUSPECT : 0) |
+      (entry.deleted ? FLAG_DELETED : 0),
+    at + 38,
+  );
+  writeU64(out, entry.maxEpoch, at + 40);
+  writeU64(out, entry.durableLength, at + 48);
+  out.writeUInt32LE(entry.durableCrc, at + 56);
+  out.writeUInt32LE(0, at + 60);
 }
 
 /** Decodes a snapshot; bytes after it are a longer, older one's. Throws MALFORMED or VERSION. */
@@ -100,8 +158,12 @@ export function decodeIndex(bytes: Uint8Array): Index {
     throw malformed('index: checksum mismatch');
   }
   const entries: IndexEntry[] = [];
+  // One string a volume, not one a segment: they stay in memory.
+  const volumes = new Map<VolumeId, VolumeId>();
   for (let at = INDEX_HEADER_BYTES; at < end; at += INDEX_ENTRY_BYTES) {
-    entries.push(decodeIndexEntry(view, at));
+    const volume = readId<VolumeId>(view, at + 16);
+    if (!volumes.has(volume)) volumes.set(volume, volume);
+    entries.push(decodeIndexEntry(view, at, volumes.get(volume) ?? volume));
   }
   return {
     incarnation: readId(view, 8),
@@ -112,15 +174,15 @@ export function decodeIndex(bytes: Uint8Array): Index {
   };
 }
 
-function decodeIndexEntry(view: Buffer, at: number): IndexEntry {
+function decodeIndexEntry(view: Buffer, at: number, volume: VolumeId): IndexEntry {
   const flags = view.readUInt16LE(at + 38);
   return {
-    segment: readId(view, at),
-    volume: readId(view, at + 16),
+    id: readId(view, at),
+    volume,
     createEpoch: epoch(view.readUIntLE(at + 32, 6)),
     maxEpoch: epoch(readU64(view, at + 40)),
-    length: offset(readU64(view, at + 48)),
-    crc: view.readUInt32LE(at + 56),
+    durableLength: offset(readU64(view, at + 48)),
+    durableCrc: view.readUInt32LE(at + 56),
     hasCreate: (flags & FLAG_CREATED) !== 0,
     sealed: (flags & FLAG_SEALED) !== 0,
     suspect: (flags & FLAG_SUSPECT) !== 0,

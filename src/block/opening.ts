@@ -174,8 +174,9 @@ class Opening {
       this.#then(error, () => {
         const { incarnation } = superblock;
         const { lap, sequence, amnesia, segments } = replay;
-        const bytes = encodeIndex({ incarnation, lap, sequence, amnesia }, replay.entries());
-        writeIndex(this.#options.disk, slot, bytes, (failure) =>
+        const head = { incarnation, lap, sequence, amnesia };
+        const parts = encodeIndex(head, segments.values());
+        writeIndex(this.#options.disk, slot, parts, (failure) =>
           this.#then(failure, () => {
             const journalFile = this.#journal;
             if (journalFile === null) return;

@@ -3,7 +3,6 @@
  * their batches into the segment files, walks the chains beyond, and decides what each segment is
  * (recovery.ts). Nothing is flushed here: opening.ts does that before anything is reported.
  */
-import { assert } from '../core/assert.js';
 import { asFault, type HoldfastError } from '../core/errors.js';
 import type { SegmentId, VolumeId } from '../core/ids.js';
 import { BATCH_MAX_BYTES, SEGMENT_HARD_BYTES } from '../core/limits.js';
@@ -87,18 +86,18 @@ export class Replay {
   }
 
   #load(entry: IndexEntry): void {
-    const state = newSegment(entry.segment, entry.volume);
+    const state = newSegment(entry.id, entry.volume);
     state.createEpoch = entry.createEpoch;
     state.maxEpoch = entry.maxEpoch;
     state.hasCreate = entry.hasCreate;
     state.deleted = entry.deleted;
-    state.durableLength = entry.length;
-    state.durableCrc = entry.crc;
-    this.#found.set(entry.segment, {
+    state.durableLength = entry.durableLength;
+    state.durableCrc = entry.durableCrc;
+    this.#found.set(entry.id, {
       state,
-      recorded: entry.length,
-      sealedEnd: entry.sealed ? entry.length : null,
-      sealedCrc: entry.crc,
+      recorded: entry.durableLength,
+      sealedEnd: entry.sealed ? entry.durableLength : null,
+      sealedCrc: entry.durableCrc,
       suspect: entry.suspect,
       touched: !entry.sealed && !entry.deleted,
     });
@@ -366,15 +365,6 @@ export class Replay {
     if (!file.exists) return;
     file.distrust();
     if (state.sealed) file.truncate(state.durableLength);
-  }
-
-  /** The segments for a fresh index. */
-  entries(): IndexEntry[] {
-    return [...this.segments.values()].map((state) => {
-      assert(state.queue.length === 0, 'nothing is under way at the start');
-      const { id: segment, durableLength: length, durableCrc: crc } = state;
-      return { ...state, segment, length, crc };
-    });
   }
 
   /** Unlinks what a crash left of deleted segments. */

@@ -71,6 +71,8 @@ export const JOURNAL_IDLE_MS = 100;
 /** Files that one disk's store holds open, and segments whose page checksums it holds in memory. */
 export const DISK_MAX_OPEN_FILES = 256;
 export const DISK_MAX_CHECKSUM_TABLES = 256;
+/** Segments that a snapshot of the index takes in one turn of the event loop: about 1 ms. */
+export const INDEX_SLICE_ENTRIES = 2_048;
 /** How long after a full disk refused a write of journaled bytes it is tried again. */
 export const DISK_FULL_RETRY_MS = 1_000;
 /**

@@ -6,7 +6,7 @@
 import { type Test, test } from 'tap';
 import type { Reply, Request } from '../../src/block/wire/messages.js';
 import type { SegmentId } from '../../src/core/ids.js';
-import { PAGE_BYTES } from '../../src/core/units.js';
+import { KIB, MIB, PAGE_BYTES } from '../../src/core/units.js';
 import { LogOf, Rig, seg } from './store-rig.js';
 
 /** What the replies have promised so far. */
@@ -143,10 +143,23 @@ function check(rig: Rig, promised: Promised, logs: Map<SegmentId, LogOf>): strin
   return wrong;
 }
 
-function crashEverywhere(t: Test, inFlight: number, power: boolean, seed: string): void {
+interface Course {
+  readonly inFlight: number;
+  /** Lose power with the program. */
+  readonly power: boolean;
+  readonly seed: string;
+  /** What the journal's half has room for when the script begins; unset: all of it. */
+  readonly roomBytes?: number;
+}
+
+function crashEverywhere(t: Test, course: Course): void {
+  const { inFlight, power, seed, roomBytes } = course;
   let crashes = 0;
   for (let steps = 0; ; steps++) {
-    const rig = new Rig({ seed: `${seed}/${steps}` }).format().open();
+    // Snapshots in the smallest slices: the script goes on between any two segments of one.
+    const limits = { indexSlice: 1 };
+    const rig = new Rig({ seed: `${seed}/${steps}`, limits }).format().open();
+    if (roomBytes !== undefined) fillJournal(rig, roomBytes);
     const { promised, done, logs } = run(rig, steps, inFlight);
     rig.crash(power).open();
     const wrong = check(rig, promised, logs);
@@ -163,16 +176,36 @@ function crashEverywhere(t: Test, inFlight: number, power: boolean, seed: string
   t.ok(crashes > 30, `${crashes} crashes`);
 }
 
+/** Appends to a segment of its own until the journal's half has only this much room. */
+function fillJournal(rig: Rig, roomBytes: number): void {
+  const log = new LogOf(seg(99));
+  rig.create(seg(99));
+  rig.append(log.first);
+  const { journalBytes } = rig.store.stats();
+  while (rig.store.stats().journalUsedBytes < journalBytes / 2 - roomBytes) {
+    rig.append(log.add(rig.store.stats().journalUsedBytes < journalBytes / 2 - MIB ? 14 : 1));
+  }
+}
+
 test('one request after the other, power loss after every event', async (t) => {
-  for (let seed = 0; seed < 4; seed++) crashEverywhere(t, 1, true, `one ${seed}`);
+  for (let seed = 0; seed < 4; seed++)
+    crashEverywhere(t, { inFlight: 1, power: true, seed: `one ${seed}` });
 });
 
 test('many requests at once, power loss after every event', async (t) => {
-  for (let seed = 0; seed < 8; seed++) crashEverywhere(t, 32, true, `many ${seed}`);
+  for (let seed = 0; seed < 8; seed++)
+    crashEverywhere(t, { inFlight: 32, power: true, seed: `many ${seed}` });
 });
 
 test('the program is killed after every event, and the page cache survives', async (t) => {
-  crashEverywhere(t, 8, false, 'kill');
+  crashEverywhere(t, { inFlight: 8, power: false, seed: 'kill' });
+});
+
+test('a snapshot of the index is taken in slices while the script goes on', async (t) => {
+  for (const [at, roomBytes] of [16, 60, 120, 200].entries()) {
+    const seed = `slices ${roomBytes}`;
+    crashEverywhere(t, { inFlight: 1 + at * 3, power: true, seed, roomBytes: roomBytes * KIB });
+  }
 });
 
 test('recovery itself is cut short, again and again', async (t) => {

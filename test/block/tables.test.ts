@@ -1,11 +1,14 @@
 /** The protocol's table and the recovery table, case by case. */
 import { test } from 'tap';
+import { newIncarnation } from '../../src/block/forming.js';
+import { inventoryPage } from '../../src/block/inventory.js';
 import { decideJournal, decideSegment, type FoundGroup } from '../../src/block/recovery.js';
 import { newSegment, type Segment } from '../../src/block/replica-state.js';
 import { decide } from '../../src/block/segment-table.js';
 import type { Request } from '../../src/block/wire/messages.js';
 import type { Incarnation } from '../../src/core/ids.js';
 import { epoch, offset, pageIndex, revision } from '../../src/core/units.js';
+import { SimRandom } from '../fixtures/sim-random.js';
 import { seg, VOLUME } from './store-rig.js';
 
 const incarnation = 'ee'.repeat(16) as Incarnation;
@@ -191,4 +194,19 @@ test('what a segment is after a start', async (t) => {
   const sealed = { ...facts, sealedEnd: offset(8192), chainEnd: offset(0), historyLost: true };
   t.same(decideSegment(sealed), { keep: 'sealed', length: 8192 }, 'sealed stays sealed');
   t.same(decideSegment({ ...sealed, deleted: true }), { keep: 'tombstone' });
+});
+
+test('pages of an inventory are those of the sorted ids', async (t) => {
+  const random = new SimRandom('inventory');
+  const ids = [...new Set(Array.from({ length: 3_000 }, () => newIncarnation(random)))];
+  const sorted = [...ids].sort();
+  for (const limit of [1, 7, 1_000, 2_999, 3_000, 5_000]) {
+    for (const from of [0, 1, 1_500, 2_999]) {
+      const after = from === 0 ? '' : (sorted[from - 1] as string);
+      const { page, more } = inventoryPage(ids, after, limit);
+      t.same(page, sorted.slice(from, from + limit), `${limit} from ${from}`);
+      t.equal(more, from + limit < sorted.length, `${limit} from ${from}: more`);
+    }
+  }
+  t.same(inventoryPage([], '', 10), { page: [], more: false });
 });

@@ -84,7 +84,8 @@ export function buildStores(
       requests,
       cluster: world.cluster,
       node: machine.node,
-      limits: { reserveBytes: 0 },
+      // Slices of two segments: snapshots of the index are taken while the disk goes on.
+      limits: { reserveBytes: 0, indexSlice: 2 },
     }),
   }));
 }
