@@ -5,6 +5,7 @@
 import type { HoldfastError } from '../core/errors.js';
 import type { Incarnation, NodeId } from '../core/ids.js';
 import { epoch, offset } from '../core/units.js';
+import type { Clock } from '../io/clock.js';
 import type { DiskStore } from './disk-store.js';
 import type { DiskStats, ReplyCallback, SegmentInspection } from './disk-store-api.js';
 import type { DiskStatus, Reply, Request, StatusName } from './wire/messages.js';
@@ -14,6 +15,7 @@ export interface StorageNodeOptions {
   readonly zone: string;
   readonly version: string;
   readonly stores: readonly DiskStore[];
+  readonly clock: Clock;
 }
 
 export interface DiskFailure {
@@ -74,14 +76,15 @@ export class StorageNode {
   }
 
   #status(asked: Incarnation): Reply {
-    const { node, zone, version } = this.#options;
+    const { node, zone, version, clock } = this.#options;
+    const wallMs = Math.max(0, Math.round(clock.wall()));
     const disks = [...this.#byIncarnation.values()].map((store): DiskStatus => {
       const { incarnation, state, totalBytes, freeBytes, segments } = store.stats();
       const shown = state === 'ok' || state === 'full' ? state : 'failed';
       return { incarnation, state: shown, totalBytes, freeBytes, segments };
     });
     const incarnation = this.#byIncarnation.has(asked) ? asked : (disks[0]?.incarnation ?? asked);
-    const body = { type: 'status', node, zone, version, disks } as const;
+    const body = { type: 'status', node, zone, version, disks, wallMs } as const;
     return { ...plainReply('OK', incarnation), body };
   }
 

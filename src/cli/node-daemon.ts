@@ -240,7 +240,8 @@ export class NodeDaemon {
     const { confirmations } = this.#metadata;
     const stores = this.#disks.map(({ disk }) => new DiskStore({ ...shared, disk, confirmations }));
     const { zone } = this.#settings;
-    const storage = new StorageNode({ node, zone, version: programVersion(), stores });
+    const version = programVersion();
+    const storage = new StorageNode({ node, zone, version, stores, clock: nodeClock });
     this.#storage = storage;
     const failures = await new Promise<Parameters<Parameters<StorageNode['open']>[0]>[0]>(
       (resolve) => storage.open(resolve),

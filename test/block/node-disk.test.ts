@@ -69,7 +69,7 @@ test('a node with a real disk keeps what it acknowledged', async (t) => {
       },
       requests: { send: () => {}, queuedBytes: () => 0, close: () => {} },
     });
-    return new StorageNode({ node: NODE, zone: 'a', version: '1', stores: [store] });
+    return new StorageNode({ node: NODE, zone: 'a', version: '1', stores: [store], clock });
   };
   const identity = { cluster: CLUSTER, node: NODE, journalBytes: 4 * MIB };
   const format = (): Promise<HoldfastError | null> =>

@@ -145,6 +145,7 @@ export class StorageMachine {
       node: this.node,
       zone: this.zone,
       version: 'sim',
+      clock: process.clock,
       stores: this.#stores.map(({ store }) => store),
     });
     this.#storage = storage;

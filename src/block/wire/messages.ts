@@ -209,6 +209,8 @@ export interface StatusBody {
   readonly zone: string;
   readonly version: string;
   readonly disks: readonly DiskStatus[];
+  /** The node's clock, milliseconds since 1970: for telling people which clocks are wrong. */
+  readonly wallMs: number;
 }
 
 export interface Reply {

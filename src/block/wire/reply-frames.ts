@@ -124,7 +124,7 @@ function writeStatus(out: ByteWriter, body: StatusBody): ByteWriter {
     out.id(disk.incarnation).u8(DISK_STATES.indexOf(disk.state));
     out.u64(disk.totalBytes).u64(disk.freeBytes).u64(disk.segments);
   }
-  return out;
+  return out.u64(body.wallMs);
 }
 
 /**
@@ -218,5 +218,5 @@ function readStatus(input: ByteReader): StatusBody {
     const freeBytes = input.u64('free bytes');
     disks.push({ incarnation, state, totalBytes, freeBytes, segments: input.u64('segments') });
   }
-  return { type: 'status', node, zone, version, disks };
+  return { type: 'status', node, zone, version, disks, wallMs: input.u64('wall clock') };
 }

@@ -136,6 +136,7 @@ export const REPLIES: Readonly<Record<string, Reply>> = {
         freeBytes: 1,
         segments: 2,
       })),
+      wallMs: LARGE - 1,
     },
   },
 };
