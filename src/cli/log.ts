@@ -10,13 +10,11 @@ import { lsn } from '../core/units.js';
 import { nodeClock } from '../io/node/clock.js';
 import { onStopRequest } from '../io/node/process.js';
 import type { VolumeRecord } from '../metadata/model.js';
+import { RAW_LOG_LABEL } from '../metadata/names.js';
 import { addExamples, printResult } from './output.js';
 import { OwnedLog } from './owned-log.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
 import { wholeNumber } from './volume.js';
-
-/** Volumes with this label hold plain records; writing them into any other would damage it. */
-export const RAW_LOG_LABEL = { key: 'log', value: 'plain' } as const;
 
 const RELEASE_TIMEOUT_MS = 5_000;
 

@@ -4,6 +4,7 @@
  * everybody over the control socket.
  */
 import { writeFileSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { basename, dirname, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Command } from 'commander';
@@ -98,12 +99,12 @@ async function serve(
   link: LauncherLink,
   log: Log,
 ): Promise<HoldfastError | null> {
-  const { clock, random, store, clients: requests, address } = session;
+  const { clock, random, store, clients: requests } = session;
   const directory = await session.directory();
   const daemon = new MountDaemon(
     {
-      ...{ clock, random, log, store, requests, directory, address },
-      mounts: host.mounts,
+      ...{ clock, random, log, store, requests, directory, host },
+      hostname: hostname(),
       device: fuseDevice,
       pid: process.pid,
       residentBytes: () => process.memoryUsage.rss(),

@@ -30,7 +30,14 @@ export interface MountedFuse {
   readonly mountPoint: string;
 }
 
-const OPTION = /^[a-z_]+(?:=[\w.:/-]+)?$/;
+/** What mount(8) knows of itself; all else would be a riddle of the kernel's. */
+const OPTION = new RegExp(
+  '^(?:ro|rw|(?:no|strict)?(?:dir)?atime|relatime|lazytime|(?:no)?(?:dev|suid|exec)|sync|async' +
+    '|dirsync|nosymfollow|(?:fs|def|root)?context=[\\w.:/-]+)$',
+);
+const KNOWN_OPTIONS =
+  'Known are ro, noatime, nodiratime, relatime, nodev, nosuid, noexec, dirsync and what mount(8) ' +
+  'lists beside them as independent of the filesystem.';
 const SOURCE = /^[\w.:/@-]{1,128}$/;
 
 /**
@@ -61,13 +68,13 @@ export async function mountFuse(
  */
 export function checkMountPoint(mounts: FuseMounts, directory: string): string {
   if (mounts.effectiveUid() !== 0) {
-    throw new HoldfastError('UNAVAILABLE', 'mounting needs root', { hint: 'run it with sudo' });
+    throw new HoldfastError('UNAVAILABLE', 'mounting needs root', { hint: 'Run it with sudo.' });
   }
   const mountPoint = mounts.resolve(directory);
   refuseMounted(mounts.table(), mountPoint);
   const kind = mounts.kind(mountPoint);
   if (kind === 'missing') {
-    const hint = `create it with "mkdir -p ${mountPoint}"`;
+    const hint = `Create it with "mkdir -p ${mountPoint}".`;
     throw new HoldfastError('NOT_FOUND', `there is no directory ${mountPoint}`, { hint });
   }
   if (kind === 'other') throw invalid(`${mountPoint} is not a directory`);
@@ -100,7 +107,7 @@ export function mountArguments(options: MountOptions): string[] {
   const { source, flags = [] } = options;
   if (!SOURCE.test(source)) throw invalid(`"${source}" cannot be the source of a mount`);
   for (const flag of flags) {
-    if (!OPTION.test(flag)) throw invalid(`"${flag}" is not a mount option`);
+    if (!OPTION.test(flag)) throw invalid(`"${flag}" is not a mount option`, KNOWN_OPTIONS);
   }
   const list = [
     'fd=3',
@@ -130,20 +137,20 @@ function refuseMounted(table: readonly MountEntry[], mountPoint: string): void {
   const found = mountAt(table, mountPoint);
   if (found?.type !== MOUNT_TYPE) return;
   const message = `${found.source} is already mounted at ${mountPoint}`;
-  const hint = `unmount it first with "holdfast umount ${mountPoint}"`;
+  const hint = `Unmount it first with "holdfast umount ${mountPoint}".`;
   throw new HoldfastError('ALREADY_EXISTS', message, { hint });
 }
 
 function mountFault(mountPoint: string, result: CommandResult): HoldfastError {
   const { message } = result;
   if (/busy|already mounted/.test(message)) {
-    const hint = 'see what uses it with "fuser -vm" or "findmnt"';
+    const hint = 'See what uses it with "fuser -vm" or "findmnt".';
     return new HoldfastError('BUSY', `${mountPoint} is in use`, { retryable: true, hint });
   }
   const hint = /permission|not permitted|must be superuser/.test(message)
-    ? 'a container needs --cap-add SYS_ADMIN --device /dev/fuse'
-    : 'see "dmesg" for what the kernel says about it';
-  const text = `mounting at ${mountPoint} failed: ${message.replaceAll('\n', ' ')}`;
+    ? 'A container needs --cap-add SYS_ADMIN --device /dev/fuse.'
+    : 'See "dmesg" for what the kernel says about it.';
+  const text = `mounting at ${mountPoint} failed: ${message.replace(/\s+/g, ' ')}`;
   return new HoldfastError('UNAVAILABLE', text, { hint });
 }
 
@@ -162,17 +169,17 @@ export async function unmountFuse(
     throw new HoldfastError('NOT_FOUND', `no volume is mounted at ${mountPoint}`);
   }
   if (mounts.effectiveUid() !== 0) {
-    throw new HoldfastError('UNAVAILABLE', 'unmounting needs root', { hint: 'run it with sudo' });
+    throw new HoldfastError('UNAVAILABLE', 'unmounting needs root', { hint: 'Run it with sudo.' });
   }
   // -i: no helper, -c: do not look at the mount point itself, which would hang with its daemon.
   const args = ['-i', '-c', ...(options.lazy === true ? ['-l'] : []), mountPoint];
   const result = await mounts.umount(args, MOUNT_TIMEOUT_MS);
   if (result.status === 0) return;
   if (/busy/.test(result.message)) {
-    const hint = 'see who with "fuser -vm", or use --lazy';
+    const hint = 'See who with "fuser -vm", or use --lazy.';
     const message = `${mountPoint} is in use`;
     throw new HoldfastError('BUSY', message, { retryable: true, hint });
   }
-  const text = `unmounting ${mountPoint} failed: ${result.message.replaceAll('\n', ' ')}`;
+  const text = `unmounting ${mountPoint} failed: ${result.message.replace(/\s+/g, ' ')}`;
   throw new HoldfastError('UNAVAILABLE', text);
 }

@@ -13,10 +13,13 @@ import type { InitReply } from '../fuse/encode.js';
 import { isMountedAs, unmountFuse } from '../fuse/launcher.js';
 import { FuseSession } from '../fuse/session.js';
 import type { Clock } from '../io/clock.js';
-import type { FuseDevice, FuseMounts } from '../io/fuse-device.js';
+import type { FuseDevice } from '../io/fuse-device.js';
 import type { Log } from '../io/log.js';
+import type { MountHost } from '../io/mount-host.js';
 import type { Random } from '../io/random.js';
-import type { VolumeRecord } from '../metadata/model.js';
+import { METADATA_SCHEMA, type VolumeRecord } from '../metadata/model.js';
+import { RAW_LOG_LABEL } from '../metadata/names.js';
+import { Presence } from '../metadata/presence.js';
 import type { MetadataStore } from '../metadata/store.js';
 import { Volumes } from '../metadata/volumes.js';
 import type { Directory } from '../replication/directory.js';
@@ -26,6 +29,8 @@ import type { OwnerDeps } from '../replication/owner-types.js';
 import type { VolumeFilesystem } from '../volume/filesystem.js';
 import { logRoots } from '../volume/log-roots.js';
 import { mountVolume } from '../volume/mount.js';
+import { awaitTurn } from './claim.js';
+import { writeOwner } from './mount-files.js';
 import type { LiveStatus, MountPhase, MountSpec } from './mount-types.js';
 import { takeOver } from './take-over.js';
 
@@ -36,6 +41,8 @@ const COMMIT_WATCH_MS = 500;
 const RELEASE_TIMEOUT_MS = 10_000;
 /** Users of a mount that was taken away keep their EIO, or their last calls, so long. */
 const LAST_USERS_MS = 5_000;
+const PRESENCE_PATIENCE_MS = 2_000;
+const PRESENCE_POLL_MS = 20;
 const PROGRESS_EVERY_BYTES = 64 * MIB;
 
 export interface MountDaemonDeps {
@@ -45,11 +52,10 @@ export interface MountDaemonDeps {
   readonly store: MetadataStore;
   readonly requests: OwnerDeps['requests'];
   readonly directory: Directory;
-  readonly mounts: FuseMounts;
+  readonly host: MountHost;
   /** Of the FUSE connection; asked for once, when it is mounted. */
   readonly device: () => FuseDevice;
-  /** Where this process runs, for people: HOST/PID. */
-  readonly address: string;
+  readonly hostname: string;
   readonly pid: number;
   readonly residentBytes: () => number;
 }
@@ -72,6 +78,7 @@ export class MountDaemon {
   #detail = 'starting';
   #record: VolumeRecord | null = null;
   #owner: LogOwner | null = null;
+  #presence: Presence | null = null;
   #filesystem: VolumeFilesystem | null = null;
   #session: FuseSession | null = null;
   #fault: HoldfastError | null = null;
@@ -97,10 +104,23 @@ export class MountDaemon {
     const { record } = await this.#volumes.byName(this.#spec.volume);
     this.#record = record;
     checkKind(record);
-    const { clock, random, directory, address } = this.#deps;
+    const onProgress = (text: string): void => this.#progress(text);
+    const isStopped = (): boolean => this.#isOver;
+    await awaitTurn({ ...this.#deps, onProgress, isStopped }, record, this.#spec);
+    await this.#takeOver(record);
+    this.#filesystem = await this.#mountVolume(present(this.#owner, 'an owner'));
+    await this.#published();
+    if (this.#fault !== null) throw this.#fault;
+    this.#watch();
+  }
+
+  async #takeOver(record: VolumeRecord): Promise<void> {
+    const { clock, random, directory, hostname, pid, host } = this.#deps;
     const id = idFromBytes<OwnerId>(random.bytes(16));
+    const address = `${hostname}/${pid}`;
     const owner = new LogOwner(this.#deps, { volume: record.volume, owner: id, address });
     this.#owner = owner;
+    writeOwner(host.state, this.#spec.mount, id);
     await takeOver({
       owner,
       clock,
@@ -111,9 +131,21 @@ export class MountDaemon {
       onStopped: (reason) => this.#stopped(reason),
     });
     this.#record = present(owner.record, 'an owner that serves has a record');
-    this.#filesystem = await this.#mountVolume(owner);
-    if (this.#fault !== null) throw this.#fault;
-    this.#watch();
+    const { volume, epoch } = this.#record;
+    const { directory: mountPoint, since } = this.#spec;
+    const where = { host: hostname, pid, mountPoint, since };
+    const presence = { schema: METADATA_SCHEMA, volume, epoch, owner: id, ...where };
+    this.#presence = new Presence({ ...this.#deps, record: presence });
+    this.#presence.start();
+  }
+
+  /** So that whoever tries to mount it from now on is told; not that anything depended on it. */
+  async #published(): Promise<void> {
+    const { clock } = this.#deps;
+    const deadline = clock.monotonic() + PRESENCE_PATIENCE_MS;
+    while (this.#presence?.published !== true && clock.monotonic() < deadline) {
+      await new Promise<void>((resolve) => clock.after(PRESENCE_POLL_MS, resolve));
+    }
   }
 
   #mountVolume(owner: LogOwner): Promise<VolumeFilesystem> {
@@ -193,26 +225,24 @@ export class MountDaemon {
     const { log, clock } = this.#deps;
     if (this.#phase === 'stopping' || this.#isOver) return;
     log.info({ volume: this.#spec.volume, reason }, 'Stopping the mount.');
-    const wasFailed = this.#phase === 'failed';
     this.#phase = 'stopping';
     this.#detail = reason;
     if (this.#session === null) return this.#end(this.#fault);
-    if (!wasFailed) await this.commit().catch(() => {});
-    await this.#unmount();
+    await this.commit().catch(() => {});
+    await this.#unmount({ lazy: false });
     clock.after(LAST_USERS_MS, () => void this.#endAnyway());
   }
 
-  async #unmount(): Promise<void> {
-    const { mounts, log } = this.#deps;
+  /** Takes the mount out of the tree, if it still is there. */
+  async #unmount(options: { readonly lazy: boolean }): Promise<void> {
+    const { log, host } = this.#deps;
     const { directory } = this.#spec;
-    if (this.#device === null || !isMountedAs(mounts, directory, this.#device)) return;
+    if (this.#device === null || !isMountedAs(host.mounts, directory, this.#device)) return;
     try {
-      const lazy = this.#phase === 'failed';
-      if (!lazy) await unmountFuse(mounts, directory);
-      else await unmountFuse(mounts, directory, { lazy });
+      await unmountFuse(host.mounts, directory, options);
     } catch (thrown) {
       const fault = asFault(thrown, 'UNAVAILABLE');
-      if (fault.code === 'BUSY') return unmountFuse(mounts, directory, { lazy: true });
+      if (fault.code === 'BUSY' && !options.lazy) return this.#unmount({ lazy: true });
       log.error({ directory, error: fault.message }, 'The mount could not be taken away.');
     }
   }
@@ -242,7 +272,7 @@ export class MountDaemon {
     const { code } = reason;
     const message = `The mount has lost its volume: ${reason.message}`;
     log.error({ volume, directory, code, ...by }, message);
-    await this.#unmount();
+    await this.#unmount({ lazy: true });
     clock.after(LAST_USERS_MS, () => void this.#endAnyway());
   }
 
@@ -266,6 +296,7 @@ export class MountDaemon {
     const { log } = this.#deps;
     const { volume, directory } = this.#spec;
     await this.#release();
+    await this.#presence?.stop();
     this.#filesystem?.history.stop();
     if (fault === null) log.info({ volume, directory }, 'The mount has ended.');
     else log.error({ volume, directory, code: fault.code }, `The mount ended: ${fault.message}`);
@@ -357,8 +388,12 @@ export class MountDaemon {
   }
 }
 
-function checkKind(record: VolumeRecord): void {
-  if (record.kind === 'filesystem') return;
-  const hint = 'Only volumes of the kind "filesystem" can be mounted so far.';
-  throw new HoldfastError('INVALID_ARGUMENT', `"${record.name}" is a block volume`, { hint });
+function checkKind({ name, kind, labels }: VolumeRecord): void {
+  if (kind !== 'filesystem') {
+    const hint = 'Only volumes of the kind "filesystem" can be mounted so far.';
+    throw new HoldfastError('INVALID_ARGUMENT', `"${name}" is a ${kind} volume`, { hint });
+  }
+  if (labels[RAW_LOG_LABEL.key] !== RAW_LOG_LABEL.value) return;
+  const hint = `It has the label ${RAW_LOG_LABEL.key}=${RAW_LOG_LABEL.value}: see "holdfast log".`;
+  throw new HoldfastError('INVALID_ARGUMENT', `"${name}" is a plain log`, { hint });
 }

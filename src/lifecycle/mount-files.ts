@@ -3,6 +3,7 @@
  * since another version of this program may have written it.
  */
 import { z } from 'zod';
+import { isId, type OwnerId, parseId } from '../core/ids.js';
 import type { InitReply } from '../fuse/encode.js';
 import type { MountHost, ProcessIdentity, StateDirectory } from '../io/mount-host.js';
 import { StateFile } from './keeper.js';
@@ -40,6 +41,16 @@ export function readKeeper(state: StateDirectory, mount: MountId): ProcessIdenti
 /** Kept for an adopter: the kernel says INIT once in a connection's life. */
 export function writeInit(state: StateDirectory, mount: MountId, agreed: InitReply): void {
   state.write(mount, StateFile.INIT, JSON.stringify(agreed));
+}
+
+export function writeOwner(state: StateDirectory, mount: MountId, owner: OwnerId): void {
+  state.write(mount, StateFile.OWNER, owner);
+}
+
+/** Null before the takeover. */
+export function readOwner(state: StateDirectory, mount: MountId): OwnerId | null {
+  const text = state.read(mount, StateFile.OWNER);
+  return text !== null && isId(text) ? parseId<OwnerId>(text, 'owner') : null;
 }
 
 /** Whether the very process that was started then still runs. */

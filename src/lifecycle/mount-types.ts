@@ -2,7 +2,7 @@
  * What is asked of a mount and what is known of it: the vocabulary of mounts.ts, of the state
  * directory, of the control socket and of the daemon. All of it is plain data that survives JSON.
  */
-import type { VolumeId } from '../core/ids.js';
+import type { OwnerId, VolumeId } from '../core/ids.js';
 
 /** Names a mount's state directory; random, never reused. */
 export type MountId = string;
@@ -68,6 +68,8 @@ export interface MountStatus {
   readonly readOnly: boolean;
   /** ISO 8601. */
   readonly since: string;
+  /** Which owner of the volume it is or was; null before the takeover. */
+  readonly owner: OwnerId | null;
   /** The process that keeps the descriptor; null when it is gone. */
   readonly keeperPid: number | null;
   /** Where the daemon's log is. */

@@ -13,8 +13,8 @@ import type { Clock } from '../io/clock.js';
 import type { MountHost } from '../io/mount-host.js';
 import { type ControlCall, callDaemon, parseStatus } from './control.js';
 import { faultOf, StateFile } from './keeper.js';
-import { isAlive, readKeeper, readSpec } from './mount-files.js';
-import type { LiveStatus, MountId, MountSpec, MountStatus } from './mount-types.js';
+import { isAlive, readKeeper, readOwner, readSpec } from './mount-files.js';
+import type { LiveStatus, MountId, MountStatus } from './mount-types.js';
 
 const STATUS_TIMEOUT_MS = 1_000;
 const COMMIT_TIMEOUT_MS = 60_000;
@@ -96,12 +96,17 @@ export async function stopMount(
 
 /** Removes what a dead daemon left: the mount that answers nothing, and its state directory. */
 export async function clearDead(host: MountHost, status: MountStatus): Promise<void> {
+  await unmountDead(host, status);
+  host.state.remove(status.mount);
+}
+
+/** Takes a mount that answers nothing out of the tree, if its keeper could not. */
+export async function unmountDead(host: MountHost, status: MountStatus): Promise<void> {
   const device = host.state.read(status.mount, StateFile.DEVICE)?.trim();
   const left = mountAt(host.mounts.table(), status.directory);
   if (left !== undefined && left.device === device) {
     await unmountFuse(host.mounts, status.directory, { lazy: true });
   }
-  host.state.remove(status.mount);
 }
 
 async function untilEnded({ host, clock }: MountsDeps, status: MountStatus): Promise<void> {
@@ -159,23 +164,17 @@ async function statusOf(host: MountHost, mount: MountId): Promise<MountStatus | 
   } catch (thrown) {
     fault = asFault(thrown, 'UNAVAILABLE');
   }
-  if (live !== null) return describe(spec, keeper?.pid ?? null, live.phase, live);
-  if (readSpec(host.state, mount) === null) return null;
-  if (isAlive(host, keeper)) {
-    const state = fault?.code === 'TIMEOUT' ? 'unresponsive' : 'starting';
-    return describe(spec, keeper?.pid ?? null, state, null);
-  }
-  return describe(spec, null, 'dead', null);
-}
-
-function describe(
-  spec: MountSpec,
-  keeperPid: number | null,
-  state: MountStatus['state'],
-  live: LiveStatus | null,
-): MountStatus {
-  const { mount, volume, directory, readOnly, since, logFile } = spec;
-  return { mount, volume, directory, readOnly, since, keeperPid, logFile, state, live };
+  // It may have ended, and its keeper have removed all of it, while we asked.
+  if (live === null && readSpec(host.state, mount) === null) return null;
+  const { volume, directory, readOnly, since, logFile } = spec;
+  const owner = readOwner(host.state, mount);
+  const keeperPid = isAlive(host, keeper) ? (keeper?.pid ?? null) : null;
+  const known = { mount, volume, directory, readOnly, since, logFile, owner, keeperPid, live };
+  if (live !== null) return { ...known, state: live.phase };
+  if (keeperPid === null) return { ...known, state: 'dead' };
+  if (fault?.code === 'TIMEOUT') return { ...known, state: 'unresponsive' };
+  const wasMounted = host.state.read(mount, StateFile.DEVICE) !== null;
+  return { ...known, state: wasMounted ? 'stopping' : 'starting' };
 }
 
 function isMounted(host: MountHost, directory: string): boolean {

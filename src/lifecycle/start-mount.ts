@@ -13,7 +13,7 @@ import { checkVolumeName } from '../metadata/names.js';
 import { parseFault } from './control.js';
 import { type DaemonEvent, faultOf, KEEPER_SCRIPT, MOUNTED_LINE, StateFile } from './keeper.js';
 import type { MountRequest, MountSpec, MountStatus } from './mount-types.js';
-import { findMount, type MountsDeps } from './mounts.js';
+import { findMount, listMounts, type MountsDeps, unmountDead } from './mounts.js';
 
 const DEFAULT_TIMEOUT_MS = 60_000;
 const DEFAULT_COMMIT_INTERVAL_MS = 5_000;
@@ -54,7 +54,7 @@ export async function startMount(
   request: MountRequest,
   hooks: StartHooks = {},
 ): Promise<MountStatus> {
-  const launch = new Launch(deps, { ...request, foreground: false }, hooks);
+  const launch = await prepare(deps, { ...request, foreground: false }, hooks);
   const status = await launch.run();
   launch.detach();
   return status;
@@ -66,9 +66,19 @@ export async function startForeground(
   request: MountRequest,
   hooks: StartHooks = {},
 ): Promise<ForegroundMount> {
-  const launch = new Launch(deps, { ...request, foreground: true }, hooks);
+  const launch = await prepare(deps, { ...request, foreground: true }, hooks);
   const status = await launch.run();
   return { status, ended: launch.ended, stop: () => launch.endInput() };
+}
+
+/** What a dead mount left at this directory goes first. */
+async function prepare(deps: StartDeps, request: MountRequest, hooks: StartHooks): Promise<Launch> {
+  const directory = deps.host.mounts.resolve(request.directory);
+  const dead = (await listMounts(deps)).filter((one) => {
+    return one.state === 'dead' && one.directory === directory;
+  });
+  for (const one of dead) await unmountDead(deps.host, one);
+  return new Launch(deps, request, hooks, dead);
 }
 
 type Awaited = 'loaded' | 'ready';
@@ -77,6 +87,7 @@ class Launch {
   readonly #deps: StartDeps;
   readonly #host: MountHost;
   readonly #hooks: StartHooks;
+  readonly #dead: readonly MountStatus[];
   readonly #spec: MountSpec;
   readonly #mountOptions: Parameters<typeof mountDescriptor>[2];
   readonly ended: Promise<number | string>;
@@ -87,11 +98,18 @@ class Launch {
   #exit: number | string | null = null;
   #wake: () => void = () => {};
 
-  constructor(deps: StartDeps, request: MountRequest, hooks: StartHooks) {
+  /** `dead` is what the daemon may want to know of until it has taken the volume over. */
+  constructor(
+    deps: StartDeps,
+    request: MountRequest,
+    hooks: StartHooks,
+    dead: readonly MountStatus[],
+  ) {
     const { host, random, clock } = deps;
     this.#deps = deps;
     this.#host = host;
     this.#hooks = hooks;
+    this.#dead = dead;
     checkVolumeName(request.volume);
     const { volume: source, readOnly = false, flags = [] } = request;
     this.#mountOptions = { source, readOnly, flags };
@@ -131,6 +149,7 @@ class Launch {
       this.#start(descriptor);
       await this.#until('loaded', this.#spec.timeoutMs + this.#spec.waitMs + PATIENCE_MS);
       await this.#mount(descriptor);
+      for (const { mount } of this.#dead) this.#host.state.remove(mount);
       return await findMount(this.#deps, this.#spec.directory);
     } catch (thrown) {
       await this.#giveUp();

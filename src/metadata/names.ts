@@ -12,6 +12,9 @@ import {
 
 export const LABELS_MAX = 64;
 
+/** Volumes with this label hold plain records of "holdfast log" instead of a filesystem. */
+export const RAW_LOG_LABEL = { key: 'log', value: 'plain' } as const;
+
 const NAME = /^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$/;
 
 /** Such names are also pieces of keys, paths, systemd units and DNS-like ids without escapes. */

@@ -11,6 +11,8 @@ interface World {
   table?: MountEntry[];
   result?: CommandResult;
   noDevice?: boolean;
+  /** Somebody unmounts what was mounted at once. */
+  vanishes?: boolean;
 }
 
 class FakeMounts implements FuseMounts {
@@ -44,11 +46,13 @@ class FakeMounts implements FuseMounts {
     return this.#world.kind ?? 'directory';
   }
   async mount(args: readonly string[]): Promise<CommandResult> {
-    this.commands.push([...args]);
-    return this.#world.result ?? { status: 0, message: '' };
+    const result = await this.umount(args);
+    if (result.status === 0 && this.#world.vanishes !== true) this.#world.table = [OURS];
+    return result;
   }
   async umount(args: readonly string[]): Promise<CommandResult> {
-    return this.mount(args);
+    this.commands.push([...args]);
+    return this.#world.result ?? { status: 0, message: '' };
   }
   setReadahead(): boolean {
     return true;
@@ -78,6 +82,9 @@ test('options cannot smuggle others in', async (t) => {
   t.throws(() => mountArguments({ source: '' }), { code: 'INVALID_ARGUMENT' });
   t.throws(() => mountArguments({ source: 'a', flags: ['x,fd=4'] }), { code: 'INVALID_ARGUMENT' });
   t.throws(() => mountArguments({ source: 'a', flags: [''] }), { code: 'INVALID_ARGUMENT' });
+  t.throws(() => mountArguments({ source: 'a', flags: ['max_read=1'] }), { hint: /noatime/ });
+  const known = ['rw', 'nodiratime', 'strictatime', 'dev', 'noexec', 'context=system_u:object_r:x'];
+  t.match(mountArguments({ source: 'a', flags: known })[4], known.join(','));
 });
 
 test('mounting where it cannot be', async (t) => {
@@ -92,6 +99,7 @@ test('mounting where it cannot be', async (t) => {
     ['refused', failed('permission denied'), { code: 'UNAVAILABLE', hint: /SYS_ADMIN/ }],
     ['hung', { result: { status: null, message: 'mount did not end' } }, { code: 'UNAVAILABLE' }],
   ];
+  cases.push(['gone again', { vanishes: true }, { code: 'UNAVAILABLE', message: /at once/ }]);
   for (const [name, world, expected] of cases) {
     const mounts = new FakeMounts(world);
     const failure = await mountFuse(mounts, '/mnt/db', { source: 'db' }).catch((thrown) => thrown);

@@ -87,10 +87,10 @@ export class NodeFuseMounts implements FuseMounts {
 
 function openFault(cause: NodeJS.ErrnoException): HoldfastError {
   if (cause.code === 'ENOENT' || cause.code === 'ENODEV' || cause.code === 'ENXIO') {
-    const hint = 'load it with "modprobe fuse"; a container needs --device /dev/fuse';
+    const hint = 'Load it with "modprobe fuse"; a container needs --device /dev/fuse.';
     return new HoldfastError('NOT_FOUND', `this kernel offers no ${DEVICE}`, { hint, cause });
   }
-  const hint = 'run as root; a container also needs --device /dev/fuse and --cap-add SYS_ADMIN';
+  const hint = 'Run as root; a container also needs --device /dev/fuse and --cap-add SYS_ADMIN.';
   const message = `${DEVICE} cannot be opened: ${cause.message}`;
   return new HoldfastError('UNAVAILABLE', message, { hint, cause });
 }

@@ -1,0 +1,103 @@
+/**
+ * Whether a volume may be taken over, politely: who has it mounted is not pushed aside as long as
+ * it lives. Safety does not depend on any of this: a takeover fences whoever was there.
+ *
+ * Liveness is judged by what cannot be mistaken: of a mount of this machine by its processes and
+ * its socket, of any other by its presence in the metadata store, which ends LEASE_TTL_SECONDS
+ * after its process did. Process numbers of another host or container say nothing here.
+ */
+import { HoldfastError } from '../core/errors.js';
+import { LEASE_TTL_SECONDS } from '../core/limits.js';
+import type { Clock } from '../io/clock.js';
+import type { MountHost } from '../io/mount-host.js';
+import type { PresenceRecord, VolumeRecord } from '../metadata/model.js';
+import { findPresence } from '../metadata/presence.js';
+import type { MetadataStore } from '../metadata/store.js';
+import type { MountSpec, MountStatus } from './mount-types.js';
+import { listMounts } from './mounts.js';
+
+/** A mount that is ending on this machine is waited for without being asked to. */
+const LOCAL_END_MS = 30_000;
+/** A dead process of this machine of which nothing but its presence is left. */
+const LOCAL_LEASE_MS = (LEASE_TTL_SECONDS + 3) * 1000;
+const POLL_MS = 200;
+
+export interface ClaimDeps {
+  readonly host: MountHost;
+  readonly store: MetadataStore;
+  readonly clock: Clock;
+  readonly hostname: string;
+  readonly onProgress: (text: string) => void;
+  /** Gives up waiting. */
+  readonly isStopped: () => boolean;
+}
+
+/**
+ * Resolves when nobody alive has the volume mounted. Rejects with CONFLICT, saying who has, with
+ * CLOSED when it was stopped.
+ */
+export async function awaitTurn(
+  deps: ClaimDeps,
+  record: VolumeRecord,
+  spec: MountSpec,
+): Promise<void> {
+  const since = deps.clock.monotonic();
+  for (;;) {
+    if (deps.isStopped()) throw new HoldfastError('CLOSED', 'the mount was given up');
+    const obstacle = await findObstacle(deps, record, spec);
+    if (obstacle === null) return;
+    const patienceMs = Math.max(spec.waitMs, obstacle.patienceMs);
+    if (deps.clock.monotonic() - since >= patienceMs) throw obstacle.fault;
+    deps.onProgress(`waiting: ${obstacle.fault.message}`);
+    await new Promise<void>((resolve) => deps.clock.after(POLL_MS, resolve));
+  }
+}
+
+interface Obstacle {
+  readonly fault: HoldfastError;
+  /** How long it is worth waiting for, even if nobody asked for that. */
+  readonly patienceMs: number;
+}
+
+async function findObstacle(
+  deps: ClaimDeps,
+  record: VolumeRecord,
+  spec: MountSpec,
+): Promise<Obstacle | null> {
+  const local = await listMounts(deps);
+  const others = local.filter(({ mount }) => mount !== spec.mount);
+  const rival = others.find((one) => isRival(one, record, spec));
+  if (rival !== undefined) {
+    const patienceMs = rival.state === 'stopping' ? LOCAL_END_MS : 0;
+    return { fault: mountedHere(rival), patienceMs };
+  }
+  const presence = await findPresence(deps.store, record.volume);
+  if (presence === null) return null;
+  const source = others.find(({ owner }) => owner === presence.owner);
+  if (source?.state === 'dead') return null;
+  const isHere = presence.host === deps.hostname;
+  return { fault: mountedThere(presence, record), patienceMs: isHere ? LOCAL_LEASE_MS : 0 };
+}
+
+/** Of two that start at once the earlier one goes on. */
+function isRival(other: MountStatus, record: VolumeRecord, spec: MountSpec): boolean {
+  if (other.state === 'dead' || other.live?.volumeId !== record.volume) return false;
+  if (other.state !== 'starting') return true;
+  return other.since < spec.since || (other.since === spec.since && other.mount < spec.mount);
+}
+
+function mountedHere({ volume, directory, since, live, state }: MountStatus): HoldfastError {
+  const doing = state === 'starting' ? 'being mounted' : 'mounted';
+  const message = `"${volume}" is ${doing} at ${directory} by process ${live?.pid} since ${since}`;
+  const hint = `Unmount it first with "holdfast umount ${directory}".`;
+  return new HoldfastError('CONFLICT', message, { hint });
+}
+
+function mountedThere(presence: PresenceRecord, { name }: VolumeRecord): HoldfastError {
+  const { host, pid, mountPoint, since } = presence;
+  const by = `on ${host} at ${mountPoint} by process ${pid} since ${since}`;
+  const hint =
+    `Unmount it there. If ${host} is dead, that shows within ${LEASE_TTL_SECONDS} s: ` +
+    'try again, or use --wait 15.';
+  return new HoldfastError('CONFLICT', `"${name}" is mounted ${by}`, { hint });
+}
