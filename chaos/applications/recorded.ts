@@ -97,7 +97,7 @@ export class RecordedWorkers implements Application {
     const { cuts, faults } = check(evidence);
     for (const { most, operations, lostMs } of cuts.values()) {
       this.#operations += operations;
-      this.#lost += operations - most;
+      this.#lost += operations - Math.floor(most);
       this.longestLostMs = Math.max(this.longestLostMs, lostMs);
     }
     this.#checks += 1;

@@ -20,7 +20,10 @@ export interface Evidence {
   readonly found: ReadonlyMap<string, string>;
 }
 
-/** Counts of operations from the start of the history. */
+/**
+ * Counts of operations from the start of the history. A half stands for the first request of an
+ * operation that the kernel may have split (Tree.applyFirstRequest).
+ */
 export interface Cut {
   /** The least prefix that fits, and holds what it must. */
   readonly least: number;
@@ -117,18 +120,31 @@ function checkOne(evidence: Evidence, required: number): Cut | string {
     nearest = { index, paths, words: difference.words() };
   };
   noteNearest(0);
+  const look = (index: number, changed: readonly string[]): void => {
+    difference.look(changed);
+    if (difference.paths.size === 0) matches.push(index);
+    else noteNearest(index);
+  };
   for (const [index, recorded] of history.entries()) {
-    if (recorded.outcome !== 'refused') difference.look(tree.apply(recorded.operation));
-    if (difference.paths.size === 0) matches.push(index + 1);
-    else noteNearest(index + 1);
+    const { operation, outcome } = recorded;
+    const first = outcome === 'refused' ? null : tree.applyFirstRequest(operation);
+    if (first !== null) look(index + 0.5, first);
+    look(index + 1, outcome === 'refused' ? [] : tree.apply(operation));
   }
   const fitting = matches.filter((index) => index >= required);
   const [least, most] = [fitting[0], fitting[fitting.length - 1]];
   if (least === undefined || most === undefined) return misfit(history, required, matches, nearest);
-  for (const recorded of history.slice(0, most)) {
-    if (recorded.outcome !== 'refused') evidence.tree.apply(recorded.operation);
-  }
+  bringTo(evidence.tree, history, most);
   return { least, most, required, operations: history.length, lostMs: lostMs(history, most) };
+}
+
+/** Does to the tree what the first `count` operations did. */
+function bringTo(tree: Tree, history: readonly Recorded[], count: number): void {
+  for (const [index, { operation, outcome }] of history.slice(0, Math.ceil(count)).entries()) {
+    if (outcome === 'refused') continue;
+    if (index + 0.5 === count) tree.applyFirstRequest(operation);
+    else tree.apply(operation);
+  }
 }
 
 function misfit(
@@ -139,7 +155,7 @@ function misfit(
 ): string {
   const last = matches[matches.length - 1];
   if (last !== undefined) {
-    const lost = JSON.stringify(history[last]?.operation);
+    const lost = JSON.stringify(history[Math.floor(last)]?.operation);
     return (
       `the directory is as after ${last} operations, but ${required} were on stable storage: ` +
       `lost from ${lost} on`
@@ -151,7 +167,7 @@ function misfit(
 }
 
 function lostMs(history: readonly Recorded[], cut: number): number {
-  const first = history[cut];
+  const first = history[Math.floor(cut)];
   const last = history[history.length - 1];
   if (first === undefined || last === undefined) return 0;
   return ((last.ended ?? last.began) - first.began) / 1e6;
@@ -161,10 +177,10 @@ function lostMs(history: readonly Recorded[], cut: number): number {
 function disorder(evidence: readonly Evidence[], cuts: ReadonlyMap<string, Cut>): string[] {
   const faults: string[] = [];
   for (const survivor of evidence) {
-    const kept = survivor.history[(cuts.get(survivor.name) as Cut).least - 1];
+    const kept = survivor.history[Math.ceil((cuts.get(survivor.name) as Cut).least) - 1];
     if (kept === undefined) continue;
     for (const loser of evidence) {
-      const lost = loser.history[(cuts.get(loser.name) as Cut).most];
+      const lost = loser.history[Math.floor((cuts.get(loser.name) as Cut).most)];
       if (lost === undefined || lost.ended === null || lost.ended >= kept.began) continue;
       const [early, late] = [lost.operation, kept.operation].map((one) => JSON.stringify(one));
       faults.push(`${survivor.name} kept ${late}, but ${loser.name} lost ${early} of before it`);

@@ -13,9 +13,13 @@ const MAX_DEPTH = 4;
 const MAX_WRITE_BYTES = 200 * 1024;
 const MODES = [0o644, 0o600, 0o755, 0o640, 0o444] as const;
 const NAMES = 200;
-/** Operations until the worker flushes often, rarely or hardly ever again. */
-const PHASE_OPERATIONS = 300;
+/** How many operations in a hundred flush, in each phase: often, rarely, never. */
 const FLUSH_PERCENT = [25, 3, 0] as const;
+
+/** The share of flushes in phase `number`, which may count on for ever. */
+export function flushPercent(number: number): number {
+  return FLUSH_PERCENT[number % FLUSH_PERCENT.length] as number;
+}
 
 type Maker = (tree: Tree, choose: Chooser) => Operation | null;
 
@@ -42,10 +46,9 @@ const SLOW_MAKERS: readonly (readonly [number, Maker])[] = [
 ];
 const SLOW_PER_MILLE = 12;
 
-/** The next operation; `index` says which phase of flushing this is. */
-export function nextOperation(tree: Tree, choose: Chooser, index: number): Operation {
-  const phase = Math.floor(index / PHASE_OPERATIONS) % FLUSH_PERCENT.length;
-  if (choose.chance(FLUSH_PERCENT[phase] as number)) {
+/** The next operation, which flushes with the chance given. */
+export function nextOperation(tree: Tree, choose: Chooser, flushes: number): Operation {
+  if (choose.chance(flushes)) {
     const path = choose.of(paths(tree, 'file'));
     if (path !== undefined) return { op: choose.chance(50) ? 'fsync' : 'fdatasync', path };
   }

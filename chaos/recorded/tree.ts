@@ -4,6 +4,7 @@
  * directory.
  */
 import { crc32 } from '../../src/core/checksum.js';
+import { PAGE_BYTES } from '../../src/core/units.js';
 import { contents, type Of, type Operation } from './operations.js';
 
 /** Nobody needs larger files here, and a history may have thousands of versions of them. */
@@ -133,6 +134,19 @@ export class Tree {
     }
   }
 
+  /**
+   * Does what the kernel asks for first, of an operation that may reach the filesystem as two
+   * requests: a write that begins inside a page which is not cached sends that page alone. Null
+   * for any other operation; `apply` may follow.
+   */
+  applyFirstRequest(operation: Operation): string[] | null {
+    if (operation.op !== 'write' && operation.op !== 'append') return null;
+    const room = PAGE_BYTES - (operation.offset % PAGE_BYTES);
+    if (room === PAGE_BYTES || operation.length <= room) return null;
+    this.#store(operation, room);
+    return this.#namesOf(operation.path);
+  }
+
   #at(path: string): TreeNode {
     const node = this.nodes.get(path);
     if (node === undefined) throw new Error(`there is no ${path}`);
@@ -233,10 +247,14 @@ export class Tree {
       node.data = Buffer.from(node.data).fill(0, operation.offset, Math.min(end, node.data.length));
       return;
     }
-    const { length, seed } = operation;
-    const offset = operation.op === 'append' ? node.data.length : operation.offset;
-    node.data = resized(node.data, Math.max(node.data.length, offset + length));
-    contents(seed, length).copy(node.data, offset);
+    this.#store(operation, operation.length);
+  }
+
+  /** The first `count` bytes of a write. */
+  #store({ path, offset, length, seed }: Of<'write' | 'append'>, count: number): void {
+    const node = this.#file(path);
+    node.data = resized(node.data, Math.max(node.data.length, offset + count));
+    contents(seed, length).copy(node.data, offset, 0, count);
   }
 }
 

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { check, type Evidence, type Verdict } from '../../chaos/recorded/checker.js';
-import { nextOperation } from '../../chaos/recorded/choose.js';
+import { flushPercent, nextOperation } from '../../chaos/recorded/choose.js';
 import {
   beginLine,
   endLine,
@@ -23,8 +23,9 @@ import { readTree } from '../../chaos/recorded/scan.js';
 import { Tree } from '../../chaos/recorded/tree.js';
 import { distRoot, endAll, startNode } from '../fixtures/processes.js';
 
-/** Ends with a stretch without flushes: choose.ts. */
 const OPERATIONS = 900;
+/** The last of three ends without flushes: choose.ts. */
+const PHASE_OPERATIONS = 300;
 /** Each call takes 10 of these units, and the next begins 10 later. */
 const STEP = 20;
 
@@ -32,7 +33,11 @@ function makeHistory(seed: number, count = OPERATIONS): Recorded[] {
   const choose = new Chooser(seed);
   const tree = new Tree();
   return Array.from({ length: count }, (_, index) => {
-    const operation = nextOperation(tree, choose, index);
+    const operation = nextOperation(
+      tree,
+      choose,
+      flushPercent(Math.floor(index / PHASE_OPERATIONS)),
+    );
     tree.apply(operation);
     return at(operation, index);
   });
@@ -142,7 +147,7 @@ t.test('a torn write, a replaced byte and a resurrected file are seen', async (t
   const write = (history[end] as Recorded).operation;
   if (write.op !== 'write') throw new Error('found no write');
   const before = operationsOf(history, end);
-  const torn = { ...write, length: Math.ceil(write.length / 2) };
+  const torn = { ...write, length: Math.ceil(write.length / 2) - 1 };
   t.same(judge(history, after([...before, write])).faults, []);
   t.not(judge(history, after([...before, torn])).faults.length, 0, 'half a write');
   const rotten = after(before);
@@ -156,6 +161,30 @@ t.test('a torn write, a replaced byte and a resurrected file are seen', async (t
   risen.set('/n-removed', 'file mode 644 size 0 crc 0');
   t.match(judge(history, risen).faults[0], /n-removed/, 'a file that should be gone');
 });
+
+t.test(
+  'a write inside a page that is not cached reaches a filesystem as two requests',
+  async (t) => {
+    const operations: Operation[] = [
+      { op: 'create', path: '/a', mode: 0o644 },
+      { op: 'write', path: '/a', offset: 5_000, length: 10_000, seed: 5 },
+    ];
+    const history = operations.map(at);
+    const tree = new Tree();
+    tree.apply(operations[0] as Operation);
+    const torn = tree.clone();
+    torn.applyFirstRequest(operations[1] as Operation);
+    const evidence: Evidence = { name: 'one', tree: new Tree(), history, found: torn.view() };
+    const { cuts, faults } = check([evidence]);
+    t.same(faults, []);
+    t.equal(cuts.get('one')?.most, 1.5);
+    t.same(evidence.tree.view(), torn.view(), 'the next history begins with half a write');
+    tree.apply({ op: 'write', path: '/a', offset: 5_000, length: 7_288, seed: 5 });
+    t.match(judge(history, tree.view()).faults[0], /no prefix/, 'not torn anywhere else');
+    const flushed = [...history, at({ op: 'fsync', path: '/a' }, 2)];
+    t.match(judge(flushed, torn.view()).faults[0], /lost from/, 'nor when it was flushed');
+  },
+);
 
 t.test("one worker's flush covers what others had done before", async (t) => {
   const [one, two] = [makeHistory(9, 300), makeHistory(10, 300)];
