@@ -10,7 +10,7 @@ import { logRoots } from '../../src/volume/log-roots.js';
 import { digest } from '../../src/volume/state.js';
 import type { OwnerWorld } from '../replication/owner-world.js';
 import { errnoOf } from './harness.js';
-import { mountOwned, type OwnedVolume, replayedDigest, volumeWorld } from './owned-volume.js';
+import { isReproduced, mountOwned, type OwnedVolume, volumeWorld } from './owned-volume.js';
 
 /** Segments that the disks were told to delete, or would have been. */
 function deleted(world: OwnerWorld): Set<SegmentId> {
@@ -53,7 +53,7 @@ test('the log alone gives the live state to the next owner', async (t) => {
   const live = await first.digest();
   t.ok(world.record.sealed.length > 3, 'over many segments');
   t.equal(world.record.root, null);
-  t.equal(await replayedDigest(first), live);
+  t.ok(await isReproduced(first));
   first.one.process.kill();
   const second = await mountOwned(world);
   t.equal(digest(second.fs.state), live);
@@ -82,6 +82,7 @@ test('checkpoints bound the log: segments go, and the next owner finds the same'
     const content = await second.content(second.inode(`small-${i}`));
     t.equal(content.subarray(i * 100).toString(), `content ${i}`);
   }
+  t.ok(await isReproduced(second));
   await second.fill(second.inode('database'), 40, 99);
   await second.checkpoint();
   const after = await second.digest();

@@ -1,11 +1,13 @@
 /** Volumes on real log owners in the owner's test world: mounted, used, checked, taken over. */
+import { present } from '../../src/core/assert.js';
 import type { HoldfastError } from '../../src/core/errors.js';
-import { lsn, PAGE_BYTES } from '../../src/core/units.js';
+import { PAGE_BYTES } from '../../src/core/units.js';
 import type { VolumeFilesystem } from '../../src/volume/filesystem.js';
 import type { FsError, Inode } from '../../src/volume/filesystem-api.js';
 import { logRoots } from '../../src/volume/log-roots.js';
-import { type MountOptions, mountVolume, replayInto } from '../../src/volume/mount.js';
-import { digest, VolumeState } from '../../src/volume/state.js';
+import { type MountOptions, mountVolume } from '../../src/volume/mount.js';
+import { digest } from '../../src/volume/state.js';
+import { SimProcess } from '../fixtures/sim-clock.js';
 import { OwnerWorld, type TestOwner } from '../replication/owner-world.js';
 import { CALLER, ROOT } from './harness.js';
 
@@ -94,6 +96,11 @@ export function volumeWorld(nodes = 3): OwnerWorld {
   return new OwnerWorld({ nodes, limits: { segmentSoftBytes: SEGMENT_PAGES * PAGE_BYTES } });
 }
 
+function mountOf({ owner, process }: TestOwner): MountOptions {
+  const { sizeBytes } = present(owner.record, 'the record of an owner that serves');
+  return { owner, roots: logRoots(owner), clock: process.clock, sizeBytes };
+}
+
 /** A new owner takes the volume over and mounts it. */
 export async function mountOwned(
   world: OwnerWorld,
@@ -102,15 +109,7 @@ export async function mountOwned(
   const one = await world.serving();
   let found: VolumeFilesystem | null = null;
   let fault: HoldfastError | null = null;
-  const { owner } = one;
-  const mount: MountOptions = {
-    owner,
-    roots: logRoots(owner),
-    clock: one.process.clock,
-    sizeBytes: world.record.sizeBytes,
-    ...options,
-  };
-  mountVolume(mount, (error, filesystem) => {
+  mountVolume({ ...mountOf(one), ...options }, (error, filesystem) => {
     fault = error;
     found = filesystem;
   });
@@ -119,9 +118,25 @@ export async function mountOwned(
   return new OwnedVolume(world, one, found);
 }
 
-/** What a replay of all that the log still holds gives, from the beginning: no deletion, no root. */
-export async function replayedDigest(volume: OwnedVolume): Promise<string> {
-  const state = new VolumeState();
-  await volume.must((done) => replayInto(state, volume.one.owner, lsn(0), (error) => done(error)));
-  return digest(state);
+/** Whether the durable root and the log behind it give the live state, as nodes hold them now. */
+export async function isReproduced(volume: OwnedVolume): Promise<boolean> {
+  const { fs, one, world } = volume;
+  for (;;) {
+    await volume.commit();
+    const at = fs.history.nextLsn;
+    const onlooker = new SimProcess(world.scheduler, 'onlooker');
+    let found: VolumeFilesystem | null = null;
+    await volume.must((done) => {
+      const options = { ...mountOf(one), clock: onlooker.clock, readOnly: true };
+      mountVolume(options, (error, filesystem) => {
+        found = filesystem;
+        done(error);
+      });
+    });
+    onlooker.kill();
+    const seen = present(found as VolumeFilesystem | null, 'a filesystem');
+    // The volume may have been tidying up meanwhile.
+    const isStill = fs.history.isSettled && fs.history.nextLsn === at;
+    if (isStill) return digest(seen.state) === digest(fs.state);
+  }
 }
