@@ -39,6 +39,12 @@ export class Acknowledged {
     return started;
   }
 
+  /** What it said when it ended by itself. */
+  complaints(): string[] {
+    const ended = this.#process;
+    return ended === null || ended.alive ? [] : [`its session ended: ${ended.stderr.trim()}`];
+  }
+
   async kill(): Promise<void> {
     await this.#process?.kill();
     this.#process = null;

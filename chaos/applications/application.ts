@@ -8,6 +8,8 @@ export interface Application {
   prepare(): Promise<void>;
   /** Recovers from what it finds, then begins to work. Rejects when it cannot. */
   start(): Promise<void>;
+  /** Sentences about parts of it that ended although nobody ended them. */
+  complaints(): readonly string[];
   /** Ends all its processes, databases by SIGKILL; returns when they are gone. */
   kill(): Promise<void>;
   /**

@@ -126,6 +126,14 @@ export class Postgres implements Application {
     this.#bench = new Process(join(this.#bin, 'pgbench'), load, { cwd: '/' });
   }
 
+  complaints(): string[] {
+    const found = this.#session.complaints();
+    for (const [what, part] of Object.entries({ server: this.#server, pgbench: this.#bench })) {
+      if (part?.alive === false) found.push(`${what} ended: ${part.stderr.trim().slice(-500)}`);
+    }
+    return found.map((one) => `${this.name}: ${one}`);
+  }
+
   async kill(): Promise<void> {
     await Promise.all([this.#session.kill(), this.#bench?.kill()]);
     this.#bench = null;

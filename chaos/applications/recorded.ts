@@ -44,6 +44,7 @@ export class RecordedWorkers implements Application {
   #operations = 0;
   #lost = 0;
   #checks = 0;
+  #synced = 0;
   /** The longest time before a crash of which an operation was lost, in ms. */
   longestLostMs = 0;
 
@@ -94,7 +95,7 @@ export class RecordedWorkers implements Application {
       const found = new Map(JSON.parse(text) as [string, string][]);
       evidence.push({ name, tree, history: this.#recorded(worker), found });
     }
-    const { cuts, faults } = check(evidence);
+    const { cuts, faults } = check(evidence, this.#synced);
     for (const { most, operations, lostMs } of cuts.values()) {
       this.#operations += operations;
       this.#lost += operations - Math.floor(most);
@@ -104,11 +105,15 @@ export class RecordedWorkers implements Application {
     return faults.map((fault) => `${this.name}: ${fault}`);
   }
 
-  /** Sentences about workers that an error ended. */
   complaints(): string[] {
     return this.#workers.flatMap(({ name, process }) =>
       (process?.lines ?? []).filter((line) => line !== 'ready').map((line) => `${name} ${line}`),
     );
+  }
+
+  /** All that the workers did before `began`, by nowMs, is on stable storage. */
+  noteSynced(began: number): void {
+    this.#synced = began * 1e6;
   }
 
   summary(): string {

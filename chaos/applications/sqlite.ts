@@ -54,6 +54,10 @@ export class Sqlite implements Application {
     for (const line of SETUP) writer.write(line);
   }
 
+  complaints(): string[] {
+    return this.#writer.complaints().map((one) => `${this.name}: ${one}`);
+  }
+
   async kill(): Promise<void> {
     await this.#writer.kill();
   }

@@ -43,9 +43,10 @@ export interface Verdict {
   readonly faults: readonly string[];
 }
 
-export function check(evidence: readonly Evidence[]): Verdict {
+/** `synced`: when a flush of the whole volume began that has ended (`holdfast sync`), in ns. */
+export function check(evidence: readonly Evidence[], synced = 0): Verdict {
   const flushes = evidence.flatMap(({ history }) => history.filter(isCompletedFlush));
-  const lastFlush = flushes.reduce((latest, { began }) => Math.max(latest, began), 0);
+  const lastFlush = flushes.reduce((latest, { began }) => Math.max(latest, began), synced);
   const cuts = new Map<string, Cut>();
   const faults: string[] = [];
   for (const one of evidence) {
