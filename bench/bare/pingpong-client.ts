@@ -4,7 +4,7 @@
  */
 import { connect } from 'node:net';
 import { createInterface } from 'node:readline';
-import { PAGE_BYTES } from '../src/core/units.js';
+import { PAGE_BYTES } from '../../src/core/units.js';
 
 const PING_BYTES = 64;
 

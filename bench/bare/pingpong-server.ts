@@ -1,6 +1,6 @@
 /** A bare TCP server in a process of its own: answers every 64 bytes with 4 KiB. */
 import { createServer } from 'node:net';
-import { PAGE_BYTES } from '../src/core/units.js';
+import { PAGE_BYTES } from '../../src/core/units.js';
 
 const PING_BYTES = 64;
 
