@@ -18,6 +18,7 @@ const TEST_COMMANDS = {
   mount: 'mount',
   ip: 'iproute2',
   openssl: 'openssl',
+  python3: 'python3',
   setfacl: 'acl',
   setfattr: 'attr',
 };

@@ -112,7 +112,7 @@ export function encodeStatfs(out: Buffer, at: number, space: SpaceReport): numbe
   writeU64(out, Math.floor(space.totalBytes / FRAGMENT_BYTES), at + STATFS_OUT.BLOCKS);
   writeU64(out, free, at + STATFS_OUT.FREE);
   writeU64(out, free, at + STATFS_OUT.AVAILABLE);
-  writeU64(out, space.files, at + STATFS_OUT.FILES);
+  writeU64(out, space.files + space.freeFiles, at + STATFS_OUT.FILES);
   writeU64(out, space.freeFiles, at + STATFS_OUT.FREE_FILES);
   out.writeUInt32LE(FRAGMENT_BYTES, at + STATFS_OUT.BLOCK_SIZE);
   out.writeUInt32LE(NAME_MAX, at + STATFS_OUT.NAME_LENGTH);

@@ -109,6 +109,7 @@ export interface DirectoryEntry {
 export interface SpaceReport {
   readonly totalBytes: number;
   readonly freeBytes: number;
+  /** Inodes that there are, and how many more there could be. */
   readonly files: number;
   readonly freeFiles: number;
 }
