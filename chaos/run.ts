@@ -79,6 +79,7 @@ export class Run {
     } catch (error) {
       run.#faults.push(`round ${run.#rounds}: ${(error as Error).message}`);
     } finally {
+      if (run.#faults.length > 0) run.#faults.push(`the daemon's log:\n${system.daemonLog()}`);
       for (const one of run.#applications) await one.kill().catch(() => {});
       await system.close();
     }

@@ -168,6 +168,19 @@ export class System {
     await this.mount();
   }
 
+  /** The last of what the mount daemons said. */
+  daemonLog(lines = 30): string {
+    try {
+      const text = readFileSync(
+        join(this.root, 'run', 'log', `${this.cluster.volume}.log`),
+        'utf8',
+      );
+      return text.trimEnd().split('\n').slice(-lines).join('\n');
+    } catch {
+      return '';
+    }
+  }
+
   /** Everything is ended and removed; whatever state it is in. Idempotent. */
   async close(): Promise<void> {
     if (this.isMounted()) await this.unmount().catch(() => {});

@@ -3,7 +3,7 @@
  * outside. Several of them are judged together, since the volume promises one prefix over all of
  * them; that is what `RecordedWorkers` does.
  */
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { distRoot, type Process, run, startNode } from '../../test/fixtures/processes.js';
 import { check, type Evidence } from '../recorded/checker.js';
@@ -22,6 +22,7 @@ interface Worker {
   readonly directory: string;
   /** As the last check left it: what the running history began with. */
   readonly tree: Tree;
+  /** Empty when all that was done has been checked. */
   history: string;
   process: Process | null;
 }
@@ -102,6 +103,7 @@ export class RecordedWorkers implements Application {
       this.longestLostMs = Math.max(this.longestLostMs, lostMs);
     }
     this.#checks += 1;
+    if (faults.length === 0) for (const worker of this.#workers) forget(worker);
     return faults.map((fault) => `${this.name}: ${fault}`);
   }
 
@@ -122,7 +124,7 @@ export class RecordedWorkers implements Application {
   }
 
   #recorded({ history }: Worker): Recorded[] {
-    return parseHistory(readFileSync(history, 'utf8'));
+    return history === '' ? [] : parseHistory(readFileSync(history, 'utf8'));
   }
 
   #noteProgress(history: readonly Recorded[]): void {
@@ -130,4 +132,10 @@ export class RecordedWorkers implements Application {
       if (ended !== null && outcome !== 'unknown') this.waits.note(ended / 1e6);
     }
   }
+}
+
+/** Its tree is what its history came to. */
+function forget(worker: Worker): void {
+  rmSync(worker.history, { force: true });
+  worker.history = '';
 }
