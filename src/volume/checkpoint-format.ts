@@ -61,7 +61,7 @@ export function encodeInodePage(page: InodePage): Buffer {
 
 export function decodeInodePage(bytes: Buffer, page: InodePage): void {
   if (bytes.length !== INODE_PAGE_BYTES) throw malformed('inode page of the wrong size');
-  for (let i = 0; i < page.words.length; i++) page.words[i] = bytes.readUInt32LE(i * 4);
+  bytes.copy(Buffer.from(page.words.buffer, page.words.byteOffset, INODE_PAGE_BYTES));
 }
 
 export function encodeLeaf(leaf: Leaf, arena: BlobArena): Buffer {

@@ -1,11 +1,14 @@
 /**
- * Reads a checkpoint back into a state: top page, manifest, then the images window by window in the
- * manifest's order, which is also the order in which most of them stand in the log. Without a root
- * the state is empty and replay begins at the beginning.
+ * Reads a checkpoint back into a state: top page, manifest, then the images in the manifest's
+ * order, which is also the order in which most of them stand in the log: several windows are read
+ * ahead, each is built in in a turn of its own. Without a root the state is empty and replay begins
+ * at the beginning.
  */
 import { crc32 } from '../core/checksum.js';
+import { asBuffer } from '../core/codec.js';
 import { asFault, HoldfastError, malformed } from '../core/errors.js';
 import { type Lsn, lsn, PAGE_BYTES } from '../core/units.js';
+import type { Clock } from '../io/clock.js';
 import type { VolumeOwner } from '../replication/owner-api.js';
 import type { Bucket, ImagePlace } from './bucket.js';
 import {
@@ -18,6 +21,7 @@ import {
 } from './checkpoint-format.js';
 import { CHUNK_STRIDE, isPending } from './pending.js';
 import type { CheckpointRoot } from './root-store.js';
+import { RESERVED } from './segments.js';
 import { VolumeState } from './state.js';
 import type { Leaf } from './tree.js';
 
@@ -28,27 +32,43 @@ export interface LoadedCheckpoint {
 
 type Loaded = (error: HoldfastError | null, loaded: LoadedCheckpoint | null) => void;
 
-/** Bytes of images that are read before they are built in. */
-const WINDOW_BYTES = 1024 * 1024;
+/** The section of the inode table; those of the trees follow. */
+const INODES = 0;
+/** What is read at once, and built in in one turn. */
+const WINDOW_BYTES = 256 * 1024;
+/** Images that older checkpoints left between two are read along when they are no more than this. */
+const GAP_BYTES = 32 * 1024;
+const READS_IN_FLIGHT = 16;
 
 interface Item {
   readonly section: number;
   readonly image: ImagePlace;
 }
 
+/** A stretch of the log with images that follow each other in the manifest. */
+interface Window {
+  readonly items: readonly Item[];
+  readonly page: number;
+  /** Null until it has arrived. */
+  data: Buffer | null;
+}
+
+/** What to load from, and how. */
+export interface LoadSource {
+  readonly owner: VolumeOwner;
+  readonly clock: Clock;
+  readonly root: CheckpointRoot | null;
+}
+
 /** Loads the checkpoint under `root`. Fails with MALFORMED, VERSION or what reading fails with. */
-export function loadCheckpoint(
-  owner: VolumeOwner,
-  root: CheckpointRoot | null,
-  done: Loaded,
-): void {
+export function loadCheckpoint({ owner, clock, root }: LoadSource, done: Loaded): void {
   if (root === null) {
     done(null, { state: new VolumeState(), replayFrom: lsn(0) });
     return;
   }
   readManifest(owner, root, (error, manifest, parts) => {
     if (error !== null || manifest === null) done(error, null);
-    else new Loader(owner, root, manifest, parts, done).next();
+    else new Loader({ owner, clock, root }, manifest, parts, done).start();
   });
 }
 
@@ -102,122 +122,171 @@ function attempt(
 
 class Loader {
   readonly #owner: VolumeOwner;
+  readonly #clock: Clock;
   readonly #manifest: Manifest;
   readonly #done: Loaded;
   readonly #state = new VolumeState();
   readonly #items: Item[];
   readonly #last: (Leaf | null)[];
-  #at = 0;
+  /** Where pages stand that were on their way when their images were taken, by chunk. */
+  readonly #places: ReadonlyMap<number, number>;
+  readonly #unplaced: { slot: number; page: number; count: number; place: number }[] = [];
+  /** Items from here on have not been asked for. */
+  #asked = 0;
+  /** In the manifest's order. */
+  readonly #windows: Window[] = [];
+  #isBuilding = false;
+  #isOver = false;
 
   constructor(
-    owner: VolumeOwner,
-    root: CheckpointRoot,
+    source: LoadSource & { readonly root: CheckpointRoot },
     manifest: Manifest,
     parts: readonly ManifestPart[],
     done: Loaded,
   ) {
-    this.#owner = owner;
+    this.#owner = source.owner;
+    this.#clock = source.clock;
     this.#manifest = manifest;
     this.#done = done;
     this.#items = manifest.sections.flatMap((images, section) =>
       images.map((image) => ({ section, image })),
     );
     this.#last = manifest.sections.map(() => null);
+    this.#places = new Map(manifest.pending.map(({ chunk, place }) => [chunk, place]));
     const { segments } = this.#state;
     for (const { slot, segment } of manifest.segments) segments.define(slot, segment);
     for (const { image } of this.#items) segments.countImage(image.segment, image.length);
     for (const { segment, pages } of parts) {
       segments.countImage(segments.slotOf(segment), pages * PAGE_BYTES);
     }
-    segments.countImage(segments.slotOf(root.segment), PAGE_BYTES);
+    segments.countImage(segments.slotOf(source.root.segment), PAGE_BYTES);
   }
 
-  /** Reads the next stretch of images that stand together, and builds them in. */
-  next(): void {
-    const first = this.#items[this.#at];
-    if (first === undefined) {
-      attempt(
-        (error) => this.#done(error, null),
-        () => this.#complete(),
-      );
-      return;
+  start(): void {
+    this.#attempt(() => this.#readOn());
+  }
+
+  #end(error: HoldfastError | null, loaded: LoadedCheckpoint | null): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#done(error, loaded);
+  }
+
+  /** What is thrown while images are built in ends the load. */
+  #attempt(run: () => void): void {
+    try {
+      if (!this.#isOver) run();
+    } catch (error) {
+      this.#end(asFault(error, 'MALFORMED'), null);
     }
+  }
+
+  #readOn(): void {
+    while (this.#windows.length < READS_IN_FLIGHT) {
+      const window = this.#nextWindow();
+      if (window === null) break;
+      this.#windows.push(window);
+      this.#read(window);
+    }
+    if (this.#windows.length === 0) this.#complete();
+  }
+
+  /** The next images that stand together. */
+  #nextWindow(): Window | null {
+    const first = this.#items[this.#asked];
+    if (first === undefined) return null;
     const { segment, offset } = first.image;
     let end = offset;
     let count = 0;
     for (let item: Item | undefined = first; item !== undefined; ) {
       const { image } = item;
-      if (image.segment !== segment || image.offset !== end) break;
-      if (count > 0 && end + image.length - offset > WINDOW_BYTES) break;
-      end += image.length;
+      const gap = image.offset - end;
+      if (image.segment !== segment || gap < 0 || gap > GAP_BYTES) break;
+      if (count > 0 && image.offset + image.length - offset > WINDOW_BYTES) break;
+      end = image.offset + image.length;
       count += 1;
-      item = this.#items[this.#at + count];
+      item = this.#items[this.#asked + count];
     }
-    const page = Math.floor(offset / PAGE_BYTES);
-    const pages = Math.ceil(end / PAGE_BYTES) - page;
-    const id = this.#state.segments.idOf(segment);
-    this.#owner.readPages(id, page, pages, (error, data) => {
+    const items = this.#items.slice(this.#asked, this.#asked + count);
+    this.#asked += count;
+    return { items, page: Math.floor(offset / PAGE_BYTES), data: null };
+  }
+
+  #read(window: Window): void {
+    const { image } = window.items[window.items.length - 1] as Item;
+    const end = Math.ceil((image.offset + image.length) / PAGE_BYTES);
+    const id = this.#state.segments.idOf(image.segment);
+    this.#owner.readPages(id, window.page, end - window.page, (error, data) => {
       if (error !== null || data === null) {
-        this.#done(error, null);
+        this.#end(error, null);
         return;
       }
-      const start = page * PAGE_BYTES;
-      attempt(
-        (fault) => this.#done(fault, null),
-        () => {
-          const items = this.#items.slice(this.#at, this.#at + count);
-          for (const { section, image } of items) {
-            const at = image.offset - start;
-            const bytes = Buffer.from(data.subarray(at, at + image.length));
-            this.#build(section, bytes, image);
-          }
-          this.#at += count;
-          this.next();
-        },
-      );
+      window.data = asBuffer(data);
+      this.#buildNext();
+    });
+  }
+
+  /** Builds the first window in, when it has arrived, in a turn of its own. */
+  #buildNext(): void {
+    if (this.#isBuilding || this.#isOver || (this.#windows[0]?.data ?? null) === null) return;
+    this.#isBuilding = true;
+    this.#clock.soon(() => {
+      this.#isBuilding = false;
+      this.#attempt(() => {
+        const window = this.#windows.shift() as Window;
+        const start = window.page * PAGE_BYTES;
+        for (const { section, image } of window.items) {
+          const at = image.offset - start;
+          const bytes = (window.data as Buffer).subarray(at, at + image.length);
+          this.#build(section, bytes, image);
+        }
+        this.#readOn();
+        this.#buildNext();
+      });
     });
   }
 
   #build(section: number, bytes: Buffer, image: ImagePlace): void {
     const { inodes, trees, arena } = this.#state;
     let bucket: Bucket;
-    if (section === 0) {
+    if (section === INODES) {
       const page = inodes.loadPage();
       decodeInodePage(bytes, page);
+      this.#state.countInodes(page, this.#manifest.inodeSlots);
       bucket = page;
     } else {
       const tree = trees[section - 1];
       if (tree === undefined) throw malformed(`section ${section}`);
       const leaf = decodeLeaf(bytes, tree, this.#last[section] ?? null, arena);
       this.#last[section] = leaf;
+      if (tree === this.#state.extents.tree) this.#countExtents(leaf);
       bucket = leaf;
     }
     bucket.dirty = false;
     bucket.image = image;
   }
 
+  /** Counts what a leaf of extents refers to. */
+  #countExtents(leaf: Leaf): void {
+    const { extents, segments } = this.#state;
+    extents.visitLeaf(leaf, (slot, page, count, place) => {
+      if (isPending(place)) {
+        const base = this.#places.get(Math.floor(place / CHUNK_STRIDE));
+        if (base === undefined) throw new HoldfastError('INCONSISTENT', 'a page without a place');
+        this.#unplaced.push({ slot, page, count, place: base + (place % CHUNK_STRIDE) });
+      } else if (place !== RESERVED) {
+        segments.count(place, count);
+      }
+    });
+  }
+
   #complete(): void {
     const state = this.#state;
     state.inodes.loaded(this.#manifest.inodeSlots);
-    state.recount();
-    this.#resolvePending();
-    this.#done(null, { state, replayFrom: this.#manifest.lsn });
-  }
-
-  /** Pages that were on their way when their images were taken have their places now. */
-  #resolvePending(): void {
-    if (this.#manifest.pending.length === 0) return;
-    const places = new Map(this.#manifest.pending.map(({ chunk, place }) => [chunk, place]));
-    const found: { slot: number; page: number; count: number; place: number }[] = [];
-    const from = { slot: 0, chunk: 0 };
-    this.#state.extents.visit(from, Number.MAX_SAFE_INTEGER, (slot, page, count, place) => {
-      if (!isPending(place)) return;
-      const base = places.get(Math.floor(place / CHUNK_STRIDE));
-      if (base === undefined) throw new HoldfastError('INCONSISTENT', 'a page without a place');
-      found.push({ slot, page, count, place: base + (place % CHUNK_STRIDE) });
-    });
-    for (const { slot, page, count, place } of found) {
-      this.#state.extents.set(slot, page, count, place);
+    // Pages that were on their way when their images were taken have their places now.
+    for (const { slot, page, count, place } of this.#unplaced) {
+      state.extents.set(slot, page, count, place);
     }
+    this.#end(null, { state, replayFrom: this.#manifest.lsn });
   }
 }

@@ -25,7 +25,12 @@ import {
 } from './checkpoint-format.js';
 import type { History } from './history.js';
 import type { InodePage } from './inode-table.js';
-import { CHECKPOINT_LOG_BYTES, CHECKPOINT_RECORD_BYTES, IMAGE_BATCH_BYTES } from './limits.js';
+import {
+  CHECKPOINT_LOG_BYTES,
+  CHECKPOINT_RECORD_BYTES,
+  CHECKPOINT_WORTH,
+  IMAGE_BATCH_BYTES,
+} from './limits.js';
 import type { PendingChunk } from './pending.js';
 import type { CheckpointRoot, RootStore } from './root-store.js';
 import type { VolumeState } from './state.js';
@@ -53,10 +58,18 @@ interface Job {
   readonly done: (error: HoldfastError | null) => void;
 }
 
+/** Bytes in the log: of records, and of records and pages. */
+export interface Logged {
+  readonly recordBytes: number;
+  readonly bytes: number;
+}
+
 export interface CheckpointDeps {
   readonly state: VolumeState;
   readonly history: History;
   readonly roots: RootStore;
+  /** Was behind the newest checkpoint before this mount, and replayed. */
+  readonly replayed: Logged;
 }
 
 export interface CheckpointLimits {
@@ -70,7 +83,8 @@ export class CheckpointWriter {
   readonly #deps: CheckpointDeps;
   readonly #limits: Required<CheckpointLimits>;
   #job: Job | null = null;
-  #since = { recordBytes: 0, bytes: 0 };
+  /** What was logged when the last one began. */
+  #since: Logged;
   #writtenPages = 0;
 
   constructor(deps: CheckpointDeps, limits: CheckpointLimits = {}) {
@@ -79,7 +93,8 @@ export class CheckpointWriter {
       recordBytes: limits.recordBytes ?? CHECKPOINT_RECORD_BYTES,
       logBytes: limits.logBytes ?? CHECKPOINT_LOG_BYTES,
     };
-    const { state, history } = deps;
+    const { state, history, replayed } = deps;
+    this.#since = { recordBytes: -replayed.recordBytes, bytes: -replayed.bytes };
     state.inodes.onCapture = (page) => this.#take(page);
     for (const tree of state.trees) tree.onCapture = (leaf) => this.#take(leaf);
     history.placed.push((chunk, place) => this.#placed(chunk, place));
@@ -100,14 +115,22 @@ export class CheckpointWriter {
     return this.#job?.takenBytes ?? 0;
   }
 
+  /** How much of what makes a checkpoint due has been logged since the last. */
+  get #due(): number {
+    const { recordBytes, bytes } = this.#deps.history.logged;
+    const records = (recordBytes - this.#since.recordBytes) / this.#limits.recordBytes;
+    return Math.max(records, (bytes - this.#since.bytes) / this.#limits.logBytes);
+  }
+
+  /** Whether replaying what came since the last would take longer than writing one now. */
+  get isWorthIt(): boolean {
+    return this.#due >= CHECKPOINT_WORTH;
+  }
+
   /** Begins one when enough has been logged since the last. */
   #consider(): void {
     if (this.#job !== null || this.#deps.history.failure !== null) return;
-    const { recordBytes, bytes } = this.#deps.history.logged;
-    const isDue =
-      recordBytes - this.#since.recordBytes >= this.#limits.recordBytes ||
-      bytes - this.#since.bytes >= this.#limits.logBytes;
-    if (isDue) this.#deps.history.deferred.run(() => this.begin(() => {}));
+    if (this.#due >= 1) this.#deps.history.deferred.run(() => this.begin(() => {}));
   }
 
   /** Takes a checkpoint of this moment. Calls back at once if one is under way. */

@@ -54,6 +54,8 @@ export interface FoundRun {
   length: number;
 }
 
+const DENSE_RUN: FoundRun = { place: HOLE, length: 0 };
+
 /** The run that page `page` of the chunk is in: its place there and how far it goes on. */
 export function findRun(arena: BlobArena, blob: BlobRef, page: number, found: FoundRun): void {
   found.place = HOLE;
@@ -80,6 +82,51 @@ export function findRun(arena: BlobArena, blob: BlobRef, page: number, found: Fo
     found.length = end - page;
     return;
   }
+}
+
+/**
+ * Visits the runs of pages [from, to) of a chunk that are not holes, in order. The visitor must not
+ * change the arena.
+ */
+export function visitRuns(
+  arena: BlobArena,
+  blob: BlobRef,
+  from: number,
+  to: number,
+  visit: (page: number, count: number, place: number) => void,
+): void {
+  const length = arena.length(blob);
+  const words = arena.words(blob);
+  const at = arena.wordAt(blob);
+  if (length === DENSE_BYTES) {
+    for (let page = from; page < to; ) {
+      findDense(words, at, page, DENSE_RUN);
+      const count = Math.min(DENSE_RUN.length, to - page);
+      const { place } = DENSE_RUN;
+      if (place !== HOLE) visit(page, count, place);
+      page += count;
+    }
+    return;
+  }
+  for (let run = 0; run < length / RUN_BYTES; run++) {
+    const head = words[at + run * RUN_WORDS] as number;
+    const start = head & CHUNK_MASK;
+    const end = Math.min(to, start + ((head >>> 8) & CHUNK_MASK) + 1);
+    const first = Math.max(from, start);
+    if (end <= first) continue;
+    const place = (head >>> 16) * U32 + (words[at + run * RUN_WORDS + 1] as number);
+    visit(first, end - first, place === RESERVED ? RESERVED : place + first - start);
+  }
+}
+
+/** A chunk that consists of one run. */
+export function singleRun(arena: BlobArena, page: number, count: number, place: number): BlobRef {
+  const blob = arena.allocate(RUN_BYTES);
+  const at = arena.wordAt(blob);
+  const words = arena.words(blob);
+  words[at] = page + (count - 1) * 0x100 + Math.floor(place / U32) * U16;
+  words[at + 1] = place % U32;
+  return blob;
 }
 
 function densePlace(words: Uint32Array, at: number, page: number): number {

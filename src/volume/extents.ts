@@ -12,9 +12,11 @@ import {
   type FoundRun,
   findRun,
   replaceDense,
+  singleRun,
+  visitRuns,
 } from './extent-chunk.js';
 import { HOLE, RESERVED, type SegmentTable } from './segments.js';
-import type { Cursor, Tree } from './tree.js';
+import type { Cursor, Leaf, Tree } from './tree.js';
 
 export interface Run {
   /** HOLE, RESERVED or the place of the first page. */
@@ -76,6 +78,11 @@ export class Extents {
   #setInChunk(slot: number, chunk: number, first: number, count: number, place: number): number {
     const places = this.#places;
     const blob = this.tree.prepare(slot, chunk);
+    if (blob === NO_BLOB) {
+      if (place === HOLE) return 0;
+      this.tree.set(slot, chunk, singleRun(this.#arena, first, count, place));
+      return count;
+    }
     if (count === 1 && place !== HOLE) {
       const former = replaceDense(this.#arena, blob, first, place);
       if (former === HOLE) return 1;
@@ -97,30 +104,71 @@ export class Extents {
     return place === HOLE ? holes - count : holes;
   }
 
-  /** Makes [from, to) hole; looks only at chunks that exist. */
+  /** Makes [from, to) hole; looks only at chunks that exist, and drops whole ones in bulk. */
   #clear(slot: number, from: number, to: number): number {
     let grown = 0;
-    const lastChunk = Math.floor((to - 1) / CHUNK_PAGES);
-    for (let chunk = Math.floor(from / CHUNK_PAGES); chunk <= lastChunk; chunk++) {
-      const cursor = this.tree.seek(slot, chunk);
-      if (!cursor.valid || cursor.high !== slot || cursor.low > lastChunk) break;
-      chunk = cursor.low;
-      const first = Math.max(from - chunk * CHUNK_PAGES, 0);
+    let chunk = Math.floor(from / CHUNK_PAGES);
+    const lastChunk = Math.floor(to / CHUNK_PAGES);
+    if (from % CHUNK_PAGES !== 0) {
       const end = Math.min(to - chunk * CHUNK_PAGES, CHUNK_PAGES);
-      grown += this.#setInChunk(slot, chunk, first, end - first, HOLE);
+      grown += this.#clearInChunk(slot, chunk, from % CHUNK_PAGES, end);
+      chunk += 1;
+    }
+    if (chunk < lastChunk) {
+      this.tree.deleteRange(slot, chunk, lastChunk, (blob) => {
+        grown -= this.#release(blob);
+      });
+    }
+    if (chunk <= lastChunk && to % CHUNK_PAGES !== 0) {
+      grown += this.#clearInChunk(slot, lastChunk, 0, to % CHUNK_PAGES);
     }
     return grown;
+  }
+
+  #clearInChunk(slot: number, chunk: number, first: number, end: number): number {
+    if (this.tree.get(slot, chunk) === NO_BLOB) return 0;
+    return this.#setInChunk(slot, chunk, first, end - first, HOLE);
+  }
+
+  /** A chunk is gone; returns how many pages it took. */
+  #release(blob: number): number {
+    let pages = 0;
+    visitRuns(this.#arena, blob, 0, CHUNK_PAGES, (_page, count, place) => {
+      pages += count;
+      if (place !== RESERVED) this.#segments.count(place, -count);
+    });
+    this.#arena.free(blob);
+    return pages;
   }
 
   /** Reserves the holes of a range; what is there stays. Returns how many pages that takes. */
   reserve(slot: number, page: number, count: number): number {
     let grown = 0;
     for (let at = page; at < page + count; ) {
-      const run = this.run(slot, at, page + count - at);
-      if (run.place === HOLE) grown += this.set(slot, at, run.count, RESERVED);
-      at += run.count;
+      const first = at % CHUNK_PAGES;
+      const length = Math.min(CHUNK_PAGES - first, page + count - at);
+      grown += this.#reserveInChunk(slot, Math.floor(at / CHUNK_PAGES), first, length);
+      at += length;
     }
     return grown;
+  }
+
+  #reserveInChunk(slot: number, chunk: number, first: number, count: number): number {
+    const blob = this.tree.get(slot, chunk);
+    if (blob === NO_BLOB) return this.#setInChunk(slot, chunk, first, count, RESERVED);
+    const places = this.#places;
+    decodeChunk(this.#arena, blob, places);
+    let holes = 0;
+    for (let i = first; i < first + count; i++) {
+      if (places[i] !== HOLE) continue;
+      places[i] = RESERVED;
+      holes += 1;
+    }
+    if (holes === 0) return 0;
+    this.tree.prepare(slot, chunk);
+    const now = encodeChunk(this.#arena, blob, places);
+    if (now !== blob) this.tree.set(slot, chunk, now);
+    return holes;
   }
 
   /** How many pages of a range take space. */
@@ -142,15 +190,30 @@ export class Extents {
   }
 
   #visitChunk(cursor: Cursor, from: number, to: number, visit: ExtentVisitor): void {
-    const found = this.#found;
-    const base = cursor.low * CHUNK_PAGES;
+    const { high: slot, low, blob } = cursor;
+    const base = low * CHUNK_PAGES;
     const end = Math.min(to - base, CHUNK_PAGES);
-    for (let at = Math.max(from - base, 0); at < end; ) {
-      findRun(this.#arena, cursor.blob, at, found);
-      const count = Math.min(found.length, end - at);
-      const next = at + found.length;
-      if (found.place !== HOLE) visit(cursor.high, base + at, count, found.place);
-      at = next;
+    visitRuns(this.#arena, blob, Math.max(from - base, 0), end, (page, count, place) =>
+      visit(slot, base + page, count, place),
+    );
+  }
+
+  /** The page behind the first `chunks` chunks of a file, or -1 when it has no more than these. */
+  pageAfter(slot: number, chunks: number): number {
+    const cursor = this.tree.seek(slot, 0);
+    for (let left = chunks; left > 0 && cursor.valid && cursor.high === slot; left--) {
+      cursor.advance();
+    }
+    return cursor.valid && cursor.high === slot ? cursor.low * CHUNK_PAGES : -1;
+  }
+
+  /** Visits the runs of one leaf of the tree: while a checkpoint is loaded. */
+  visitLeaf(leaf: Leaf, visit: ExtentVisitor): void {
+    for (let i = 0; i < leaf.count; i++) {
+      const [slot, base] = [leaf.high(i), leaf.low(i) * CHUNK_PAGES];
+      visitRuns(this.#arena, leaf.blob(i), 0, CHUNK_PAGES, (page, count, place) =>
+        visit(slot, base + page, count, place),
+      );
     }
   }
 

@@ -10,8 +10,9 @@
 import { PAGE_BYTES } from '../core/units.js';
 import type { Clock } from '../io/clock.js';
 import type { VolumeOwner } from '../replication/owner-api.js';
-import { type CheckpointLimits, CheckpointWriter } from './checkpoint-writer.js';
+import { type CheckpointLimits, CheckpointWriter, type Logged } from './checkpoint-writer.js';
 import { Cleaner } from './cleaner.js';
+import { Endings } from './endings.js';
 import { FileReader, type ReadDone } from './file-reader.js';
 import { FileSpace } from './file-space.js';
 import { FileWriter } from './file-writer.js';
@@ -51,6 +52,8 @@ export interface FilesystemParts {
   readonly roots: RootStore;
   readonly checkpointLimits?: CheckpointLimits;
   readonly reclaimLimits?: ReclaimLimits;
+  /** Behind the newest checkpoint in the log already. */
+  readonly replayed: Logged;
 }
 
 export class VolumeFilesystem implements Filesystem {
@@ -66,6 +69,7 @@ export class VolumeFilesystem implements Filesystem {
   readonly #writer: FileWriter;
   readonly #space: FileSpace;
   readonly #handles: Handles;
+  readonly #endings: Endings;
   readonly #readOnly: boolean;
   #sizeBytes: number;
 
@@ -79,8 +83,9 @@ export class VolumeFilesystem implements Filesystem {
     this.source = new PageSource(owner, state.segments, parts.cachePages);
     state.segments.onRelease = (slot) => this.source.forget(slot);
     history.placed.push((chunk, place) => this.#keepTails(chunk, place));
-    const { roots } = parts;
-    this.checkpoints = new CheckpointWriter({ state, history, roots }, parts.checkpointLimits);
+    const { roots, replayed } = parts;
+    const checkpointed = { state, history, roots, replayed };
+    this.checkpoints = new CheckpointWriter(checkpointed, parts.checkpointLimits);
     const requireBytes = (bytes: number): void => this.#requireBytes(bytes);
     const requireRoom = (pages: number): void => this.#requireBytes(pages * PAGE_BYTES);
     const requireInode = (bytes: number): void => this.#requireBytes(INODE_BYTES + bytes);
@@ -89,6 +94,8 @@ export class VolumeFilesystem implements Filesystem {
     const pace: Pace = new Pace(clock, () => userBytes(history, this.cleaner));
     this.cleaner = new Cleaner({ state, history, source, roots, pace: pace.wait });
     const { cleaner, checkpoints } = this;
+    const freed = (slot: number): void => this.#handles.freed(slot);
+    this.#endings = new Endings({ state, history, checkpoints, clock, freed });
     const reclaimed = { state, history, checkpoints, roots, clock, cleaner };
     this.reclaimer = new Reclaimer(reclaimed, pace, parts.reclaimLimits);
     if (!this.#readOnly) this.reclaimer.start();
@@ -99,15 +106,33 @@ export class VolumeFilesystem implements Filesystem {
     this.#space = new FileSpace({ state, history, clock, inodes: this.#inodes, requireRoom });
   }
 
+  /**
+   * Before the volume is released: commits, and takes a checkpoint when that makes the next mount
+   * much faster.
+   */
+  finish(done: Done): void {
+    this.history.commit((error) => {
+      if (error !== null || this.#readOnly || !this.checkpoints.isWorthIt) done(error);
+      else this.checkpoints.begin(done);
+    });
+  }
+
+  /** Stops timers: nothing is given to the log any more. */
+  stop(): void {
+    this.reclaimer.stop();
+    this.history.stop();
+  }
+
   /** The volume was grown. */
   resize(sizeBytes: number): void {
     this.#sizeBytes = sizeBytes;
   }
 
   #requireBytes(bytes: number): void {
-    if (bytes > 0 && this.state.usedBytes + bytes > this.#sizeBytes) {
-      throw new FsError('ENOSPC', 'the volume is full');
-    }
+    const fits = (): boolean => this.state.usedBytes + bytes <= this.#sizeBytes;
+    if (bytes <= 0 || fits()) return;
+    this.#endings.hurry(fits);
+    if (!fits()) throw new FsError('ENOSPC', 'the volume is full');
   }
 
   #requireWritable(): void {
@@ -129,17 +154,12 @@ export class VolumeFilesystem implements Filesystem {
   /** Ends an inode without a name once nobody holds it. */
   #endIfUnheld(slot: number, byForget: boolean): void {
     if (this.#readOnly || this.history.failure !== null) return;
-    if (!this.#handles.mayEnd(slot, byForget)) return;
-    this.history.perform({ type: 'free', inode: this.state.inodes.inodeOf(slot) });
-    this.#handles.freed(slot);
+    if (this.#handles.mayEnd(slot, byForget)) this.#endings.end(slot);
   }
 
   /** Ends all orphans: when the volume is mounted afresh, and nobody can hold them. */
   endOrphans(): void {
-    for (const slot of [...this.state.orphans]) {
-      this.history.perform({ type: 'free', inode: this.state.inodes.inodeOf(slot) });
-      this.#handles.freed(slot);
-    }
+    this.#endings.endAll();
   }
 
   #created(slot: number): Attributes {

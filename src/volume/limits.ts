@@ -50,8 +50,14 @@ export const READ_AHEAD_PAGES = 256;
 /** A checkpoint begins after so many bytes of records, or of records and pages. */
 export const CHECKPOINT_RECORD_BYTES = 16 * MIB;
 export const CHECKPOINT_LOG_BYTES = 512 * MIB;
+/** At an unmount one is taken after this part of either. */
+export const CHECKPOINT_WORTH = 1 / 16;
 /** Bytes of leaf images in one checkpoint record's pages. */
 export const IMAGE_BATCH_BYTES = 1 * MIB;
+
+/** Chunks (MiB) of a file without a name that are given up in one turn; and inodes. */
+export const ENDING_CHUNKS = 1_024;
+export const ENDING_INODES = 1_024;
 
 /** Cleaning begins when less than this part of the sealed log lives, and aims at the other. */
 export const CLEAN_BELOW = 0.7;

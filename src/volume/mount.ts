@@ -9,7 +9,7 @@ import type { Clock } from '../io/clock.js';
 import type { ReplayedRecord, VolumeOwner } from '../replication/owner-api.js';
 import { apply } from './apply.js';
 import { loadCheckpoint } from './checkpoint-loader.js';
-import type { CheckpointLimits } from './checkpoint-writer.js';
+import type { CheckpointLimits, Logged } from './checkpoint-writer.js';
 import { VolumeFilesystem } from './filesystem.js';
 import { History, type HistoryOptions } from './history.js';
 import { S_IFDIR } from './mode.js';
@@ -59,7 +59,7 @@ export function replayInto(
   owner: VolumeOwner,
   from: Lsn,
   done: (error: HoldfastError | null, next: Lsn) => void,
-  onReplayed: (bytes: number) => void = () => {},
+  onReplayed: (record: ReplayedRecord) => void = () => {},
 ): void {
   let failure: HoldfastError | null = null;
   let next = from;
@@ -68,7 +68,7 @@ export function replayInto(
     try {
       applyRecord(state, record);
       next = lsn(record.lsn + 1);
-      onReplayed(record.record.length + record.pageCount * PAGE_BYTES);
+      onReplayed(record);
     } catch (error) {
       failure = asFault(error, 'INCONSISTENT');
     }
@@ -78,18 +78,32 @@ export function replayInto(
 
 /** Mounts a volume whose log is owned. */
 export function mountVolume(options: MountOptions, done: Mounted): void {
-  const { owner, roots } = options;
-  loadCheckpoint(owner, roots.root, (error, loaded) => {
-    if (error !== null || loaded === null) return done(error, null);
-    const replayed = (failure: HoldfastError | null, next: Lsn): void => {
-      if (failure !== null) done(failure, null);
-      else done(null, serve(options, loaded.state, next));
+  const { owner, clock, roots, onReplayed } = options;
+  loadCheckpoint({ owner, clock, root: roots.root }, (error, loaded) => {
+    if (error !== null || loaded === null) {
+      done(error, null);
+      return;
+    }
+    const replayed = { recordBytes: 0, bytes: 0 };
+    const count = ({ record, pageCount }: ReplayedRecord): void => {
+      const bytes = record.length + pageCount * PAGE_BYTES;
+      replayed.recordBytes += record.length;
+      replayed.bytes += bytes;
+      onReplayed?.(bytes);
     };
-    replayInto(loaded.state, owner, loaded.replayFrom, replayed, options.onReplayed);
+    const ended = (failure: HoldfastError | null, next: Lsn): void => {
+      if (failure !== null) done(failure, null);
+      else done(null, serve({ ...options, replayed }, loaded.state, next));
+    };
+    replayInto(loaded.state, owner, loaded.replayFrom, ended, count);
   });
 }
 
-function serve(options: MountOptions, state: VolumeState, next: Lsn): VolumeFilesystem {
+function serve(
+  options: MountOptions & { readonly replayed: Logged },
+  state: VolumeState,
+  next: Lsn,
+): VolumeFilesystem {
   const { owner, clock, adopted = false, readOnly = false } = options;
   const history = new History({ owner, clock, state }, next, options);
   const filesystem = new VolumeFilesystem({ ...options, state, history, adopted, readOnly });

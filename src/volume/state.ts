@@ -9,7 +9,14 @@ import { BlobArena } from './arena.js';
 import { AttributeStore } from './attributes.js';
 import { Directory } from './directory.js';
 import { Extents } from './extents.js';
-import { Field, INODE_WORDS, InodeTable, ROOT_SLOT } from './inode-table.js';
+import {
+  Field,
+  INODE_WORDS,
+  type InodePage,
+  InodeTable,
+  PAGE_INODES,
+  ROOT_SLOT,
+} from './inode-table.js';
 import { INODE_BYTES } from './limits.js';
 import { pageOfPlace, RESERVED, SegmentTable, slotOfPlace } from './segments.js';
 import { LEAF_ITEMS, Tree } from './tree.js';
@@ -55,20 +62,16 @@ export class VolumeState {
     return this.arena.reservedBytes + leaves * LEAF_BYTES + this.inodes.slots * INODE_WORDS * 4;
   }
 
-  /** Counts that follow from the rest: after loading a checkpoint's images. */
-  recount(): void {
-    this.usedPages = 0;
-    this.attributeBytes = 0;
-    this.orphans.clear();
-    for (let slot = ROOT_SLOT; slot < this.inodes.slots; slot++) {
-      if (this.inodes.get(slot, Field.mode) === 0) continue;
-      this.usedPages += this.inodes.get(slot, Field.pages);
-      this.attributeBytes += this.inodes.get(slot, Field.attributeBytes);
-      if (this.inodes.get(slot, Field.nlink) === 0) this.orphans.add(slot);
+  /** While a checkpoint is loaded: counts what follows from the inodes of a page. */
+  countInodes(page: InodePage, slots: number): void {
+    const first = page.index * PAGE_INODES;
+    for (let i = 0; i < PAGE_INODES && first + i < slots; i++) {
+      const at = i * INODE_WORDS;
+      if (page.words[at + Field.mode] === 0) continue;
+      this.usedPages += page.words[at + Field.pages] as number;
+      this.attributeBytes += page.words[at + Field.attributeBytes] as number;
+      if (page.words[at + Field.nlink] === 0) this.orphans.add(first + i);
     }
-    this.extents.visit({ slot: 0, chunk: 0 }, Number.MAX_SAFE_INTEGER, (_s, _p, count, place) => {
-      if (place !== RESERVED) this.segments.count(place, count);
-    });
   }
 }
 

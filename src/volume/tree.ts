@@ -286,6 +286,33 @@ export class Tree {
     return blob;
   }
 
+  /**
+   * Removes the keys from (high, from) up to, not including, (high, to), leaf by leaf; `removed`
+   * is told of each blob.
+   */
+  deleteRange(high: number, from: number, to: number, removed: (blob: number) => void): void {
+    for (let start = from; ; ) {
+      const leaf = this.#descend(high, start);
+      const first = leaf.search(high, start);
+      if (first === leaf.count) {
+        const next = leaf.next;
+        if (next === null || next.high(0) !== high || next.low(0) >= to) return;
+        start = next.low(0);
+        continue;
+      }
+      const end = leaf.search(high, to);
+      if (end <= first) return;
+      this.touch(leaf);
+      for (let i = first; i < end; i++) removed(leaf.blob(i));
+      const reachesEnd = end === leaf.count;
+      leaf.items.copyWithin(first * ITEM, end * ITEM, leaf.count * ITEM);
+      leaf.count -= end - first;
+      this.#size -= end - first;
+      if (leaf.count < LEAF_ITEMS >>> 2) this.#shrink(leaf);
+      if (!reachesEnd) return;
+    }
+  }
+
   /** Merges a leaf with few items into its neighbour under the same parent, if both fit. */
   #shrink(leaf: Leaf): void {
     const level = this.#path.length - 1;

@@ -121,7 +121,8 @@ async function create(directory: string, files: number): Promise<void> {
     await commit();
   });
   await large(fs);
-  fs.history.stop();
+  await called((done) => fs.finish(done));
+  fs.stop();
   log.stop();
 }
 
@@ -183,7 +184,7 @@ async function remount(directory: string, files: number): Promise<void> {
       mounted.lookup(parent, name(i));
     });
   });
-  mounted.history.stop();
+  mounted.stop();
 }
 
 const [, script, mode = 'create', directory = '', count = '1000000'] = process.argv;

@@ -48,3 +48,34 @@ test('the tree holds what a map holds, in order', async (t) => {
     t.same(items(tree), [[1, 2, 3]]);
   }
 });
+
+test('a range of keys goes at once', async (t) => {
+  const random = new SimRandom('ranges');
+  for (let round = 0; round < 60; round++) {
+    const tree = new Tree();
+    let expected: [number, number, number][] = [];
+    const spread = [1, 3, 1000][round % 3] as number;
+    for (const high of [4, 5, 6]) {
+      for (let i = 0; i < 700; i++) expected.push([high, i * spread, high * 1000 + i]);
+    }
+    for (const [high, low, blob] of random.shuffle([...expected])) tree.set(high, low, blob);
+    for (let cut = 0; cut < 6; cut++) {
+      const from = random.below(700 * spread);
+      const to = from + random.below(cut === 5 ? 2 ** 32 : 300 * spread);
+      const gone: number[] = [];
+      tree.deleteRange(5, from, to, (blob) => gone.push(blob));
+      const isIn = ([high, low]: readonly number[]): boolean =>
+        high === 5 && (low as number) >= from && (low as number) < to;
+      if (JSON.stringify(gone) !== JSON.stringify(expected.filter(isIn).map((one) => one[2]))) {
+        t.fail(`round ${round}: ${gone.length} went of [${from}, ${to})`);
+      }
+      expected = expected.filter((one) => !isIn(one));
+    }
+    t.equal(JSON.stringify(items(tree)), JSON.stringify(expected));
+    t.equal(tree.size, expected.length);
+    for (const [high, low, blob] of expected) {
+      if (tree.delete(high, low) !== blob) t.fail(`${high} ${low} is not found`);
+    }
+    t.equal(tree.leaves, 1);
+  }
+});
