@@ -297,7 +297,7 @@ export class MountDaemon {
     const { volume, directory } = this.#spec;
     await this.#release();
     await this.#presence?.stop();
-    this.#filesystem?.history.stop();
+    this.#filesystem?.stop();
     if (fault === null) log.info({ volume, directory }, 'The mount has ended.');
     else log.error({ volume, directory, code: fault.code }, `The mount ended: ${fault.message}`);
     this.#onEnded(fault);
@@ -313,10 +313,13 @@ export class MountDaemon {
         log.warn({ volume }, 'The metadata store took no release: the next mount waits for it.');
         resolve();
       });
-      owner.release(() => {
-        timer.cancel();
-        resolve();
-      });
+      const release = (): void =>
+        owner.release(() => {
+          timer.cancel();
+          resolve();
+        });
+      if (this.#filesystem === null) release();
+      else this.#filesystem.finish(release);
     });
     owner.stop();
   }
@@ -339,7 +342,7 @@ export class MountDaemon {
 
   #settledBytes = -1;
 
-  /** Something new has become durable. */
+  /** Everything is durable; if it was not before, that is news. */
   #committed(): void {
     const bytes = this.#filesystem?.history.logged.bytes ?? 0;
     if (bytes === this.#settledBytes) return;
@@ -371,6 +374,7 @@ export class MountDaemon {
     const filesystem = this.#filesystem;
     const space = filesystem?.statfs();
     const history = filesystem?.history;
+    if (history?.isSettled === true) this.#committed();
     return {
       phase: this.#phase,
       detail: this.#detail,

@@ -111,6 +111,7 @@ export class VolumeFilesystem implements Filesystem {
    * much faster.
    */
   finish(done: Done): void {
+    this.reclaimer.stop();
     this.history.commit((error) => {
       if (error !== null || this.#readOnly || !this.checkpoints.isWorthIt) done(error);
       else this.checkpoints.begin(done);
