@@ -61,6 +61,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./sync.js')).addSyncCommand,
   },
   {
+    name: 'helpers',
+    summary: 'install the helpers of mount(8) and umount(8), for fstab',
+    load: async () => (await import('./helpers.js')).addHelpersCommands,
+  },
+  {
     name: 'mount-daemon',
     summary: 'serve a mount; started by "holdfast mount"',
     isHidden: true,

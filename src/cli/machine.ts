@@ -10,12 +10,16 @@ import type { Environment } from './config.js';
 /** Node's options for a mount daemon: a small young generation keeps it small. */
 const DAEMON_NODE_OPTIONS = ['--max-semi-space-size=8'];
 
+/** This very program, as compiled. */
+export function mainScript(): string {
+  return join(dirname(fileURLToPath(import.meta.url)), 'main.js');
+}
+
 /** HOLDFAST_RUN_DIR: where the state of mounts stands instead of /run/holdfast. */
 export function mountDeps(env: Environment): StartDeps {
-  const script = join(dirname(fileURLToPath(import.meta.url)), 'main.js');
   const directory = env.HOLDFAST_RUN_DIR;
   const host = new NodeMountHost({
-    program: [process.execPath, ...DAEMON_NODE_OPTIONS, script],
+    program: [process.execPath, ...DAEMON_NODE_OPTIONS, mainScript()],
     runDirectory: directory === undefined || directory === '' ? undefined : resolve(directory),
   });
   return { host, clock: nodeClock, random: nodeRandom };

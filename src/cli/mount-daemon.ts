@@ -8,7 +8,8 @@ import { hostname } from 'node:os';
 import { basename, dirname, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Command } from 'commander';
-import { asFault, HoldfastError, invalid } from '../core/errors.js';
+import { HoldfastError, invalid } from '../core/errors.js';
+import type { InitReply } from '../fuse/encode.js';
 import { mountAt } from '../fuse/launcher.js';
 import {
   MAX_REPLY_PARTS,
@@ -16,7 +17,6 @@ import {
   REPLY_COPY_MAX_BYTES,
   REQUEST_BUFFER_BYTES,
 } from '../fuse/limits.js';
-import type { Log } from '../io/log.js';
 import { NodeFuseDevice } from '../io/node/fuse-device.js';
 import { serveSocket } from '../io/node/http.js';
 import { createLog } from '../io/node/log.js';
@@ -25,8 +25,11 @@ import { type DaemonEvent, MOUNTED_LINE, plainFault, StateFile } from '../lifecy
 import { MountDaemon } from '../lifecycle/mount-daemon.js';
 import { readSpec, writeInit } from '../lifecycle/mount-files.js';
 import type { MountSpec } from '../lifecycle/mount-types.js';
+import type { DirectoryCache } from '../metadata/directory-cache.js';
 import { EXIT_CODES } from './errors.js';
 import { MountMonitor } from './mount-monitor.js';
+import { checkSecret } from './node-secret.js';
+import { loadSecret } from './secret.js';
 import { Session } from './session.js';
 
 /** The keeper's descriptor of /dev/fuse. */
@@ -75,91 +78,105 @@ async function mountDaemon(directory: string): Promise<void> {
     throw invalid(`${directory} is no state directory of a mount`, hint);
   }
   const link = new LauncherLink();
-  const log = createLog({ level: 'info' });
   const { metadata, secretFile } = spec;
   const options = { metadata, ...(secretFile === null ? {} : { secretFile }) };
   let fault: HoldfastError | null = null;
   try {
-    fault = await Session.run(options, (session) => serve(session, spec, host, link, log));
+    fault = await Session.run(options, (session) => {
+      return new MountProcess(session, spec, host, link).run();
+    });
   } catch (thrown) {
-    fault = asFault(thrown, 'UNAVAILABLE');
     if (!(thrown instanceof HoldfastError)) throw thrown;
+    fault = thrown;
   }
-  if (fault !== null) {
-    link.say({ event: 'failed', fault: plainFault(fault) });
-  }
+  if (fault !== null) link.say({ event: 'failed', fault: plainFault(fault) });
   // The volume is given back: nothing that is still waiting for something may hold the mount's end.
   process.exit(fault === null ? 0 : EXIT_CODES[fault.code]);
 }
 
-async function serve(
-  session: Session,
-  spec: MountSpec,
-  host: NodeMountHost,
-  link: LauncherLink,
-  log: Log,
-): Promise<HoldfastError | null> {
-  const { clock, random, store, clients: requests } = session;
-  const directory = await session.directory();
-  const daemon = new MountDaemon(
-    {
-      ...{ clock, random, log, store, requests, directory, host },
-      hostname: hostname(),
-      device: fuseDevice,
-      pid: process.pid,
-      residentBytes: () => process.memoryUsage.rss(),
-    },
-    spec,
-    {
-      onProgress: (text) => link.say({ event: 'progress', text }),
-      onReady: (agreed) => {
-        writeInit(host.state, spec.mount, agreed);
+/** What one mount's process is made of. */
+class MountProcess {
+  readonly #session: Session;
+  readonly #spec: MountSpec;
+  readonly #host: NodeMountHost;
+  readonly #link: LauncherLink;
+  readonly #log = createLog({ level: 'info' });
+
+  constructor(session: Session, spec: MountSpec, host: NodeMountHost, link: LauncherLink) {
+    this.#session = session;
+    this.#spec = spec;
+    this.#host = host;
+    this.#link = link;
+  }
+
+  /** Serves the mount to its end, and says what went wrong, if anything. */
+  async run(): Promise<HoldfastError | null> {
+    const daemon = this.#compose(await this.#session.directory());
+    const monitor = new MountMonitor(daemon, this.#spec);
+    const socket = this.#host.state.path(this.#spec.mount, StateFile.CONTROL);
+    const control = await serveSocket(socket, (path, method) => monitor.answer(path, method));
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+      process.on(signal, () => void daemon.stop(signal));
+    }
+    try {
+      await monitor.listen();
+      return await this.#serve(daemon);
+    } finally {
+      control.close();
+      monitor.close();
+    }
+  }
+
+  #compose(directory: DirectoryCache): MountDaemon {
+    const { clock, random, store, clients: requests } = this.#session;
+    const [host, log, link] = [this.#host, this.#log, this.#link];
+    const parts = { clock, random, log, store, requests, directory, host };
+    const { pid } = process;
+    const residentBytes = (): number => process.memoryUsage.rss();
+    const here = { hostname: hostname(), pid, residentBytes, device: fuseDevice };
+    const handlers = {
+      onProgress: (text: string) => link.say({ event: 'progress', text }),
+      onReady: (agreed: InitReply) => {
+        writeInit(host.state, this.#spec.mount, agreed);
         link.say({ event: 'ready' });
       },
-    },
-  );
-  const monitor = new MountMonitor(daemon, spec);
-  const socket = host.state.path(spec.mount, StateFile.CONTROL);
-  const control = await serveSocket(socket, (path, method) => monitor.answer(path, method));
-  const stop = (reason: string): void => void daemon.stop(reason);
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stop(signal));
-  try {
-    await monitor.listen();
-    return await run(daemon, spec, host, link, stop);
-  } finally {
-    control.close();
-    monitor.close();
+    };
+    return new MountDaemon({ ...parts, ...here }, this.#spec, handlers);
   }
-}
 
-/** Loads, waits for the mount, serves it to its end. */
-async function run(
-  daemon: MountDaemon,
-  spec: MountSpec,
-  host: NodeMountHost,
-  link: LauncherLink,
-  stop: (reason: string) => void,
-): Promise<HoldfastError | null> {
-  let isLoaded = false;
-  // Whoever waited for this mount has gone: without a mount there is nothing to serve.
-  void link.gone.then(() => {
-    if (!isLoaded || spec.foreground) stop('the end of what started it');
-  });
-  try {
-    await daemon.load();
-  } catch (thrown) {
-    stop('it could not be loaded');
-    await daemon.ended;
-    throw thrown;
+  /** Loads, waits for the mount, serves it. */
+  async #serve(daemon: MountDaemon): Promise<HoldfastError | null> {
+    const { directory, foreground, volume } = this.#spec;
+    let isLoaded = false;
+    // Whoever waited for this mount has gone: without a mount there is nothing to serve.
+    const abandoned = 'the end of what started it';
+    void this.#link.gone.then(() => {
+      if (!isLoaded || foreground) void daemon.stop(abandoned);
+    });
+    try {
+      await Promise.all([daemon.load(), this.#checkSecret()]);
+    } catch (thrown) {
+      void daemon.stop('it could not be loaded');
+      await daemon.ended;
+      throw thrown;
+    }
+    isLoaded = true;
+    this.#link.say({ event: 'loaded' });
+    const isMounted = await this.#link.mounted;
+    // A launcher that was killed may have mounted all the same: then that is a mount like any other.
+    const found = mountAt(this.#host.mounts.table(), directory);
+    if (isMounted || found?.source === volume) daemon.serve(found?.device ?? null);
+    else void daemon.stop(abandoned);
+    return await daemon.ended;
   }
-  isLoaded = true;
-  link.say({ event: 'loaded' });
-  const isMounted = await link.mounted;
-  // A launcher that was killed may have mounted all the same: then that is a mount like any other.
-  const left = mountAt(host.mounts.table(), spec.directory);
-  if (isMounted || left?.source === spec.volume) daemon.serve(left?.device ?? null);
-  else stop('the end of what started it');
-  return await daemon.ended;
+
+  /** A takeover with a wrong secret would wait for answers that never come. */
+  async #checkSecret(): Promise<void> {
+    const { cluster } = this.#session.cluster;
+    const secret = loadSecret(this.#spec.secretFile ?? undefined, process.env);
+    const directory = await this.#session.directory();
+    await checkSecret({ cluster, secret }, directory.nodes());
+  }
 }
 
 function fuseDevice(): NodeFuseDevice {

@@ -1,7 +1,7 @@
 /** `holdfast mount`: a volume as a directory. What happens is src/lifecycle/start-mount.ts. */
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { invalid } from '../core/errors.js';
+import { HoldfastError, invalid } from '../core/errors.js';
 import { nodeClock } from '../io/node/clock.js';
 import type { MountRequest, MountStatus } from '../lifecycle/mount-types.js';
 import { startForeground, startMount } from '../lifecycle/start-mount.js';
@@ -69,10 +69,10 @@ async function mount(
     print(running.status);
     interrupted.signal.addEventListener('abort', () => running.stop());
     const status = await running.ended;
-    if (status !== 0) process.exitCode = typeof status === 'number' ? status : 1;
+    if (status !== 0) throw new HoldfastError('UNAVAILABLE', `its daemon ended with ${status}`);
   } catch (thrown) {
     if (!interrupted.signal.aborted) throw thrown;
-    process.exitCode = EXIT_INTERRUPTED;
+    process.exit(EXIT_INTERRUPTED);
   } finally {
     interrupted.forget();
   }
