@@ -68,8 +68,6 @@ export class Service {
   readonly #upkeep: Upkeep;
   /** Of the layer above; they wait for the swapper like our own. */
   readonly volumeSwaps: VolumeSwaps;
-  /** The name of the swap that landed last. */
-  #lastSwap: string | null = null;
   /** Rolled in the log, not yet in the record. */
   #rollPending: SegmentEnd | null = null;
   #retryPlanAt = 0;
@@ -185,8 +183,7 @@ export class Service {
     this.#releasing = true;
     const whenIdle = (): void => {
       if (this.#context.closed) return;
-      const swaps = this.#swapper.busy || this.#rollPending !== null || !this.volumeSwaps.isEmpty;
-      if (!this.#unfinished() && !swaps) done();
+      if (!this.#unfinished() && !this.#swapper.busy && this.#rollPending === null) done();
       else this.#context.deps.clock.after(this.#context.limits.retryMinMs, whenIdle);
     };
     whenIdle();
@@ -380,12 +377,10 @@ export class Service {
     const record = this.#record();
     const planned = record.planned.find((one) => one.createEpoch === record.epoch) ?? null;
     const ready = planned !== null && isReady(this.#creation, planned.segment, now);
-    // A log that rolls all the time lets the volume's swaps through, one after each roll.
-    const yields = this.#lastSwap === 'roll' && !this.volumeSwaps.isEmpty;
-    if (this.#rollPending !== null && !yields) {
+    if (this.#rollPending !== null) {
       this.#proposeRoll(record, this.#rollPending, ready ? planned.segment : null);
     } else if (this.#proposeVolumeSwap(record)) {
-      // Before the rest: there are few of them.
+      // Behind a roll, and in its turn: the next roll has to ask the next spare first.
     } else if (this.#releasing && !this.#unfinished()) {
       // Until then a spare may be what the last records need to become durable.
       return;
@@ -406,7 +401,6 @@ export class Service {
       name,
       change,
       onLanded: (now) => {
-        this.#lastSwap = name;
         const { record, revision } = present(this.#swapper.known, 'a known record');
         then(now);
         this.#upkeep.adopt(record, revision, now);

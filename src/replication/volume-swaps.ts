@@ -47,10 +47,6 @@ export class VolumeSwaps {
     this.#onAdded = onAdded;
   }
 
-  get isEmpty(): boolean {
-    return this.#waiting.length === 0;
-  }
-
   add(swap: VolumeSwap): void {
     this.#waiting.push(swap);
     this.#onAdded();

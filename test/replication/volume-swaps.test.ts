@@ -126,19 +126,22 @@ t.test('segments that are not sealed any more are left out', async (t) => {
 t.test('swaps with unknown outcomes land exactly once, whoever else swaps', async (t) => {
   for (const lost of ['request', 'reply'] as const) {
     const { world, one, ends, root, delete: give } = await bed();
-    const trip = (call: { type: string }): { lost: typeof lost } | null => {
-      if (call.type !== 'transact') return null;
-      world.amend((record) => resize(record, { sizeBytes: record.sizeBytes + 1 }));
-      return { lost };
+    const lose = (): void => {
+      one.trips.push((call) => {
+        if (call.type !== 'transact') return null;
+        world.amend((record) => resize(record, { sizeBytes: record.sizeBytes + 1 }));
+        return { lost };
+      });
     };
-    for (let i = 0; i < 8; i++) one.trips.push(trip);
     const sealed = world.record.sealed.length;
-    root(50);
-    give(3);
-    root(52);
-    await world.until(() => ends.length === 3, 600_000);
+    for (const [index, ask] of [() => root(50), () => give(3), () => root(52)].entries()) {
+      lose();
+      lose();
+      ask();
+      await world.until(() => ends.length === index + 1, 600_000);
+      t.equal(world.record.root?.lsn, index < 2 ? 50 : 52, 'when it says so it is so');
+    }
     t.same(ends, ['root 50', 'delete 3', 'root 52'], `${lost} lost`);
-    t.equal(world.record.root?.lsn, 52);
     t.equal(world.record.sealed.length, sealed - 3);
     t.equal(world.record.epoch, 1);
   }
@@ -174,6 +177,17 @@ t.test('a log that rolls all the time lets them through, and rolls on', async (t
   t.ok(rolls >= ends.length / 2, `${rolls} rolls beside them`);
 });
 
+t.test('a roll waits for the swap in flight only, not for those that wait', async (t) => {
+  const { world, one, ends, root } = await bed(40);
+  for (let i = 0; i < 400; i++) one.trips.push(() => ({ requestMs: 200, replyMs: 200 }));
+  const before = world.record.sealed.length;
+  for (let at = 1; at <= 8; at++) root(at);
+  for (let i = 0; i < 30; i++) await world.appended(one, 1);
+  await world.until(() => world.record.sealed.length > before);
+  t.ok(ends.length <= 2, `${ends.length} roots came first`);
+  await world.until(() => ends.length === 8);
+});
+
 t.test("an owner that was paused: its swaps do not land in its successor's record", async (t) => {
   const { world, one, ends, root, delete: give } = await bed();
   root(50);
@@ -205,6 +219,7 @@ t.test('release waits for what was asked before it, and refuses what comes after
   const { world, one, ends, root } = await bed();
   one.trips.push(() => ({ requestMs: 300, replyMs: 300 }));
   root(50);
+  root(51);
   let released: string | undefined;
   one.owner.release((error) => {
     released = error === null ? 'released' : error.code;
@@ -212,8 +227,8 @@ t.test('release waits for what was asked before it, and refuses what comes after
   root(52);
   await world.until(() => released !== undefined);
   t.equal(released, 'released');
-  t.equal(world.record.root?.lsn, 50);
-  t.same([...ends].sort(), ['CLOSED', 'root 50']);
+  t.equal(world.record.root?.lsn, 51);
+  t.same([...ends].sort(), ['CLOSED', 'root 50', 'root 51']);
 });
 
 t.test('stopping ends what waits with the reason', async (t) => {
