@@ -45,7 +45,7 @@ import {
 } from './protocol.js';
 import type { Answer, Reply } from './reply.js';
 import { WriteArena } from './write-arena.js';
-import { followChmod, has, hasPrivileges, joinNames, removeXattr, setXattr } from './xattrs.js';
+import { followChmod, has, hasPrivileges, listXattrs, removeXattr, setXattr } from './xattrs.js';
 
 export interface AdapterOptions {
   readonly filesystem: Filesystem;
@@ -195,7 +195,7 @@ export class FilesystemAdapter {
       case 'getxattr':
         return this.#getXattr(inode, operation, reply);
       case 'listxattr':
-        return this.#sized(operation, joinNames(filesystem.listxattr(inode)), reply);
+        return this.#sized(operation, listXattrs(filesystem, inode, request.caller.uid), reply);
       case 'setxattr':
         setXattr(filesystem, inode, operation);
         return reply.ok();

@@ -3,19 +3,30 @@
  * mode bits, chmod changes the ACL, and an ACL that says no more than the mode bits is not kept.
  * Everything else, `security.capability` too, is stored as it comes.
  */
-import type { Attributes, Filesystem, Inode } from '../volume/filesystem-api.js';
+import { type Attributes, type Filesystem, FsError, type Inode } from '../volume/filesystem-api.js';
 import { ACL_ACCESS, ACL_DEFAULT, applyAccessAcl, chmodAcl } from './acl.js';
 import type { SetXattr } from './operations.js';
 import { Mode } from './protocol.js';
 
 export const CAPABILITY = 'security.capability';
+/** Only privileged processes may know of them; the kernel leaves leaving them out to us. */
+const TRUSTED = 'trusted.';
+const NAMESPACES = ['user.', 'security.', TRUSTED];
 
 export function has(filesystem: Filesystem, inode: Inode, name: string): boolean {
   return filesystem.listxattr(inode).includes(name);
 }
 
+/** Names that Linux gives no meaning would be lost by every other filesystem. */
+function requireKnown(name: string): void {
+  if (name === ACL_ACCESS || name === ACL_DEFAULT) return;
+  if (NAMESPACES.some((prefix) => name.startsWith(prefix))) return;
+  throw new FsError('ENOTSUP', 'an attribute of no known namespace');
+}
+
 export function setXattr(filesystem: Filesystem, inode: Inode, request: SetXattr): void {
   const { name, flags, killSgid } = request;
+  requireKnown(name);
   if (name !== ACL_ACCESS) {
     filesystem.setxattr(inode, name, Buffer.from(request.value), flags);
     return;
@@ -31,6 +42,7 @@ export function setXattr(filesystem: Filesystem, inode: Inode, request: SetXattr
 /** Removing an ACL that is not there is no error: the mode bits were all there was. */
 export function removeXattr(filesystem: Filesystem, inode: Inode, name: string): void {
   const isAcl = name === ACL_ACCESS || name === ACL_DEFAULT;
+  requireKnown(name);
   if (isAcl && !has(filesystem, inode, name)) return;
   filesystem.removexattr(inode, name);
 }
@@ -48,7 +60,9 @@ export function hasPrivileges(filesystem: Filesystem, attributes: Attributes): b
   return has(filesystem, attributes.inode, CAPABILITY);
 }
 
-/** The reply to LISTXATTR: each name and a NUL. */
-export function joinNames(names: readonly string[]): Buffer {
+/** The reply to LISTXATTR: each name that the caller may know, and a NUL. */
+export function listXattrs(filesystem: Filesystem, inode: Inode, uid: number): Buffer {
+  const all = filesystem.listxattr(inode);
+  const names = uid === 0 ? all : all.filter((name) => !name.startsWith(TRUSTED));
   return Buffer.from(names.map((name) => `${name}\0`).join(''), 'latin1');
 }

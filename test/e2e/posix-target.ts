@@ -123,6 +123,14 @@ export class Scenarios {
     return this.#target.directory;
   }
 
+  remount(): Promise<void> {
+    return this.#target.remount();
+  }
+
+  crash(): Promise<void> {
+    return this.#target.crash();
+  }
+
   /** One call's value, outside of scenarios. Rejects when it fails. */
   value(...call: Call): Promise<unknown> {
     return this.#syscalls.value(...call);
