@@ -44,7 +44,9 @@ function parseOptions(): RunOptions {
   const unknown = kinds.find((kind) => CRASHES[kind] === undefined);
   const known = Object.keys(CRASHES).join(', ');
   if (unknown !== undefined) refuse(`there is no crash "${unknown}"; there is: ${known}`);
-  const left = ['sqlite', 'postgres'].filter((name) => !without.split(',').includes(name));
+  const left = (['sqlite', 'postgres'] as const).filter(
+    (name) => !without.split(',').includes(name),
+  );
   return {
     seed: numberOf(seed, '--seed', 1),
     rounds: numberOf(rounds, '--rounds', Number.POSITIVE_INFINITY),

@@ -34,7 +34,9 @@ export interface RunOptions {
   /** Whether there are interruptions, too. */
   readonly interruptions: boolean;
   /** Which applications work, by name; files always do. */
-  readonly applications: readonly string[];
+  readonly applications: readonly ('sqlite' | 'postgres')[];
+  /** Another compiled program than the one beside this file. */
+  readonly program?: string;
   readonly say: (line: string) => void;
 }
 
@@ -59,20 +61,20 @@ export class Run {
     });
     const { seed } = options;
     this.#files = new RecordedWorkers({ ...place('files'), workers: WORKERS, seed });
-    const all = [
-      () => new Sqlite(place('sqlite').directory),
-      () => new Postgres(place('postgres')),
-    ];
-    const wanted = all.filter((_, index) =>
-      options.applications.includes(['sqlite', 'postgres'][index] as string),
+    const made = options.applications.map((name) =>
+      name === 'sqlite' ? new Sqlite(place(name).directory) : new Postgres(place(name)),
     );
-    this.#applications = [this.#files, ...wanted.map((make) => make())];
+    this.#applications = [this.#files, ...made];
   }
 
   /** Rejects only when the run itself breaks; what checks find is in the summary. */
   static async execute(options: RunOptions): Promise<Summary> {
     const powerCuts = options.crashes.includes('power');
-    const system = await System.start({ sizeBytes: VOLUME_BYTES, powerCuts });
+    const { program } = options;
+    const systemOptions = { sizeBytes: VOLUME_BYTES, powerCuts };
+    const system = await System.start(
+      program === undefined ? systemOptions : { ...systemOptions, program },
+    );
     const run = new Run(options, system);
     try {
       await run.#everything();
@@ -108,7 +110,9 @@ export class Run {
       }
     }
     this.#faults.push(...working.flatMap((one) => one.complaints()));
-    const crash: Crash = CRASHES[this.#choose.of(this.#options.crashes) ?? 'all'];
+    // In turn, from one that the seed gives: a few rounds have had each of them.
+    const { crashes, seed } = this.#options;
+    const crash: Crash = CRASHES[crashes[(this.#rounds + seed) % crashes.length] ?? 'all'];
     const at = nowMs();
     await crash.strike(this.#system);
     for (const one of working) await one.kill();

@@ -3,14 +3,13 @@
  * cache. See fixtures/cut-images.ts for how a cut is made. The same test with fdatasync taken out
  * of the node must lose records, or it would prove nothing; so that is tested as well.
  */
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
+import { breakProgram, noFlush } from '../fixtures/broken-program.js';
 import { Cluster, type ClusterOptions } from '../fixtures/cluster.js';
 import { CutImages } from '../fixtures/cut-images.js';
 import { History } from '../fixtures/history.js';
-import { distRoot, endAll } from '../fixtures/processes.js';
+import { endAll } from '../fixtures/processes.js';
 
 t.setTimeout(400_000);
 
@@ -72,34 +71,6 @@ async function cutOnce(program: string | null): Promise<Outcome> {
   }
 }
 
-/** The disk is formatted and opened properly; then, under load, flushes become words. */
-const FLUSHES_END_MS = 2_500;
-const NOT_FLUSHING = [
-  [' fdatasyncSync(', ` ((fd) => performance.now() > ${FLUSHES_END_MS} || fdatasyncSync(fd))(`],
-  [
-    ' fdatasync(',
-    ` ((fd, done) =>
-      performance.now() > ${FLUSHES_END_MS} ? setImmediate(done, null) : fdatasync(fd, done))(`,
-  ],
-] as const;
-
-/** A copy of the compiled program whose nodes say that they flushed and do not. */
-function withoutFlushes(): { program: string; remove: () => void } {
-  const root = mkdtempSync(join(distRoot, '..', 'dist-no-flush-'));
-  cpSync(join(distRoot, 'src'), join(root, 'src'), { recursive: true });
-  const file = join(root, 'src/io/node/disk.js');
-  let source = readFileSync(file, 'utf8');
-  for (const [flush, nothing] of NOT_FLUSHING) {
-    if (!source.includes(flush)) throw new Error(`found no ${flush} to take out`);
-    source = source.replaceAll(flush, nothing);
-  }
-  writeFileSync(file, source);
-  return {
-    program: join(root, 'src/cli/main.js'),
-    remove: () => rmSync(root, { recursive: true, force: true }),
-  };
-}
-
 t.test('records acknowledged before a power cut are there after it', async (t) => {
   t.teardown(endAll);
   for (let round = 1; round <= ROUNDS; round++) {
@@ -113,7 +84,7 @@ t.test('records acknowledged before a power cut are there after it', async (t) =
 
 t.test('without fdatasync the same test fails, so it sees what it is for', async (t) => {
   t.teardown(endAll);
-  const broken = withoutFlushes();
+  const broken = breakProgram(noFlush(2_500));
   t.teardown(broken.remove);
   const { acknowledged, faults } = await cutOnce(broken.program);
   t.comment(`${acknowledged} records acknowledged before the cut; then: ${faults[0]}`);

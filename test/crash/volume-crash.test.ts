@@ -1,0 +1,65 @@
+/**
+ * A few rounds of what `npm run chaos -- --rounds 100` does at length: a volume on a mount of a
+ * real cluster, with recorded file operations, SQLite and PostgreSQL at work, is crashed and
+ * checked. With SIGKILL of everything first, then with power cuts. The same rounds must fail where
+ * fsync, or the nodes' fdatasync, is a lie. HOLDFAST_TEST_ROUNDS and HOLDFAST_TEST_SEED change how
+ * many and which.
+ */
+import t, { type Test } from 'tap';
+import { findPostgres } from '../../chaos/applications/postgres.js';
+import { Run, type RunOptions } from '../../chaos/run.js';
+import { type Breakage, breakProgram, NO_FSYNC, noFlush } from '../fixtures/broken-program.js';
+import { endAll } from '../fixtures/processes.js';
+import { cannotMount } from '../fuse/mounted.js';
+
+t.setTimeout(900_000);
+
+const ROUNDS = Number(process.env.HOLDFAST_TEST_ROUNDS ?? 2);
+const SEED = Number(process.env.HOLDFAST_TEST_SEED ?? (Date.now() % 1_000_000) + 1);
+const reason = cannotMount();
+const skip = reason === false ? {} : { skip: reason };
+
+function options(t: Test, more: Partial<RunOptions>): RunOptions {
+  return {
+    seed: SEED,
+    rounds: ROUNDS,
+    minutes: 30,
+    crashes: ['all'],
+    interruptions: false,
+    applications: findPostgres() === null ? ['sqlite'] : ['sqlite', 'postgres'],
+    say: (line) => t.comment(line),
+    ...more,
+  };
+}
+
+async function passes(t: Test, more: Partial<RunOptions>): Promise<void> {
+  t.teardown(endAll);
+  t.comment(`seed ${SEED}`);
+  if (findPostgres() === null) t.comment('without PostgreSQL, which is not installed');
+  const { faults, applications } = await Run.execute(options(t, more));
+  for (const one of applications) t.comment(`${one.name}: ${one.summary()}`);
+  t.same(faults, [], 'every check passed');
+  t.equal(await endAll(), 0, 'no process is left behind');
+}
+
+async function fails(t: Test, broken: Breakage, more: Partial<RunOptions>): Promise<void> {
+  t.teardown(endAll);
+  const { program, remove } = breakProgram(broken);
+  t.teardown(remove);
+  const { faults } = await Run.execute(options(t, { ...more, program, applications: [] }));
+  t.comment(faults[0] ?? 'nothing was seen');
+  t.not(faults.length, 0, 'it was seen');
+  await endAll();
+}
+
+t.test('SIGKILL of the daemon, or of everything at once, loses nothing flushed', skip, (t) =>
+  passes(t, { crashes: ['all', 'daemon'] }),
+);
+
+t.test('a power cut loses nothing flushed', skip, (t) => passes(t, { crashes: ['power'] }));
+
+t.test('a volume that lies about fsync is seen', skip, (t) => fails(t, NO_FSYNC, { rounds: 4 }));
+
+t.test('nodes that lie about fdatasync are seen by a power cut', skip, (t) =>
+  fails(t, noFlush(4_000), { rounds: 4, crashes: ['power'] }),
+);
