@@ -111,21 +111,32 @@ export async function unmountDead(host: MountHost, status: MountStatus): Promise
 
 async function untilEnded({ host, clock }: MountsDeps, status: MountStatus): Promise<void> {
   const deadline = clock.monotonic() + END_TIMEOUT_MS;
-  const keeper = readKeeper(host.state, status.mount);
-  while (isAlive(host, keeper)) {
+  const { mount, directory, logFile } = status;
+  while (await isRunning(host, mount)) {
     if (clock.monotonic() > deadline) {
-      const message = `${status.directory} is unmounted, but the volume is not released yet`;
-      const hint = `Its daemon goes on trying; see ${status.logFile}.`;
+      const message = `${directory} is unmounted, but the volume is not released yet`;
+      const hint = `Its daemon goes on trying; see ${logFile}.`;
       throw new HoldfastError('TIMEOUT', message, { hint });
     }
     await new Promise<void>((resolve) => clock.after(POLL_MS, resolve));
   }
-  const ended = host.state.read(status.mount, StateFile.ENDED);
+  const ended = host.state.read(mount, StateFile.ENDED);
+  host.state.remove(mount);
   if (ended === null) return;
-  host.state.remove(status.mount);
-  const message = `the daemon of ${status.directory} ended with status ${ended.trim()}`;
-  const hint = `What was not yet committed may be lost; see ${status.logFile}.`;
+  const message = `the daemon of ${directory} ended with status ${ended.trim()}`;
+  const hint = `What was not yet committed may be lost; see ${logFile}.`;
   throw new HoldfastError('UNAVAILABLE', message, { hint });
+}
+
+/** The keeper ends last; but it may have been killed, and the daemon go on without it. */
+async function isRunning(host: MountHost, mount: MountId): Promise<boolean> {
+  if (isAlive(host, readKeeper(host.state, mount))) return true;
+  try {
+    await call(host, mount, 'status', STATUS_TIMEOUT_MS);
+    return true;
+  } catch (thrown) {
+    return asFault(thrown, 'UNAVAILABLE').code === 'TIMEOUT';
+  }
 }
 
 async function commit(host: MountHost, status: MountStatus, timeoutMs: number): Promise<void> {

@@ -1,0 +1,166 @@
+/** What a mount does when its daemon, its keeper, nodes, the metadata store or its rights go. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t from 'tap';
+import { distRoot, startNode } from '../fixtures/processes.js';
+import { cannotMount } from '../fuse/mounted.js';
+import { isAlive, isMounted, MountBed, shell, until } from './mount-bed.js';
+
+const skip = cannotMount();
+if (skip !== false) {
+  t.comment(skip);
+  process.exit(0);
+}
+t.setTimeout(400_000);
+
+const bed = await MountBed.start();
+t.teardown(() => bed.close());
+t.afterEach(() => bed.assertNothingLeft());
+const directory = bed.directory('mnt');
+
+const write = (name: string): Promise<{ status: number | null; text: string }> =>
+  shell(`cd ${directory} && echo ${name} > ${name} && sync ${name}`);
+
+t.test('a killed daemon leaves no mount, and what was fsynced', async (t) => {
+  const { live } = await bed.mount('db', directory);
+  t.equal((await write('fsynced')).status, 0);
+  const writer = shell(`cd ${directory} && while echo more >> written; do :; done`);
+  await sleep(300);
+  process.kill(live.pid, 'SIGKILL');
+  await until('the mount is gone', () => !isMounted(directory));
+  t.match(
+    (await writer).text,
+    /not connected|connection abort|Input\/output/,
+    'its users get an error',
+  );
+  const shown = await bed.mounts();
+  t.match(shown, [{ state: 'dead', directory, live: null }], 'it is shown once');
+  t.same(await bed.mounts(), [], 'and then cleared');
+  t.match(bed.log('db'), /ended with status 137/);
+  const from = Date.now();
+  await bed.mount('db', directory);
+  t.ok(Date.now() - from < 9_000, 'nobody waits for the lease of a dead process of this machine');
+  t.equal((await shell(`cat ${directory}/fsynced`)).text, 'fsynced');
+  t.equal((await bed.holdfast('umount', directory)).code, 0);
+});
+
+t.test('a dead mount in the way is cleared by the next one', async (t) => {
+  const { live, keeperPid } = await bed.mount('db', directory);
+  process.kill(keeperPid ?? -1, 'SIGKILL');
+  process.kill(live.pid, 'SIGKILL');
+  await until('both are gone', () => !isAlive(live.pid));
+  t.ok(isMounted(directory), 'nobody was left to take it away');
+  await bed.mount('db', directory);
+  t.equal(bed.states.length, 1);
+  t.equal((await shell(`cat ${directory}/fsynced`)).text, 'fsynced');
+  t.equal((await bed.holdfast('umount', directory)).code, 0);
+});
+
+t.test('umount clears what a dead daemon left', async (t) => {
+  const { live, keeperPid } = await bed.mount('db', directory);
+  process.kill(keeperPid ?? -1, 'SIGKILL');
+  process.kill(live.pid, 'SIGKILL');
+  await until('both are gone', () => !isAlive(live.pid));
+  t.equal((await bed.holdfast('sync', directory)).code, 20);
+  const { code, lines } = await bed.holdfast('umount', directory);
+  t.equal(code, 0);
+  t.match(lines[0], /cleared/);
+  t.notOk(isMounted(directory));
+});
+
+t.test('a daemon whose keeper was killed goes on, and ends in order', async (t) => {
+  const { live, keeperPid } = await bed.mount('db', directory);
+  process.kill(keeperPid ?? -1, 'SIGKILL');
+  await until('it is gone', () => !isAlive(keeperPid ?? -1));
+  t.equal((await write('orphaned')).status, 0);
+  t.match(await bed.mounts(), [{ state: 'mounted', keeperPid: null }]);
+  t.equal((await bed.holdfast('umount', directory)).code, 0);
+  await until('it is gone', () => !isAlive(live.pid));
+});
+
+t.test(
+  'a newer owner: EIO, one line in the log, the mount goes, and nothing is written',
+  async (t) => {
+    await bed.mount('db', directory, '--commit-interval', '60');
+    const go = join(bed.root, 'go');
+    const user = shell(
+      `cd ${directory} && exec 3> held && sync held && touch ${go} && while [ -e ${go} ]; do sleep 0.1; done; ` +
+        'echo late >&3; sync held; cat fsynced',
+    );
+    await until('the user runs', () => existsSync(go));
+    const { etcd, secretFile } = bed.cluster;
+    const rival = startNode(`${distRoot}test/fixtures/log-worker.js`, [etcd.url, secretFile, 'db']);
+    await rival.line(/^serving/, 60_000);
+    await until('the mount is taken away', () => !isMounted(directory));
+    await shell(`rm ${go}`);
+    t.match((await user).text, /Input\/output error|not connected|connection abort/);
+    t.match(bed.log('db'), /"takenBy":"[^"]+".*"msg":"The mount has lost its volume/);
+    t.same(
+      (await bed.mounts()).filter(({ state }) => state === 'mounted'),
+      [],
+    );
+    rival.write('release');
+    await rival.line(/^released/, 30_000);
+    await rival.exited;
+    await until('the daemon is gone', () => bed.states.length === 0 || !isMounted(directory));
+    await bed.mounts();
+    await bed.mount('db', directory);
+    t.equal((await shell(`cat ${directory}/held`)).text, '', 'what came too late is not there');
+    t.equal((await shell(`cat ${directory}/fsynced`)).text, 'fsynced');
+    t.equal((await bed.holdfast('umount', directory)).code, 0);
+  },
+);
+
+t.test('nodes die one after another, and come back', async (t) => {
+  await bed.mount('db', directory);
+  for (const [at, node] of bed.cluster.nodes.entries()) {
+    await node.kill();
+    const { status, text } = await write(`without-${at}`);
+    t.equal(status, 0, text);
+    await node.start();
+    // It must have what the others have before the next one may go.
+    await write(`with-${at}`);
+    await sleep(4_000);
+  }
+  t.equal((await bed.holdfast('umount', directory)).code, 0);
+  await bed.mount('db', directory);
+  const { text } = await shell(`cd ${directory} && cat without-* with-* | wc -l`);
+  t.equal(text, '6');
+  t.equal((await bed.holdfast('umount', directory)).code, 0);
+});
+
+t.test('without the metadata store, a mounted volume reads, writes and unmounts', async (t) => {
+  const { live } = await bed.mount('db', directory);
+  const { members } = bed.cluster.etcd;
+  for (const member of members) await member.kill();
+  t.equal((await write('unattended')).status, 0);
+  t.equal((await shell(`cat ${directory}/unattended`)).text, 'unattended');
+  await sleep(11_000);
+  t.equal((await write('unattended-later')).status, 0, 'also when all leases have run out');
+  t.equal((await shell(`umount ${directory}`)).status, 0);
+  await until('the daemon gives the release up', () => !isAlive(live.pid), 30_000);
+  for (const member of members) {
+    member.start();
+    await member.ready();
+  }
+  await bed.mount('db', directory);
+  t.equal((await shell(`cat ${directory}/unattended-later`)).text, 'unattended-later');
+  t.equal((await bed.holdfast('umount', directory)).code, 0);
+});
+
+t.test('umount without enough nodes says so and leaves it mounted', async (t) => {
+  await bed.mount('db', directory, '--commit-interval', '60');
+  const [first, second] = bed.cluster.nodes;
+  await first?.kill();
+  await second?.kill();
+  const pending = shell(`cd ${directory} && echo x > pending`);
+  const { code, stderr } = await bed.holdfast('umount', directory, '--timeout', '2');
+  t.equal(code, 21, stderr);
+  t.match(stderr, /not committed within 2 s: still mounted/);
+  t.ok(isMounted(directory));
+  await first?.start();
+  await second?.start();
+  t.equal((await pending).status, 0);
+  t.equal((await bed.holdfast('umount', directory)).code, 0);
+});
