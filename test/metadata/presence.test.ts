@@ -52,6 +52,18 @@ test('presence comes back in a store that lost it, and yields to a newer epoch',
   t.ok(presence.published, 'the newer one has gone, this one still lives');
 });
 
+test('a key of ours that outlived its lease is bound to a new one', async (t) => {
+  const { world, store, presence } = await published();
+  store.setReachable(false);
+  await world.pass(30_000);
+  world.server.transact([], [{ type: 'put', key, value: encodePresence(record) }]);
+  store.setReachable(true);
+  await world.pass(5_000);
+  t.ok(world.server.peek(key));
+  await world.wait(presence.stop());
+  t.equal(world.server.peek(key), null);
+});
+
 test('an older epoch that came first is replaced, also when it is not renewed', async (t) => {
   const { world, presence } = await published();
   const older = encodePresence(presenceOf('a', '0', 2));
