@@ -2,8 +2,8 @@
  * Three real storage nodes on one file system, as processes, with a metadata store of their own,
  * all in a new directory that goes away with them.
  */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { NodeChild } from '../src/cli/node-children.js';
 import type { ClusterId } from '../src/core/ids.js';
 import { silentLog } from '../src/io/log.js';
@@ -13,6 +13,7 @@ import { initCluster } from '../src/metadata/cluster.js';
 import { DirectoryCache } from '../src/metadata/directory-cache.js';
 import { openMetadata } from '../src/metadata/open.js';
 import type { MetadataStore } from '../src/metadata/store.js';
+import { makeDirectory } from './filesystem/target.js';
 
 export const NODES = 3;
 const START_TIMEOUT_MS = 30_000;
@@ -60,7 +61,7 @@ export class BenchNodes {
   }
 
   static async start({ parent, nodeArgs }: NodesOptions): Promise<BenchNodes> {
-    const directory = mkdtempSync(join(resolve(parent), 'holdfast-bench-'));
+    const directory = makeDirectory(parent, 'nodes');
     const metadata = `embedded:${join(directory, 'metadata')}`;
     const secretFile = join(directory, 'secret');
     writeFileSync(secretFile, Buffer.from(nodeRandom.bytes(32)).toString('hex'), { mode: 0o600 });

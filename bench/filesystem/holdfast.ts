@@ -18,6 +18,8 @@ const MOUNT_LIMIT_MS = 60_000;
 export async function startHoldfast(parent: string, nodeArgs: readonly string[]): Promise<Target> {
   const nodes = await BenchNodes.start({ parent, nodeArgs });
   const mountPoint = join(nodes.directory, 'mount');
+  // Not the mount point itself: what runs while nothing is mounted must fail.
+  const work = join(mountPoint, 'work');
   const reach = ['--metadata', nodes.metadata, '--secret-file', nodes.secretFile];
   const holdfast = (...args: string[]): Promise<string> =>
     run([process.execPath, HOLDFAST, ...args], { timeLimitMs: MOUNT_LIMIT_MS });
@@ -34,13 +36,14 @@ export async function startHoldfast(parent: string, nodeArgs: readonly string[])
     const size = { sizeBytes: VOLUME_BYTES, replicas: NODES };
     await volumes.create({ name: VOLUME, kind: 'filesystem', ...size });
     await mount();
+    mkdirSync(work);
   } catch (thrown) {
     await close();
     throw thrown;
   }
   return {
     name: 'holdfast',
-    directory: mountPoint,
+    directory: work,
     prefix: [],
     cool: async () => {
       await settle(nodes.directory);
