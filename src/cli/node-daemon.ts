@@ -7,6 +7,7 @@ import { DiskStore } from '../block/disk-store.js';
 import { NodeServer } from '../block/server.js';
 import { StorageNode } from '../block/storage-node.js';
 import { NodeClients } from '../block/wire/client.js';
+import { present } from '../core/assert.js';
 import { type ErrorCode, HoldfastError } from '../core/errors.js';
 import { type ClusterId, idFromBytes, type NodeId } from '../core/ids.js';
 import { STOP_GRACE_MS } from '../core/limits.js';
@@ -143,7 +144,9 @@ export class NodeDaemon {
     if (metricsListen !== undefined) this.#monitor = await this.#startMonitor(server, storage);
     const bound = await later<Address>((done) => server.listen(listen, done));
     const address = this.#advertised(bound);
-    this.#metadata.register(this.#record(identity.node, address, storage), identity.cluster);
+    const { cluster, node } = identity;
+    const record = this.#record(node, address, storage);
+    this.#metadata.register({ record, cluster, requests: present(this.#clients, 'clients') });
     if (!isOpen) this.#metadata.keepOpening();
     this.#announce(identity, bound, address);
   }

@@ -4,6 +4,7 @@
  * registration) waits.
  */
 import type { Confirmations } from '../block/seams.js';
+import type { NodeRequests } from '../block/wire/requests.js';
 import { asFault, HoldfastError } from '../core/errors.js';
 import type { ClusterId } from '../core/ids.js';
 import { RECONNECT_MAX_MS } from '../core/limits.js';
@@ -15,6 +16,7 @@ import type { NodeRecord } from '../metadata/model.js';
 import { NodeRegistration } from '../metadata/nodes.js';
 import { openMetadata } from '../metadata/open.js';
 import type { MetadataStore } from '../metadata/store.js';
+import { TrashExpiry } from '../replication/expiry.js';
 import { updatePlacement } from '../replication/placement-table.js';
 import type { Environment } from './config.js';
 
@@ -30,12 +32,21 @@ export interface NodeMetadataOptions {
   readonly check: (store: MetadataStore) => Promise<void>;
 }
 
+/** What a node needs to be one of its cluster's. */
+export interface Membership {
+  readonly record: NodeRecord;
+  readonly cluster: ClusterId;
+  /** For asking other nodes. */
+  readonly requests: NodeRequests;
+}
+
 export class NodeMetadata {
   readonly #options: NodeMetadataOptions;
   #store: MetadataStore | null = null;
   #asked: MetadataConfirmations | null = null;
-  #toRegister: { readonly record: NodeRecord; readonly cluster: ClusterId } | null = null;
+  #toRegister: Membership | null = null;
   #registration: NodeRegistration | null = null;
+  #expiry: TrashExpiry | null = null;
   #timer: Timer | null = null;
   #isClosed = false;
 
@@ -100,15 +111,19 @@ export class NodeMetadata {
     this.#options.log.warn({ code, error: message }, 'The metadata store cannot be used yet.');
   }
 
-  /** Registers the node as soon as the store is open, and keeps it registered. */
-  register(record: NodeRecord, cluster: ClusterId): void {
-    this.#toRegister = { record, cluster };
+  /**
+   * Registers the node as soon as the store is open, and keeps it registered. From then on it is
+   * also a candidate for what one node does for the whole cluster.
+   */
+  register(membership: Membership): void {
+    this.#toRegister = membership;
     if (this.#store !== null) this.#startRegistration(this.#store, this.#toRegister);
   }
 
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#timer?.cancel();
+    await this.#expiry?.stop();
     await this.#registration?.stop();
     await this.#store?.close();
   }
@@ -117,17 +132,16 @@ export class NodeMetadata {
     this.#options.clock.soon(() => done('unavailable'));
   }
 
-  #startRegistration(
-    store: MetadataStore,
-    { record, cluster }: { readonly record: NodeRecord; readonly cluster: ClusterId },
-  ): void {
-    const { clock, log } = this.#options;
+  #startRegistration(store: MetadataStore, { record, cluster, requests }: Membership): void {
+    const { clock, random, log } = this.#options;
     const onChange = (registered: boolean): void => {
       log.info({ node: record.node, registered }, 'The registration of this node has changed.');
       if (registered) this.#place(store);
     };
     this.#registration = new NodeRegistration({ store, clock, log, record, cluster, onChange });
     this.#registration.start();
+    this.#expiry = new TrashExpiry({ store, clock, random, log, requests, node: record.node });
+    this.#expiry.start();
   }
 
   /** Gives a node that has just registered its share of the placement groups. */

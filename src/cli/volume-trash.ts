@@ -176,6 +176,10 @@ async function purgeOne(
   try {
     const outcome = await purgeVolume(parts, volume, { timeoutMs: PURGE_TIMEOUT_MS, onProgress });
     return purged(volume, name, outcome);
+  } catch (thrown) {
+    // The nodes were faster.
+    if (!(thrown instanceof HoldfastError && thrown.code === 'NOT_FOUND')) throw thrown;
+    return purged(volume, name, { type: 'purged' });
   } finally {
     progress.end();
   }

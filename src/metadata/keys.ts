@@ -9,6 +9,8 @@ export const ROOT = '/holdfast/v1/';
 export const CLUSTER_KEY = `${ROOT}cluster`;
 export const VOLUMES = `${ROOT}volumes/`;
 export const NAMES = `${ROOT}names/`;
+/** A key a volume in the trash, which has no name: written and removed as names are. */
+export const TRASH = `${ROOT}trash/`;
 export const NODES = `${ROOT}nodes/`;
 /** A key a node, bound to its lease: a hint that it lives. */
 export const LIVE = `${ROOT}live/`;
@@ -25,6 +27,10 @@ export function volumeKey(volume: VolumeId): string {
 /** `name` must be a valid volume name, which is a valid piece of a key. */
 export function nameKey(name: string): string {
   return NAMES + name;
+}
+
+export function trashKey(volume: VolumeId): string {
+  return TRASH + volume;
 }
 
 export function nodeKey(node: NodeId): string {

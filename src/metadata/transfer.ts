@@ -29,12 +29,14 @@ import {
   PLACEMENT,
   placementKey,
   ROOT,
+  trashKey,
   VOLUMES,
   volumeKey,
 } from './keys.js';
 import { TRANSACTION_MAX_BYTES } from './limits.js';
 import type { ClusterRecord, NodeRecord, PlacementRecord, VolumeRecord } from './model.js';
 import type { Compare, KeyValue, MetadataStore, Operation } from './store.js';
+import { FOREVER } from './trash.js';
 import { assertVolumeRecord } from './volume-record.js';
 import { absent } from './volumes.js';
 
@@ -225,7 +227,7 @@ function operationsOf(content: ClusterExport, largest: ReadonlyMap<VolumeId, Epo
       // What is in the trash has given its name up.
       return volume.trash === undefined
         ? [record, put(nameKey(volume.name), volume.volume)]
-        : [record];
+        : [record, put(trashKey(volume.volume), volume.trash.keptUntil ?? FOREVER)];
     }),
   ];
 }

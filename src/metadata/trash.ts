@@ -7,10 +7,10 @@
  * INVARIANT: a record goes only when it lists no segment any more, so none is forgotten on a disk.
  */
 import { HoldfastError, invalid } from '../core/errors.js';
-import type { SegmentId, VolumeId } from '../core/ids.js';
+import { parseId, type SegmentId, type VolumeId } from '../core/ids.js';
 import type { Clock } from '../io/clock.js';
 import { encodeVolume } from './encoding.js';
-import { nameKey, ownerKey, volumeKey } from './keys.js';
+import { keyTail, nameKey, ownerKey, TRASH, trashKey, volumeKey } from './keys.js';
 import type { VolumeRecord } from './model.js';
 import { checkVolumeName } from './names.js';
 import { findPresence } from './presence.js';
@@ -19,6 +19,8 @@ import { beginPurge, clearDeleted, moveToTrash, restoreFromTrash } from './volum
 import { absent, type VersionedVolume, type Volumes } from './volumes.js';
 
 const RETRIES = 20;
+/** For people who look into the store; the record decides. */
+export const FOREVER = 'forever';
 /** Fewer digits of an id are too easily another volume's. */
 const ID_PREFIX = /^[0-9a-f]{8,32}$/;
 
@@ -48,7 +50,11 @@ export class VolumeTrash {
 
   /** What was removed last comes first. */
   async list(): Promise<VersionedVolume[]> {
-    const all = (await this.#volumes.listAll()).filter(({ record }) => record.trash !== undefined);
+    const { entries } = await this.#store.range(TRASH);
+    const found = await Promise.all(
+      entries.map(({ key }) => this.#volumes.get(parseId(keyTail(key, TRASH), 'volume id'))),
+    );
+    const all = found.filter((one) => one !== null).filter(({ record }) => 'trash' in record);
     return all.sort((a, b) => (removedAt(a) < removedAt(b) ? 1 : -1));
   }
 
@@ -92,7 +98,10 @@ export class VolumeTrash {
           { key: name.entry.key, modRevision: name.entry.modRevision },
           absent(ownerKey(volume)),
         ],
-        operations: [{ type: 'delete', key: name.entry.key }],
+        operations: [
+          { type: 'delete', key: name.entry.key },
+          { type: 'put', key: trashKey(volume), value: keptUntil ?? FOREVER },
+        ],
       };
     });
   }
@@ -126,7 +135,10 @@ export class VolumeTrash {
       return {
         record: restoreFromTrash(record, { name }),
         compare: [absent(nameKey(name))],
-        operations: [{ type: 'put', key: nameKey(name), value: volume }],
+        operations: [
+          { type: 'put', key: nameKey(name), value: volume },
+          { type: 'delete', key: trashKey(volume) },
+        ],
       };
     });
   }
@@ -164,7 +176,8 @@ export class VolumeTrash {
       }
       const key = volumeKey(volume);
       const compare = [{ key, modRevision: found.modRevision }];
-      if ((await this.#transact(compare, [{ type: 'delete', key }])) !== null) return;
+      const gone = [key, trashKey(volume)].map((one) => ({ type: 'delete', key: one }) as const);
+      if ((await this.#transact(compare, gone)) !== null) return;
     }
     throw restless(volume);
   }

@@ -125,18 +125,14 @@ export class Volumes {
 
   /** All volumes in use by name. Pages are read one after another: not one moment's view. */
   async list(): Promise<VersionedVolume[]> {
-    return (await this.listAll()).filter(({ record }) => record.trash === undefined);
-  }
-
-  /** Those in the trash as well; names stand more than once there. */
-  async listAll(): Promise<VersionedVolume[]> {
     const found: VersionedVolume[] = [];
     for (let after: string | undefined; ; ) {
       const options = { limit: RANGE_PAGE, ...(after === undefined ? {} : { after }) };
       const page = await this.#store.range(VOLUMES, options);
       for (const entry of page.entries) {
         const volume = parseId<VolumeId>(entry.key.slice(VOLUMES.length), 'volume id in a key');
-        found.push(versioned(volume, entry));
+        const one = versioned(volume, entry);
+        if (one.record.trash === undefined) found.push(one);
       }
       after = page.entries.at(-1)?.key;
       if (!page.more || after === undefined) break;

@@ -1,0 +1,148 @@
+/**
+ * Purges volumes whose time in the trash is over. Runs inside the nodes, on the one that leads, for
+ * the whole cluster.
+ *
+ * INVARIANT: no volume expires by one clock alone: most of the registered nodes must answer, and
+ * all clocks that are known, this one among them, must say that its time is over.
+ */
+import type { Reply } from '../block/wire/messages.js';
+import type { NodeRequests } from '../block/wire/requests.js';
+import { HoldfastError } from '../core/errors.js';
+import type { Incarnation, NodeId } from '../core/ids.js';
+import { REQUEST_TIMEOUT_MS } from '../core/limits.js';
+import type { Clock, Timer } from '../io/clock.js';
+import type { Log } from '../io/log.js';
+import type { Random } from '../io/random.js';
+import { DirectoryCache } from '../metadata/directory-cache.js';
+import { LeaderElection } from '../metadata/leader.js';
+import type { VolumeRecord } from '../metadata/model.js';
+import { listNodes } from '../metadata/nodes.js';
+import type { MetadataStore } from '../metadata/store.js';
+import { isExpired, VolumeTrash } from '../metadata/trash.js';
+import { Volumes } from '../metadata/volumes.js';
+import { purgeVolume } from './purge.js';
+
+const ROLE = 'controller';
+const INTERVAL_MS = 15_000;
+const PURGE_TIMEOUT_MS = 30_000;
+const ANY_DISK = '0'.repeat(32) as Incarnation;
+
+export interface TrashExpiryOptions {
+  readonly store: MetadataStore;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly requests: NodeRequests;
+  readonly node: NodeId;
+}
+
+export class TrashExpiry {
+  readonly #options: TrashExpiryOptions;
+  readonly #trash: VolumeTrash;
+  readonly #election: LeaderElection;
+  #directory: DirectoryCache | null = null;
+  #timer: Timer | null = null;
+  #working: Promise<void> | null = null;
+  #isStopped = false;
+
+  constructor(options: TrashExpiryOptions) {
+    this.#options = options;
+    const { store, clock, random, node } = options;
+    this.#trash = new VolumeTrash(store, clock, new Volumes(store, clock, random));
+    const candidate = `${node}/${Buffer.from(random.bytes(8)).toString('hex')}`;
+    const onChange = (leading: boolean): void => this.#lead(leading);
+    this.#election = new LeaderElection({ store, clock, role: ROLE, candidate, onChange });
+  }
+
+  start(): void {
+    this.#election.start();
+  }
+
+  /** Lets another node lead. A purge under way is ended by that one. */
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    this.#timer?.cancel();
+    await this.#election.stop();
+    this.#directory?.close();
+  }
+
+  #lead(leading: boolean): void {
+    if (leading && !this.#isStopped) this.#schedule(0);
+    else this.#timer?.cancel();
+  }
+
+  #schedule(ms: number): void {
+    if (this.#isStopped) return;
+    this.#timer?.cancel();
+    this.#timer = this.#options.clock.after(ms, () => {
+      if (this.#working !== null) return; // it schedules the next turn itself
+      this.#working = this.#turn().finally(() => {
+        this.#working = null;
+        if (this.#election.leading) this.#schedule(INTERVAL_MS);
+      });
+    });
+  }
+
+  async #turn(): Promise<void> {
+    const { log, clock } = this.#options;
+    try {
+      const removed = (await this.#trash.list()).map(({ record }) => record);
+      if (!removed.some((record) => isExpired(record, clock.wall()))) return;
+      const now = await this.#agreedTime();
+      if (now === null) {
+        log.warn({}, 'Too few nodes tell their time: nothing in the trash expires now.');
+        return;
+      }
+      for (const record of removed) {
+        if (isExpired(record, now) && this.#election.leading) await this.#purge(record);
+      }
+    } catch (thrown) {
+      if (!(thrown instanceof HoldfastError)) throw thrown;
+      if (this.#isStopped) return;
+      const { code, message } = thrown;
+      log.warn({ code, error: message }, 'The trash could not be looked through; trying again.');
+    }
+  }
+
+  /** The earliest that a clock says; null when too few nodes answer. */
+  async #agreedTime(): Promise<number | null> {
+    const { store, clock, requests } = this.#options;
+    const nodes = await listNodes(store);
+    const asked = nodes.map(({ node, address }) => {
+      return new Promise<number | null>((resolve) => {
+        const request = { type: 'status', incarnation: ANY_DISK } as const;
+        requests.send({ node, address }, request, REQUEST_TIMEOUT_MS, (_, reply: Reply | null) => {
+          resolve(reply?.body?.type === 'status' ? reply.body.wallMs : null);
+        });
+      });
+    });
+    const told = (await Promise.all(asked)).filter((wallMs) => wallMs !== null);
+    return told.length * 2 > nodes.length ? Math.min(clock.wall(), ...told) : null;
+  }
+
+  async #purge({ volume, name }: VolumeRecord): Promise<void> {
+    const { log } = this.#options;
+    const directory = await this.#known();
+    const guard = [this.#election.guard];
+    const parts = { ...this.#options, trash: this.#trash, directory };
+    try {
+      const outcome = await purgeVolume(parts, volume, { timeoutMs: PURGE_TIMEOUT_MS, guard });
+      log.info({ volume, name, ...outcome }, 'The time of a removed volume was over.');
+    } catch (thrown) {
+      if (!(thrown instanceof HoldfastError) || this.#isStopped) throw thrown;
+      const { code, message } = thrown;
+      log.warn({ volume, name, code, error: message }, 'A removed volume was not purged.');
+    }
+  }
+
+  #known(): Promise<DirectoryCache> {
+    const { store, clock, log } = this.#options;
+    if (this.#directory?.ready === true) return Promise.resolve(this.#directory);
+    this.#directory?.close();
+    return new Promise((resolve) => {
+      const onReady = (): void => clock.soon(() => resolve(directory));
+      const directory: DirectoryCache = new DirectoryCache({ store, clock, log, onReady });
+      this.#directory = directory;
+    });
+  }
+}
