@@ -155,18 +155,18 @@ class MountProcess {
     });
     try {
       await Promise.all([daemon.load(), this.#checkSecret()]);
+      isLoaded = true;
+      this.#link.say({ event: 'loaded' });
+      const isMounted = await this.#link.mounted;
+      // A launcher that was killed may have mounted all the same: that is a mount like any other.
+      const found = mountAt(this.#host.mounts.table(), directory);
+      if (isMounted || found?.source === volume) daemon.serve(found?.device ?? null);
+      else void daemon.stop(abandoned);
     } catch (thrown) {
       void daemon.stop('it could not be loaded');
       await daemon.ended;
       throw thrown;
     }
-    isLoaded = true;
-    this.#link.say({ event: 'loaded' });
-    const isMounted = await this.#link.mounted;
-    // A launcher that was killed may have mounted all the same: then that is a mount like any other.
-    const found = mountAt(this.#host.mounts.table(), directory);
-    if (isMounted || found?.source === volume) daemon.serve(found?.device ?? null);
-    else void daemon.stop(abandoned);
     return await daemon.ended;
   }
 

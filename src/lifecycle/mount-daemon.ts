@@ -43,6 +43,9 @@ const RELEASE_TIMEOUT_MS = 10_000;
 const LAST_USERS_MS = 5_000;
 const PRESENCE_PATIENCE_MS = 2_000;
 const PRESENCE_POLL_MS = 20;
+/** Loading is given up when nothing has come from the log for so long. */
+const LOAD_TIMEOUT_MS = 300_000;
+const HEARTBEAT_MS = 2_000;
 const PROGRESS_EVERY_BYTES = 64 * MIB;
 
 export interface MountDaemonDeps {
@@ -101,6 +104,7 @@ export class MountDaemon {
    * caller then calls `stop`.
    */
   async load(): Promise<void> {
+    this.#heartbeat();
     const { record } = await this.#volumes.byName(this.#spec.volume);
     this.#record = record;
     checkKind(record);
@@ -110,8 +114,21 @@ export class MountDaemon {
     await this.#takeOver(record);
     this.#filesystem = await this.#mountVolume(present(this.#owner, 'an owner'));
     await this.#published();
-    if (this.#fault !== null) throw this.#fault;
+    this.#assertHeld();
     this.#watch();
+  }
+
+  /** Throws what has become of the volume meanwhile, if it is not this process's any more. */
+  #assertHeld(): void {
+    if (this.#fault !== null) throw this.#fault;
+    if (this.#isOver) throw new HoldfastError('CLOSED', 'the mount was given up');
+  }
+
+  /** A launcher that hears nothing takes its daemon for dead. */
+  #heartbeat(): void {
+    if (this.#session !== null || this.#isOver) return;
+    this.#handlers.onProgress(this.#detail);
+    this.#deps.clock.after(HEARTBEAT_MS, () => this.#heartbeat());
   }
 
   async #takeOver(record: VolumeRecord): Promise<void> {
@@ -156,16 +173,24 @@ export class MountDaemon {
     let bytes = 0;
     let records = 0;
     let said = 0;
+    let heardAt = clock.monotonic();
     const onReplayed = (recordBytes: number): void => {
       bytes += recordBytes;
       records += 1;
+      heardAt = clock.monotonic();
       if (bytes - said < PROGRESS_EVERY_BYTES && records > 1) return;
       said = bytes;
       this.#progress(`replaying the log: ${records} records, ${Math.round(bytes / MIB)} MiB`);
     };
     const parts = { owner, roots: logRoots(owner), clock, sizeBytes, readOnly, commitIntervalMs };
     return new Promise((resolve, reject) => {
+      const watch = (): void => {
+        if (clock.monotonic() - heardAt < LOAD_TIMEOUT_MS) timer = clock.after(HEARTBEAT_MS, watch);
+        else reject(stuck(this.#spec.volume, this.#detail));
+      };
+      let timer = clock.after(HEARTBEAT_MS, watch);
       mountVolume({ ...parts, onReplayed }, (error, filesystem) => {
+        timer.cancel();
         if (error !== null) reject(error);
         else resolve(present(filesystem, 'a filesystem'));
       });
@@ -177,8 +202,12 @@ export class MountDaemon {
     this.#handlers.onProgress(text);
   }
 
-  /** The connection is mounted, as MAJOR:MINOR: answers the kernel from here on. */
+  /**
+   * The connection is mounted, as MAJOR:MINOR: answers the kernel from here on. Throws when the
+   * volume was lost since it was loaded.
+   */
   serve(device: string | null): void {
+    this.#assertHeld();
     const filesystem = present(this.#filesystem, 'a volume is loaded before it is served');
     assert(this.#session === null, 'a connection is served once');
     this.#device = device;
@@ -390,6 +419,12 @@ export class MountDaemon {
       residentBytes: this.#deps.residentBytes(),
     };
   }
+}
+
+function stuck(volume: string, doing: string): HoldfastError {
+  const message = `"${volume}" is taken over, but cannot be loaded: ${doing}`;
+  const hint = 'Check with "holdfast status" that enough of its nodes are up.';
+  return new HoldfastError('TIMEOUT', message, { retryable: true, hint });
 }
 
 function checkKind({ name, kind, labels }: VolumeRecord): void {

@@ -7,7 +7,7 @@ import type { OwnerId, VolumeId } from '../core/ids.js';
 /** Names a mount's state directory; random, never reused. */
 export type MountId = string;
 
-/** What a caller of startMount decides. Paths are absolute; a daemon has no directory of its own. */
+/** What a caller of startMount decides. Paths are absolute: a daemon's directory is the root. */
 export interface MountRequest {
   /** The volume's name. */
   readonly volume: string;

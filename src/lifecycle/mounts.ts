@@ -182,8 +182,9 @@ async function statusOf(host: MountHost, mount: MountId): Promise<MountStatus | 
   const keeperPid = isAlive(host, keeper) ? (keeper?.pid ?? null) : null;
   const known = { mount, volume, directory, readOnly, since, logFile, owner, keeperPid, live };
   if (live !== null) return { ...known, state: live.phase };
-  if (keeperPid === null) return { ...known, state: 'dead' };
+  // Somebody accepted and does not answer: stopped or hanging, and perhaps to go on later.
   if (fault?.code === 'TIMEOUT') return { ...known, state: 'unresponsive' };
+  if (keeperPid === null) return { ...known, state: 'dead' };
   const wasMounted = host.state.read(mount, StateFile.DEVICE) !== null;
   return { ...known, state: wasMounted ? 'stopping' : 'starting' };
 }

@@ -17,7 +17,7 @@ import { findMount, listMounts, type MountsDeps, unmountDead } from './mounts.js
 
 const DEFAULT_TIMEOUT_MS = 60_000;
 const DEFAULT_COMMIT_INTERVAL_MS = 5_000;
-/** Beyond the daemon's own limit, for what it does before and after. */
+/** A daemon that says nothing for so long is taken for dead: it repeats what it does. */
 const PATIENCE_MS = 15_000;
 /** For giving a volume back after a start that failed. */
 const GIVE_UP_MS = 10_000;
@@ -93,9 +93,10 @@ class Launch {
   readonly ended: Promise<number | string>;
   #onEnded: (status: number | string) => void = () => {};
   #keeper: Keeper | null = null;
-  #reached = new Set<string>();
+  readonly #reached = new Set<string>();
   #failure: HoldfastError | null = null;
   #exit: number | string | null = null;
+  #heardAt = 0;
   #wake: () => void = () => {};
 
   /** `dead` is what the daemon may want to know of until it has taken the volume over. */
@@ -147,7 +148,7 @@ class Launch {
     try {
       if (signal?.aborted === true) abort();
       this.#start(descriptor);
-      await this.#until('loaded', this.#spec.timeoutMs + this.#spec.waitMs + PATIENCE_MS);
+      await this.#until('loaded');
       await this.#mount(descriptor);
       for (const { mount } of this.#dead) this.#host.state.remove(mount);
       return await findMount(this.#deps, this.#spec.directory);
@@ -192,6 +193,7 @@ class Launch {
     else if (said.event === 'failed') {
       this.#failure ??= faultOf(parseFault(JSON.stringify(said.fault)));
     } else this.#reached.add(said.event);
+    this.#heardAt = this.#deps.clock.monotonic();
     this.#wake();
   }
 
@@ -202,13 +204,13 @@ class Launch {
   }
 
   /** Rejects with what went wrong first. */
-  async #until(event: Awaited, timeoutMs: number): Promise<void> {
+  async #until(event: Awaited): Promise<void> {
     const { clock } = this.#deps;
-    const deadline = clock.monotonic() + timeoutMs;
+    this.#heardAt = clock.monotonic();
     while (!this.#reached.has(event)) {
       if (this.#failure !== null) throw this.#failure;
       if (this.#exit !== null) throw this.#died();
-      const left = deadline - clock.monotonic();
+      const left = this.#heardAt + PATIENCE_MS - clock.monotonic();
       if (left <= 0) throw this.#late();
       await new Promise<void>((resolve) => {
         const timer = clock.after(left, resolve);
@@ -231,7 +233,7 @@ class Launch {
     try {
       state.write(mount, StateFile.DEVICE, `${device}\n`);
       this.#keeper?.write(MOUNTED_LINE);
-      await this.#until('ready', PATIENCE_MS);
+      await this.#until('ready');
     } catch (thrown) {
       await unmountFuse(mounts, mountPoint, { lazy: true }).catch(() => {});
       throw thrown;

@@ -67,7 +67,7 @@ export function waitsFor(
     case 'fence':
       return `step 2 of 4, shutting the former owner out${absentees(record, directory)}`;
     case 'recover':
-      return `step 3 of 4, bringing the end of the log to enough nodes${absentees(record, directory)}`;
+      return `step 3 of 4, completing the end of the log${absentees(record, directory)}`;
     default:
       return `step 4 of 4, making new segments${few(record, directory)}`;
   }

@@ -79,7 +79,8 @@ t.test('a wrong secret', async () => {
 t.test('without root, or /dev/fuse', async () => {
   const env = Object.entries(bed.environment).map(([name, value]) => `${name}='${value}'`);
   const open = `chmod -R a+rX ${bed.root} ${bed.cluster.secretFile} ${bed.cluster.root}`;
-  const command = `env -i ${env.join(' ')} ${process.execPath} ${bed.program} mount db ${directory}`;
+  const holdfast = `${process.execPath} ${bed.program}`;
+  const command = `env -i ${env.join(' ')} ${holdfast} mount db ${directory}`;
   await shell(`${open}; chmod a+r ${bed.cluster.secretFile}`);
   const user = await shell(command, { uid: 65_534 });
   t.equal(user.status, 20, user.text);
@@ -110,7 +111,7 @@ t.test('fewer nodes than a quorum: says what it waits for, and gives up', async 
   const { stderr } = await refused({
     args,
     code: 21,
-    says: /in 4 s: step \d of 4.*2 of the 3 nodes|few|up/,
+    says: /in 4 s: step \d of 4/,
   });
   t.match(stderr, /step 2 of 4, shutting the former owner out/, 'it says which step, meanwhile');
 

@@ -1,0 +1,120 @@
+/** Who may take a volume over, and who is told to wait or to go away. */
+import t from 'tap';
+import { idFromBytes, type OwnerId, type VolumeId } from '../../src/core/ids.js';
+import { epoch } from '../../src/core/units.js';
+import { awaitTurn } from '../../src/lifecycle/claim.js';
+import { writeOwner } from '../../src/lifecycle/mount-files.js';
+import { listMounts } from '../../src/lifecycle/mounts.js';
+import { encodePresence } from '../../src/metadata/encoding.js';
+import { ownerKey } from '../../src/metadata/keys.js';
+import { MemoryServer, MemoryStore } from '../../src/metadata/memory.js';
+import { METADATA_SCHEMA, type VolumeRecord } from '../../src/metadata/model.js';
+import { realClock } from '../metadata/real-parts.js';
+import { FakeHost, specOf } from './fake-host.js';
+
+const VOLUME = idFromBytes<VolumeId>(Buffer.alloc(16, 1));
+const OTHER = idFromBytes<VolumeId>(Buffer.alloc(16, 2));
+const OWNER = idFromBytes<OwnerId>(Buffer.alloc(16, 3));
+const record = { volume: VOLUME, name: 'db' } as VolumeRecord;
+const OURS = specOf('ours', { since: '2026-01-02T00:00:00.000Z' });
+
+class Turn {
+  readonly host = new FakeHost();
+  readonly store = new MemoryStore(new MemoryServer(realClock), { clock: realClock });
+  readonly progress: string[] = [];
+  isStopped = false;
+
+  async present(host: string, owner: OwnerId = OWNER): Promise<void> {
+    const place = { host, pid: 42, mountPoint: '/mnt/db', since: '2026-01-01T00:00:00.000Z' };
+    const held = { schema: METADATA_SCHEMA, volume: VOLUME, epoch: epoch(1), owner };
+    const value = encodePresence({ ...held, ...place });
+    await this.store.transact([], [{ type: 'put', key: ownerKey(VOLUME), value }]);
+  }
+
+  async absent(): Promise<void> {
+    await this.store.transact([], [{ type: 'delete', key: ownerKey(VOLUME) }]);
+  }
+
+  wait(waitMs = 0): Promise<void> {
+    const parts = { host: this.host, store: this.store, clock: realClock, hostname: 'here' };
+    const onProgress = (text: string): void => void this.progress.push(text);
+    const isStopped = (): boolean => this.isStopped;
+    return awaitTurn({ ...parts, onProgress, isStopped }, record, { ...OURS, waitMs });
+  }
+}
+
+t.test('nobody has it', async () => {
+  const turn = new Turn();
+  turn.host.add(OURS, { phase: 'starting', volumeId: VOLUME });
+  turn.host.add(specOf('another'), { volumeId: OTHER });
+  await turn.wait();
+});
+
+t.test('mounted here: says where and by whom', async (t) => {
+  const turn = new Turn();
+  turn.host.add(specOf('theirs'), { volumeId: VOLUME });
+  const told = { code: 'CONFLICT', message: /"db" is mounted at \/mnt\/theirs by process 42/ };
+  await t.rejects(turn.wait(), told);
+  turn.host.daemons.set('theirs', { phase: 'failed', volumeId: VOLUME });
+  await t.rejects(turn.wait(), { code: 'CONFLICT' }, 'its users have not gone yet');
+});
+
+t.test('of two that start at once the earlier goes on', async (t) => {
+  const turn = new Turn();
+  turn.host.add(specOf('earlier'), { phase: 'starting', volumeId: VOLUME });
+  await t.rejects(turn.wait(), { code: 'CONFLICT', message: /being mounted/ });
+  const later = specOf('later', { since: '2026-01-03T00:00:00.000Z' });
+  const alone = new Turn();
+  alone.host.add(later, { phase: 'starting', volumeId: VOLUME });
+  await alone.wait();
+});
+
+t.test('one that ends here is waited for', async (t) => {
+  const turn = new Turn();
+  turn.host.add(specOf('theirs'), { phase: 'stopping', volumeId: VOLUME });
+  const waiting = turn.wait();
+  realClock.after(300, () => turn.host.daemons.clear());
+  realClock.after(300, () => turn.host.state.remove('theirs'));
+  await waiting;
+  t.match(turn.progress[0], /^waiting: "db" is mounted/);
+});
+
+t.test('mounted elsewhere: says where, and what to do if that is dead', async (t) => {
+  const turn = new Turn();
+  await turn.present('there');
+  const told = { code: 'CONFLICT', message: /on there at \/mnt\/db/, hint: /within 10 s.*--wait/ };
+  await t.rejects(turn.wait(), told);
+  realClock.after(300, () => void turn.absent());
+  await turn.wait(5_000);
+});
+
+t.test('a process of this machine of which only its presence is left', async (t) => {
+  const turn = new Turn();
+  await turn.present('here');
+  realClock.after(300, () => void turn.absent());
+  await turn.wait();
+  t.ok(turn.progress.length > 0, 'is waited for unasked');
+  await turn.present('here');
+  turn.isStopped = true;
+  await t.rejects(turn.wait(), { code: 'CLOSED' });
+});
+
+t.test('a dead mount of this machine stands in nobody’s way', async (t) => {
+  const turn = new Turn();
+  turn.host.add(specOf('dead'), null, false);
+  writeOwner(turn.host.state, 'dead', OWNER);
+  await turn.present('here');
+  await turn.wait();
+  const [found] = await listMounts({ host: turn.host, clock: realClock });
+  t.match(found, { state: 'dead', owner: OWNER, keeperPid: null });
+});
+
+t.test('a daemon that hangs is not a dead one', async (t) => {
+  const turn = new Turn();
+  turn.host.add(specOf('hangs'), 'silent', false);
+  writeOwner(turn.host.state, 'hangs', OWNER);
+  const [found] = await listMounts({ host: turn.host, clock: realClock });
+  t.match(found, { state: 'unresponsive' });
+  await turn.present('there');
+  await t.rejects(turn.wait(), { code: 'CONFLICT' });
+});

@@ -1,0 +1,93 @@
+/** The keeper with daemons that are shell scripts: what it leaves behind after each way to end. */
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t, { type Test } from 'tap';
+import type { Keeper } from '../../src/io/mount-host.js';
+import { NodeMountHost } from '../../src/io/node/mount-host.js';
+import { KEEPER_SCRIPT, StateFile } from '../../src/lifecycle/keeper.js';
+
+const MOUNT = '0123456789abcdef';
+
+interface Kept {
+  readonly keeper: Keeper;
+  readonly state: string;
+  readonly lines: string[];
+  readonly ended: Promise<number | string>;
+  log(): string;
+}
+
+/** Starts a keeper whose daemon is a shell script with the state directory as $1. */
+function keep(t: Test, script: string, wasMounted: boolean): Kept {
+  const root = mkdtempSync(join(tmpdir(), 'hf-keeper-'));
+  const host = new NodeMountHost({ runDirectory: root, program: [] });
+  host.state.create(MOUNT);
+  // A device number that no file system has.
+  if (wasMounted) host.state.write(MOUNT, StateFile.DEVICE, '0:999999\n');
+  const state = host.state.path(MOUNT);
+  const logFile = host.state.logFile('db');
+  const fd = openSync('/dev/null', 'r');
+  const lines: string[] = [];
+  let onExit: (status: number | string) => void = () => {};
+  const ended = new Promise<number | string>((resolve) => {
+    onExit = resolve;
+  });
+  const args = [state, join(root, 'nowhere'), '/bin/sh', '-c', script, 'daemon', state];
+  const keeper = host.startKeeper(
+    { script: KEEPER_SCRIPT, args, descriptor: { fd }, logFile },
+    { onLine: (line) => lines.push(line), onExit: (status) => onExit(status) },
+  );
+  closeSync(fd);
+  t.teardown(() => {
+    keeper.kill();
+    rmSync(root, { recursive: true, force: true });
+  });
+  return { keeper, state, lines, ended, log: () => readFileSync(logFile, 'utf8') };
+}
+
+t.setTimeout(60_000);
+
+t.test('a daemon that ends in order leaves nothing', async (t) => {
+  const { state, ended, lines } = keep(t, 'test -e /proc/self/fd/3 && echo "has $PWD"', true);
+  t.equal(await ended, 0);
+  t.notOk(existsSync(state));
+  t.same(lines, ['has /'], 'it had the descriptor, away from all mounts');
+});
+
+t.test('a daemon that fails before it was mounted leaves nothing', async (t) => {
+  const { state, ended } = keep(t, 'exit 12', false);
+  t.equal(await ended, 12);
+  t.notOk(existsSync(state));
+});
+
+t.test('a daemon that dies later leaves a reason', async (t) => {
+  const { state, ended, log } = keep(t, 'touch "$1/control"; kill -9 $$', true);
+  t.equal(await ended, 137);
+  t.equal(readFileSync(join(state, StateFile.ENDED), 'utf8').trim(), '137');
+  t.notOk(existsSync(join(state, StateFile.CONTROL)));
+  t.match(log(), /nowhere ended with status 137/);
+});
+
+t.test('what the launcher says reaches the daemon, and so does its end', async (t) => {
+  const script = 'read line; echo "said $line"; cat > /dev/null; echo gone > "$1/saw"; exit 3';
+  const { keeper, state, ended, lines } = keep(t, script, true);
+  keeper.write('mounted');
+  while (lines.length === 0) await sleep(10);
+  t.same(lines, ['said mounted']);
+  keeper.end();
+  t.equal(await ended, 3);
+  t.equal(readFileSync(join(state, 'saw'), 'utf8'), 'gone\n');
+});
+
+t.test('SIGTERM is passed on, and waited for', async (t) => {
+  const script = `trap 'sleep 0.5; exit 0' TERM; echo ready; while :; do sleep 0.1; done`;
+  const { keeper, state, ended, lines } = keep(t, script, true);
+  while (lines.length === 0) await sleep(10);
+  process.kill(keeper.pid, 'SIGTERM');
+  await sleep(100);
+  t.ok(existsSync(state), 'it waits for its daemon');
+  process.kill(keeper.pid, 'SIGHUP');
+  t.equal(await ended, 0);
+  t.notOk(existsSync(state));
+});
