@@ -21,6 +21,10 @@ const TEST_COMMANDS = {
   python3: 'python3',
   setfacl: 'acl',
   setfattr: 'attr',
+  git: 'git',
+  pg_lsclusters: 'postgresql',
+  rsync: 'rsync',
+  sqlite3: 'sqlite3',
 };
 
 export function checkNode() {
@@ -85,6 +89,7 @@ export function ensureTestPackages() {
     apt(['install', '--no-install-recommends', ...missing], `apt-get cannot install ${names}`);
   });
   if (missing.includes('etcd-server')) keepServiceOff('etcd.service');
+  if (missing.includes('postgresql')) keepServiceOff('postgresql.service');
   const still = missingTestPackages();
   if (still.length > 0) fail(`still missing after apt-get install: ${still.join(' ')}`);
 }
