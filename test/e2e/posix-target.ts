@@ -9,7 +9,7 @@ import type { Test } from 'tap';
 import { System } from '../../chaos/system.js';
 import { run } from '../fixtures/processes.js';
 import { type Answer, type Call, cannotCall, Syscalls } from '../fixtures/syscalls.js';
-import { cannotMount, Mounted } from '../fuse/mounted.js';
+import { cannotMount, Mounted, type VolumeStats } from '../fuse/mounted.js';
 
 const SIZE_BYTES = 16 * 2 ** 30;
 
@@ -21,6 +21,8 @@ export interface Target {
   remount(): Promise<void>;
   /** The daemon dies, and the volume is mounted again. */
   crash(): Promise<void>;
+  /** Of the volume on a log in memory; else null. */
+  stats(): Promise<VolumeStats | null>;
   end(): Promise<void>;
 }
 
@@ -41,6 +43,7 @@ export async function startTarget(): Promise<Target> {
     isVolume: true,
     remount: () => mounted.remount(),
     crash: () => mounted.crash(),
+    stats: () => mounted.stats<VolumeStats>(),
     end: () => mounted.end(),
   };
 }
@@ -52,6 +55,7 @@ function plainDirectory(parent: string): Target {
     isVolume: false,
     remount: () => Promise.resolve(),
     crash: () => Promise.resolve(),
+    stats: () => Promise.resolve(null),
     // rm(1) goes down directory by directory, however long the paths.
     end: async () => void (await run('rm', '-rf', directory)),
   };
@@ -70,6 +74,7 @@ async function cluster(): Promise<Target> {
       await system.killDaemon();
       await system.mount();
     },
+    stats: () => Promise.resolve(null),
     end: () => system.close(),
   };
 }
