@@ -17,8 +17,13 @@ export interface CommandEntry {
 export const COMMANDS: readonly CommandEntry[] = [
   {
     name: 'up',
-    summary: 'run a whole cluster on this machine, until Ctrl-C',
+    summary: 'run a whole cluster on this machine, with a volume that is mounted',
     load: async () => (await import('./up.js')).addUpCommand,
+  },
+  {
+    name: 'down',
+    summary: 'stop what "holdfast up" runs',
+    load: async () => (await import('./down.js')).addDownCommand,
   },
   {
     name: 'cluster',
@@ -37,7 +42,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: 'volume',
-    summary: 'create, list and show volumes',
+    summary: 'create, list, show, grow, remove and restore volumes',
     load: async () => (await import('./volume.js')).addVolumeCommands,
   },
   {

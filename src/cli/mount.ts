@@ -105,7 +105,7 @@ export function mountRequest(
 }
 
 /** With paths that hold from every directory: the daemon's is the root. */
-function absoluteMetadata(metadata: string): string {
+export function absoluteMetadata(metadata: string): string {
   if (metadata.startsWith('embedded:')) return `embedded:${resolve(metadata.slice(9))}`;
   return metadata.replace(/([?&](?:ca|cert|key)=)([^&]+)/g, (_, name: string, path: string) => {
     return name + encodeURIComponent(resolve(decodeURIComponent(path))).replaceAll('%2F', '/');

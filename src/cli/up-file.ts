@@ -21,6 +21,8 @@ const schema = z.object({
   cluster: z.string(),
   /** Where the nodes served when they last came up. */
   addresses: z.array(z.string()),
+  /** Where the demo volume is mounted while it runs; left out by programs that mounted nothing. */
+  mount: z.string().nullable().default(null),
 });
 
 export interface UpFile {
@@ -29,6 +31,7 @@ export interface UpFile {
   readonly nodes: number;
   readonly cluster: ClusterId;
   readonly addresses: readonly string[];
+  readonly mount: string | null;
 }
 
 /** Null when the directory is not one of `holdfast up`. */
@@ -41,13 +44,14 @@ export function findUpFile(directory: string): UpFile | null {
     throw invalid(`${directory}: ${(thrown as Error).message}`);
   }
   try {
-    const { metadata, nodes, cluster, addresses } = schema.parse(JSON.parse(text));
+    const { metadata, nodes, cluster, addresses, mount } = schema.parse(JSON.parse(text));
     return {
       metadata: located(metadata, directory),
       secretFile: secretOf(directory),
       nodes,
       cluster: parseId<ClusterId>(cluster, 'cluster'),
       addresses,
+      mount,
     };
   } catch {
     throw new HoldfastError('MALFORMED', `${join(directory, 'up.json')} cannot be understood`);
@@ -62,9 +66,9 @@ export function readUpFile(directory: string): UpFile {
 
 export function writeUpFile(directory: string, file: Omit<UpFile, 'secretFile'>): void {
   const path = join(directory, 'up.json');
-  const { nodes, cluster, addresses } = file;
+  const { nodes, cluster, addresses, mount } = file;
   const metadata = file.metadata === embeddedIn(directory) ? 'embedded:metadata' : file.metadata;
-  const value = { version: 1, metadata, nodes, cluster, addresses };
+  const value = { version: 1, metadata, nodes, cluster, addresses, mount };
   writeFileSync(`${path}.new`, `${JSON.stringify(value, null, 2)}\n`);
   renameSync(`${path}.new`, path);
 }

@@ -16,11 +16,11 @@ export interface UpLock {
 
 /** Throws CONFLICT when another one is running. */
 export async function holdUpLock(directory: string): Promise<UpLock> {
-  const path = join(directory, 'up.sock');
+  const path = socketOf(directory);
   if (Buffer.byteLength(path) > SOCKET_PATH_MAX_BYTES) {
     throw invalid(`the path ${directory} is too long for a socket`, 'Use a shorter --data-dir.');
   }
-  const pid = await askPid(path);
+  const pid = await askUpPid(directory);
   if (pid !== null) {
     throw new HoldfastError('CONFLICT', `"holdfast up" already runs on ${directory} (pid ${pid})`, {
       hint: 'Use it, stop it with Ctrl-C, or choose another --data-dir.',
@@ -39,15 +39,19 @@ export async function holdUpLock(directory: string): Promise<UpLock> {
   return { release: () => server.close() };
 }
 
-/** Who listens there; null when nobody does. */
-function askPid(path: string): Promise<string | null> {
+function socketOf(directory: string): string {
+  return join(directory, 'up.sock');
+}
+
+/** The pid of the `holdfast up` that runs on a directory; null when none does. */
+export function askUpPid(directory: string): Promise<number | null> {
   return new Promise((resolve) => {
     let text = '';
-    const socket = createConnection(path);
+    const socket = createConnection(socketOf(directory));
     socket.on('data', (data) => {
       text += data.toString();
     });
-    socket.on('end', () => resolve(text.trim()));
+    socket.on('end', () => resolve(/^[1-9]\d*\n$/.test(text) ? Number(text) : null));
     socket.on('error', () => resolve(null));
   });
 }

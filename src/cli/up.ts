@@ -1,91 +1,78 @@
 /**
  * `holdfast up`: a whole cluster on this machine, for the first five minutes and for development.
  * Storage nodes are real `holdfast node` processes; the metadata is embedded unless --metadata
- * names an etcd.
+ * names an etcd; a volume is mounted.
+ *
+ * INVARIANT: it stops in the order in which things need each other: the mount, the nodes, the
+ * metadata; also when it is stopped during the start. Nothing but the data stays.
  */
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { HoldfastError, invalid } from '../core/errors.js';
-import type { ClusterId } from '../core/ids.js';
-import { GIB } from '../core/units.js';
+import { HoldfastError } from '../core/errors.js';
 import { silentLog } from '../io/log.js';
 import { nodeClock } from '../io/node/clock.js';
 import { nodeRandom } from '../io/node/random.js';
 import { initCluster } from '../metadata/cluster.js';
 import { DirectoryCache } from '../metadata/directory-cache.js';
-import { CLUSTER_KEY } from '../metadata/keys.js';
-import type { VolumeRecord } from '../metadata/model.js';
-import { RAW_LOG_LABEL } from '../metadata/names.js';
 import { openMetadata } from '../metadata/open.js';
 import type { MetadataStore } from '../metadata/store.js';
 import { Volumes } from '../metadata/volumes.js';
-import { NodeChild } from './node-children.js';
+import { EXIT_INTERRUPTED } from './interrupt.js';
+import { mountDeps } from './machine.js';
 import { addExamples, printResult } from './output.js';
 import { nodeClients } from './session.js';
-import { formatSize, table } from './text.js';
 import {
-  embeddedIn,
-  findUpFile,
-  secretOf,
-  UP_DIRECTORY,
-  type UpFile,
-  writeUpFile,
-} from './up-file.js';
+  hasCluster,
+  lostMetadata,
+  makeDemos,
+  nodeChild,
+  type Place,
+  prepare,
+  type Running,
+  sleep,
+  type UpOptions,
+  untilRegistered,
+  untilServing,
+} from './up-cluster.js';
+import { detachUp, tellParent } from './up-detach.js';
+import { secretOf, UP_DIRECTORY, writeUpFile } from './up-file.js';
 import { holdUpLock } from './up-lock.js';
-import { type Proof, proveVolume } from './up-proof.js';
-import { volumeTable, wholeNumber } from './volume.js';
+import { type DemoMount, mountDemo, unmountDemo } from './up-mount.js';
+import { proveVolume } from './up-proof.js';
+import { report } from './up-report.js';
 
-interface UpOptions {
-  readonly nodes?: string;
-  readonly dataDir: string;
-  readonly metadata?: string;
-  readonly json?: boolean;
-}
-
-const DEFAULT_NODES = 3;
-const MAX_NODES = 16;
-const START_TIMEOUT_MS = 60_000;
-const POLL_MS = 50;
+const METADATA_POLL_MS = 500;
 const REPEATED_SIGNAL_MS = 1_000;
-const EXIT_INTERRUPTED = 130;
-const DEMO = 'demo';
+/** What a start that was interrupted may take to give everything back. */
+const GIVE_UP_MS = 20_000;
 
 export function addUpCommand(program: Command): void {
   const command = program
     .command('up')
-    .description('run a whole cluster on this machine, until Ctrl-C');
+    .description('run a whole cluster on this machine, with a volume that is mounted');
   command
-    .option('--nodes <count>', `storage nodes (default: ${DEFAULT_NODES}, or as before)`)
+    .option('--nodes <count>', 'storage nodes (default: 3, or as before)')
     .option('--data-dir <dir>', 'where everything is kept between runs', `./${UP_DIRECTORY}`)
     .option('--metadata <url>', 'etcd://HOST:PORT[,…]; default: embedded in the data directory')
+    .option('--mount <dir>', 'where the demo volume is mounted, as root', './mnt')
+    .option('--no-mount', 'mount nothing')
+    .option('--detach', 'come back when everything runs; "holdfast down" stops it')
     .option('--json', 'print one JSON object when ready')
-    .action((options: UpOptions) => up(options));
+    .addOption(command.createOption('--detached').hideHelp())
+    .action((options: UpOptions) => (options.detach === true ? detachUp(options) : up(options)));
   addExamples(command, [
     ['A cluster of three nodes that listens on loopback only', 'holdfast up'],
-    ['Elsewhere, larger', 'holdfast up --data-dir /tmp/trial --nodes 5'],
+    ['In the background', 'holdfast up --detach && holdfast status && holdfast down'],
+    ['Elsewhere, larger', 'holdfast up --data-dir /tmp/trial --nodes 5 --mount /tmp/files'],
     ['With an etcd', 'holdfast up --metadata etcd://127.0.0.1:2379'],
   ]);
 }
 
-interface Place {
-  readonly directory: string;
-  readonly metadata: string;
-  readonly nodes: number;
-  /** What ran here before; null on the first start. */
-  readonly before: UpFile | null;
-}
-
-interface Running extends Place {
-  readonly store: MetadataStore;
-  readonly cluster: ClusterId;
-  readonly children: readonly NodeChild[];
-}
-
 async function up(options: UpOptions): Promise<void> {
   const directory = resolve(options.dataDir);
-  const stopped = stopSignal();
+  const stopping = stopSignal();
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const lock = await holdUpLock(directory);
   try {
@@ -93,7 +80,7 @@ async function up(options: UpOptions): Promise<void> {
     const parts = { clock: nodeClock, random: nodeRandom, env: process.env };
     const store = await openMetadata(place.metadata, parts);
     try {
-      await serve(options, place, store, stopped);
+      await serve(options, place, store, stopping);
     } finally {
       await store.close();
     }
@@ -103,97 +90,74 @@ async function up(options: UpOptions): Promise<void> {
 }
 
 /**
- * Resolves at the first Ctrl-C. npm and scripts may pass on what the terminal has sent already:
- * only a signal some time later means "at once".
+ * Aborts at the first Ctrl-C. npm and scripts may pass on what the terminal has sent already: only
+ * a signal some time later means "at once".
  */
-function stopSignal(): Promise<void> {
-  return new Promise((stop) => {
-    let since: number | null = null;
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-      process.on(signal, () => {
-        const now = nodeClock.monotonic();
-        since ??= now;
-        if (now - since > REPEATED_SIGNAL_MS) process.exit(EXIT_INTERRUPTED);
-        stop();
-      });
-    }
-  });
-}
-
-/** Checks what is asked against what ran here before, and makes the secret. */
-function prepare(directory: string, options: UpOptions): Place {
-  const before = findUpFile(directory);
-  const wanted = options.nodes === undefined ? null : wholeNumber(options.nodes, '--nodes');
-  const nodes = wanted ?? before?.nodes ?? DEFAULT_NODES;
-  if (nodes < 1 || nodes > MAX_NODES) throw invalid(`${nodes} nodes`, `1 to ${MAX_NODES} can run.`);
-  if (before !== null && nodes < before.nodes) {
-    const hint = `Start it with --nodes ${before.nodes} or more, or use another --data-dir.`;
-    throw invalid(`${directory} holds the data of ${before.nodes} nodes`, hint);
+function stopSignal(): AbortSignal {
+  const stop = new AbortController();
+  let since: number | null = null;
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(signal, () => {
+      const now = nodeClock.monotonic();
+      since ??= now;
+      if (now - since > REPEATED_SIGNAL_MS) process.exit(EXIT_INTERRUPTED);
+      stop.abort();
+    });
   }
-  const metadata = options.metadata ?? before?.metadata ?? embeddedIn(directory);
-  if (before !== null && metadata !== before.metadata) {
-    throw invalid(`the cluster in ${directory} has its metadata in ${before.metadata}`);
-  }
-  const secretFile = secretOf(directory);
-  if (before === null && !existsSync(secretFile)) {
-    const secret = Buffer.from(nodeRandom.bytes(32)).toString('hex');
-    writeFileSync(secretFile, `${secret}\n`, { mode: 0o600, flag: 'wx' });
-  }
-  return { directory, metadata, nodes, before };
+  return stop.signal;
 }
 
 async function serve(
   options: UpOptions,
   place: Place,
   store: MetadataStore,
-  stopped: Promise<void>,
+  stopping: AbortSignal,
 ): Promise<void> {
   // A directory that has a cluster is never given another one: its metadata is lost, not absent.
   const cluster =
     place.before?.cluster ?? (await initCluster(store, nodeClock, nodeRandom)).cluster;
   const children = Array.from({ length: place.nodes }, (_, n) => nodeChild(place, n + 1));
-  const running = { ...place, store, cluster, children };
+  const running = { ...place, store, cluster, children, stopping };
+  const stopped = new Promise<void>((resolve) => {
+    if (stopping.aborted) resolve();
+    else stopping.addEventListener('abort', () => resolve());
+  });
+  let mount: DemoMount = { type: 'none', why: 'not yet' };
   try {
     for (const child of children) child.start();
-    await Promise.race([stopped, show(options, running)]);
+    const shown = show(options, running, (demo) => {
+      mount = demo;
+    });
+    await Promise.race([stopped, shown]);
     await stopped;
     if (options.json !== true) process.stdout.write('Stopping…\n');
+    await Promise.race([givenUp(shown), sleep(GIVE_UP_MS)]);
   } finally {
+    await unmountDemo(mountDeps(process.env), mount);
     await Promise.all(children.map((child) => child.stop()));
   }
 }
 
-function nodeChild({ directory, metadata, before }: Place, number: number): NodeChild {
-  const name = `node-${number}`;
-  const dataDir = join(directory, name);
-  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
-  return new NodeChild({
-    clock: nodeClock,
-    logFile: join(directory, `${name}.log`),
-    address: before?.addresses[number - 1],
-    args: (address) => [
-      'node',
-      ...['--data-dir', dataDir],
-      ...['--listen', address],
-      ...['--metadata', metadata],
-      ...['--secret-file', secretOf(directory)],
-      ...['--zone', `zone-${number}`],
-      ...['--exit-with-stdin', '--json'],
-    ],
-    onExit: (reason) => {
-      process.stderr.write(`${name} ended (${reason}) and is started again; see ${name}.log\n`);
-    },
+/** The end of a start that was interrupted; it reports nothing any more. */
+function givenUp(shown: Promise<void>): Promise<void> {
+  return shown.catch((thrown) => {
+    if (!(thrown instanceof HoldfastError)) throw thrown;
   });
 }
 
-/** Waits until everything works, proves it, and says what there is. */
-async function show(options: UpOptions, running: Running): Promise<void> {
-  const { store, children, cluster, directory } = running;
+/** Waits until everything works, proves it, mounts, and says what there is. */
+async function show(
+  options: UpOptions,
+  running: Running,
+  onMounted: (mount: DemoMount) => void,
+): Promise<void> {
+  const { store, children, cluster, directory, stopping } = running;
   const addresses = await untilServing(running);
-  writeUpFile(directory, { ...running, addresses });
+  const planned = options.mount === false ? null : resolve(options.mount);
+  writeUpFile(directory, { ...running, addresses, mount: planned });
   if (!(await hasCluster(store))) {
     process.stderr.write(lostMetadata(running));
-    while (!(await hasCluster(store))) await sleep(POLL_MS * 10);
+    while (!(stopping.aborted || (await hasCluster(store)))) await sleep(METADATA_POLL_MS);
   }
   const nodes = new DirectoryCache({ store, clock: nodeClock, log: silentLog });
   const secretFile = secretOf(directory);
@@ -201,117 +165,27 @@ async function show(options: UpOptions, running: Running): Promise<void> {
   try {
     await untilRegistered(running, nodes);
     const volumes = new Volumes(store, nodeClock, nodeRandom);
-    await makeDemo(running, volumes);
-    const demo = (await volumes.byName(DEMO)).record;
-    const proof = await proveVolume({ store, clients, nodes }, demo, hostname());
+    const demos = await makeDemos(running, volumes);
+    const proof = await proveVolume({ store, clients, nodes }, demos.log, hostname());
+    const mount = await mountDemo(mountDeps(process.env), running, options.mount);
+    onMounted(mount);
     const records = (await volumes.list()).map(({ record }) => record);
     const value = {
       cluster,
       metadata: running.metadata,
       dataDir: directory,
+      pid: process.pid,
       nodes: children.map((child) => ({ address: child.address, pid: child.pid })),
       volumes: records.map(({ name }) => name),
+      mount: mount.type === 'mounted' ? mount.directory : null,
+      notMounted: mount.type === 'none' ? mount.why : null,
       proof,
     };
-    printResult(options.json === true, value, report(running, nodes, records, proof));
+    const text = report(running, { nodes, records, proof, mount, detached: options.detached });
+    if (options.detached === true) tellParent({ value, text });
+    else printResult(options.json === true, value, text);
   } finally {
     clients.close();
     nodes.close();
   }
-}
-
-function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => nodeClock.after(ms, resolve));
-}
-
-async function hasCluster(store: MetadataStore): Promise<boolean> {
-  return (await store.get(CLUSTER_KEY)).entry !== null;
-}
-
-function lostMetadata({ directory, cluster, metadata }: Running): string {
-  return `The metadata in ${metadata} is gone.
-The data of cluster ${cluster} is still on the nodes' disks.
-The nodes are running. Put the metadata back in another terminal, then this goes on:
-  holdfast metadata import FILE --data-dir ${directory}      # from an export
-  holdfast metadata rebuild --data-dir ${directory}          # from the disks alone
-`;
-}
-
-/** All nodes serve; returns their addresses. */
-async function untilServing({ children }: Running): Promise<string[]> {
-  const addresses = (): string[] =>
-    children.map((child) => child.address).filter((address) => address !== null);
-  await until(() => addresses().length === children.length, 'the nodes do not come up');
-  return addresses();
-}
-
-/** All nodes are registered, and the placement table knows them. */
-async function untilRegistered({ children }: Running, nodes: DirectoryCache): Promise<void> {
-  await until(() => {
-    const live = nodes.nodes().filter(({ node }) => nodes.isLive(node)).length;
-    const groups = nodes.placement(Math.min(3, children.length))?.groups ?? [];
-    const placed = new Set(groups.flat().map(({ node }) => node)).size;
-    return nodes.ready && live >= children.length && placed >= children.length;
-  }, 'the nodes do not register');
-}
-
-async function until(condition: () => boolean, what: string): Promise<void> {
-  const deadline = nodeClock.monotonic() + START_TIMEOUT_MS;
-  while (!condition()) {
-    if (nodeClock.monotonic() > deadline) {
-      throw new HoldfastError('TIMEOUT', what, {
-        hint: 'See node-1.log and its neighbours in the data directory.',
-      });
-    }
-    await sleep(POLL_MS);
-  }
-}
-
-async function makeDemo({ children }: Running, volumes: Volumes): Promise<void> {
-  if ((await volumes.list()).some(({ record }) => record.name === DEMO)) return;
-  await volumes.create({
-    name: DEMO,
-    kind: 'filesystem',
-    sizeBytes: GIB,
-    replicas: children.length >= 3 ? 3 : children.length,
-    labels: { [RAW_LOG_LABEL.key]: RAW_LOG_LABEL.value },
-  });
-}
-
-function report(
-  running: Running,
-  nodes: DirectoryCache,
-  volumes: readonly VolumeRecord[],
-  proof: Proof,
-): string {
-  const { cluster, directory, metadata } = running;
-  const rows = running.children.map((child, n) => {
-    const record = nodes.nodes().find(({ address }) => address === child.address);
-    const bytes = record?.disks.reduce((sum, { capacityBytes }) => sum + capacityBytes, 0) ?? 0;
-    const id = record?.node.slice(0, 8) ?? '-';
-    return [`node-${n + 1}`, id, child.address ?? '-', formatSize(bytes), String(child.pid ?? '-')];
-  });
-  const commit = proof.commitMs.toFixed(1);
-  // "npm start" and npx run a program that the shell does not find.
-  const program = process.env.npm_command === undefined ? 'holdfast' : 'npx holdfast';
-  const option = directory === resolve(UP_DIRECTORY) ? '' : ` --data-dir ${directory}`;
-  return `
-holdfast is up: cluster ${cluster.slice(0, 8)}, data in ${directory}, metadata in ${metadata}
-
-${table(['', 'NODE', 'ADDRESS', 'CAPACITY', 'PID'], rows)}
-
-${volumeTable(volumes)}
-
-It works: ${proof.records} records with 4 KiB each were committed to "${DEMO}" (${commit} ms each),
-read back from the nodes and verified.
-
-To try next, in another terminal, in this directory:
-  ${program} status${option}
-  ${program} volume create db --size 10GiB${option}
-  echo hello | ${program} log append ${DEMO}${option}
-  ${program} log read ${DEMO}${option}
-  kill -9 ${running.children[0]?.pid ?? 'PID'}        # a node dies: the log goes on without it
-
-Ctrl-C stops everything; the data stays.
-`;
 }
