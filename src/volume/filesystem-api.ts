@@ -41,11 +41,18 @@ export type Errno =
   | 'EBUSY'
   | 'EXDEV';
 
-/** A failure that an application will see as errno. */
+/**
+ * A failure that an application will see as errno. It has no stack: such answers are as common as
+ * others (names looked up in vain, files that exist already), and taking a stack costs more than
+ * most operations.
+ */
 export class FsError extends Error {
   readonly errno: Errno;
   constructor(errno: Errno, message: string) {
+    const limit = Error.stackTraceLimit;
+    Error.stackTraceLimit = 0;
     super(message);
+    Error.stackTraceLimit = limit;
     this.name = 'FsError';
     this.errno = errno;
   }
