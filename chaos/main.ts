@@ -8,6 +8,7 @@
  */
 import { existsSync } from 'node:fs';
 import { parseArgs } from 'node:util';
+import { untilInterrupted } from '../src/cli/interrupt.js';
 import { endAll } from '../test/fixtures/processes.js';
 import { findPostgres } from './applications/postgres.js';
 import { CRASHES } from './faults.js';
@@ -65,7 +66,7 @@ if (options.applications.includes('postgres') && findPostgres() === null) {
   refuse('PostgreSQL is not installed: apt-get install postgresql, or --without postgres');
 }
 console.log(`seed ${options.seed} (repeat with --seed ${options.seed})`);
-const summary = await Run.execute(options);
+const summary = await Run.execute({ ...options, signal: untilInterrupted().signal });
 const left = await endAll();
 const faults = left === 0 ? summary.faults : [...summary.faults, `${left} processes were left`];
 console.log(`\n${summaryPage({ ...summary, faults })}`);

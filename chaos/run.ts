@@ -38,6 +38,8 @@ export interface RunOptions {
   /** Another compiled program than the one beside this file. */
   readonly program?: string;
   readonly say: (line: string) => void;
+  /** Gives the run up: it ends everything and counts as failed. */
+  readonly signal?: AbortSignal;
 }
 
 export class Run {
@@ -77,7 +79,7 @@ export class Run {
     );
     const run = new Run(options, system);
     try {
-      await run.#everything();
+      await Promise.race([run.#everything(), givenUp(options.signal)]);
     } catch (error) {
       run.#faults.push(`round ${run.#rounds}: ${(error as Error).message}`);
     } finally {
@@ -171,4 +173,13 @@ export class Run {
       faults: this.#faults,
     };
   }
+}
+
+/** Rejects when the run is given up. */
+function givenUp(signal: AbortSignal | undefined): Promise<never> {
+  return new Promise((_, reject) => {
+    const abort = (): void => reject(new Error('the run was given up'));
+    if (signal?.aborted === true) abort();
+    else signal?.addEventListener('abort', abort);
+  });
 }
