@@ -10,7 +10,7 @@ import { assert } from '../core/assert.js';
 import type { BlobArena } from './arena.js';
 import type { Cursor, Tree } from './tree.js';
 
-const SEQUENCE_BITS = 6;
+export const SEQUENCE_BITS = 6;
 const SEQUENCES = 1 << SEQUENCE_BITS;
 const CHILD_BYTES = 4;
 

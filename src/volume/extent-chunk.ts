@@ -119,6 +119,24 @@ export function visitRuns(
   }
 }
 
+/** Whether a blob is a chunk in one of the two forms: for a check of the volume. */
+export function isChunk(arena: BlobArena, blob: BlobRef): boolean {
+  const length = arena.length(blob);
+  if (length === DENSE_BYTES) return true;
+  if (length === 0 || length % RUN_BYTES !== 0 || length > DENSE_BYTES) return false;
+  const words = arena.words(blob);
+  const at = arena.wordAt(blob);
+  let former = 0;
+  for (let run = 0; run < length / RUN_BYTES; run++) {
+    const head = words[at + run * RUN_WORDS] as number;
+    const start = head & CHUNK_MASK;
+    const end = start + ((head >>> 8) & CHUNK_MASK) + 1;
+    if (start < former || end > CHUNK_PAGES) return false;
+    former = end;
+  }
+  return true;
+}
+
 /** A chunk that consists of one run. */
 export function singleRun(arena: BlobArena, page: number, count: number, place: number): BlobRef {
   const blob = arena.allocate(RUN_BYTES);

@@ -1,7 +1,10 @@
 /** A volume on a fake log in simulated time, driven step by step. */
 import { assert, present } from '../../src/core/assert.js';
 import type { HoldfastError } from '../../src/core/errors.js';
+import type { SegmentId } from '../../src/core/ids.js';
 import { lsn, MIB } from '../../src/core/units.js';
+import { type CheckReport, type CheckSource, checkVolume } from '../../src/volume/check.js';
+import type { CheckedSegment, SegmentCopy } from '../../src/volume/check-pages.js';
 import type { VolumeFilesystem } from '../../src/volume/filesystem.js';
 import type { FsError, Inode } from '../../src/volume/filesystem-api.js';
 import { type MountOptions, mountVolume, replayInto } from '../../src/volume/mount.js';
@@ -119,6 +122,38 @@ export class Bed {
     this.commit();
     return digest(this.fs.state) === this.replayDigest();
   }
+}
+
+/** One copy of a segment of a log. */
+export function copyOf(owner: FakeOwner, segment: SegmentId): SegmentCopy {
+  return {
+    name: 'copy',
+    read: (page, count, done) => owner.readPages(segment, page, count, done),
+  };
+}
+
+/** Checks what is in the bed's log, as a process of its own would. */
+export function checkBed(
+  bed: Bed,
+  options: Partial<CheckSource> = {},
+  change = (segments: CheckedSegment[]): CheckedSegment[] => segments,
+): CheckReport {
+  const { log, scheduler } = bed;
+  const { clock } = new SimProcess(scheduler);
+  const owner = new FakeOwner(log, clock);
+  const segments = log.segments.map(({ id, end }) => {
+    return { segment: id, pages: end, copies: [copyOf(owner, id)] };
+  });
+  const base = { owner, clock, root: log.root, segments: change(segments) };
+  let report: CheckReport | null = null;
+  const error = bed.wait((done) =>
+    checkVolume({ ...base, ...options }, (fault, found) => {
+      report = found;
+      done(fault);
+    }),
+  );
+  if (error !== null) throw error;
+  return present(report as CheckReport | null, 'a report');
 }
 
 /** What a call is refused with, or null. */

@@ -6,7 +6,7 @@ import fc from 'fast-check';
 import { test } from 'tap';
 import { assert } from '../../src/core/assert.js';
 import { digest } from '../../src/volume/state.js';
-import { Bed } from './harness.js';
+import { Bed, checkBed } from './harness.js';
 import { Run, steps } from './random-run.js';
 
 const { HOLDFAST_SEED, HOLDFAST_RUNS } = process.env;
@@ -28,6 +28,9 @@ test('every operation does what the model does, and replay gives the same state'
       }
       run.bed.owner.assertUnchanged();
       assert(run.bed.isReproduced(), 'replay gives the live state');
+      run.bed.process.kill();
+      const { findings } = checkBed(run.bed, { withoutPages: true });
+      assert(findings.length === 0, JSON.stringify(findings));
     }),
     { numRuns: runs, interruptAfterTimeLimit: LIMIT_MS, ...seed },
   );
