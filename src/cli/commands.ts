@@ -41,6 +41,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./status.js')).addStatusCommand,
   },
   {
+    name: 'doctor',
+    summary: 'find out what is wrong with this machine or the cluster, and what to do',
+    load: async () => (await import('./doctor.js')).addDoctorCommand,
+  },
+  {
     name: 'volume',
     summary: 'create, list, show, grow, remove and restore volumes',
     load: async () => (await import('./volume.js')).addVolumeCommands,

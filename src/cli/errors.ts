@@ -31,6 +31,8 @@ export const EXIT_CODES: Readonly<Record<ErrorCode, number>> = {
   CLOSED: 30,
 };
 export const EXIT_UNFORESEEN = 1;
+/** The command did what it should, and found that something is wrong. */
+export const EXIT_PROBLEMS = 3;
 export const EXIT_BUG = 70;
 
 /** The part of the program's own help that lists the exit codes. */
@@ -38,7 +40,17 @@ export function exitCodesHelp(): string {
   const lines = Object.entries(EXIT_CODES).map(
     ([code, exit]) => `  ${String(exit).padStart(2)} ${code}`,
   );
-  const all = ['   0 done', '   1 unforeseen', ...lines.map((line) => ` ${line}`), '  70 a bug'];
+  const [usage, ...others] = lines.map((line) => ` ${line}`);
+  const found = `   ${EXIT_PROBLEMS} something is wrong (status, doctor)`;
+  const all = [
+    '   0 done',
+    '   1 unforeseen',
+    usage,
+    found,
+    ...others,
+    '  70 a bug',
+    ' 130 Ctrl-C',
+  ];
   return `\nExit codes:\n${all.join('\n')}\n`;
 }
 

@@ -17,7 +17,8 @@ export async function run(args: readonly string[]): Promise<number> {
   try {
     program = await buildProgram(args);
     await program.parseAsync([...args], { from: 'user' });
-    return 0;
+    // A command that did what it should may have found that something is wrong.
+    return Number(process.exitCode ?? 0);
   } catch (thrown) {
     if (!(thrown instanceof CommanderError)) return fail(thrown, args);
     // Help and version are no failures; commander has printed them.

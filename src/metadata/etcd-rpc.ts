@@ -6,7 +6,7 @@
  * Why not etcd3 1.1.2: its connection pool retries every call up to three times on "recoverable"
  * errors, transactions among them, so that a compare-and-swap whose reply was lost is sent again
  * and answered "not committed"; its leases renew themselves and judge their age by the wall clock;
- * calls have no deadline of their own. Here five unary calls and two streams are all there is, and
+ * calls have no deadline of their own. Here six unary calls and two streams are all there is, and
  * each of these is ours to decide.
  */
 import type { MethodDefinition } from '@grpc/grpc-js';
@@ -78,6 +78,18 @@ export interface LeaseGrantResponse {
 export interface LeaseKeepAliveResponse {
   /** 0 when the lease is gone. */
   readonly TTL: Int64;
+}
+
+/** What one member says of itself. */
+export interface StatusResponse {
+  readonly version: string;
+  readonly dbSize: Int64;
+  /** 0 when it knows none. */
+  readonly leader: Int64;
+  /** Alarms among them, such as "memberID:… alarm:NOSPACE". */
+  readonly errors: readonly string[];
+  /** 0 from members that do not tell (before 3.6). */
+  readonly dbSizeQuota: Int64;
 }
 
 const field = (type: string, id: number) => ({ type, id });
@@ -164,6 +176,16 @@ const OTHER_MESSAGES = {
   LeaseRevokeResponse: { fields: {} },
   LeaseKeepAliveRequest: { fields: { ID: field('int64', 1) } },
   LeaseKeepAliveResponse: { fields: { ID: field('int64', 2), TTL: field('int64', 3) } },
+  StatusRequest: { fields: {} },
+  StatusResponse: {
+    fields: {
+      version: field('string', 2),
+      dbSize: field('int64', 3),
+      leader: field('uint64', 4),
+      errors: list('string', 8),
+      dbSizeQuota: field('int64', 12),
+    },
+  },
   AuthenticateRequest: { fields: { name: field('string', 1), password: field('string', 2) } },
   AuthenticateResponse: { fields: { token: field('string', 2) } },
 };
@@ -183,6 +205,7 @@ const SERVICES = {
       LeaseKeepAlive: method('LeaseKeepAliveRequest', 'LeaseKeepAliveResponse', true),
     },
   },
+  Maintenance: { methods: { Status: method('StatusRequest', 'StatusResponse') } },
   Auth: { methods: { Authenticate: method('AuthenticateRequest', 'AuthenticateResponse') } },
 };
 
@@ -214,5 +237,6 @@ export const RPC = {
   leaseGrant: rpc<{ TTL: number }, LeaseGrantResponse>('Lease', 'LeaseGrant'),
   leaseRevoke: rpc<{ ID: Int64 }, unknown>('Lease', 'LeaseRevoke'),
   leaseKeepAlive: rpc<{ ID: Int64 }, LeaseKeepAliveResponse>('Lease', 'LeaseKeepAlive'),
+  status: rpc<object, StatusResponse>('Maintenance', 'Status'),
   authenticate: rpc<{ name: string; password: string }, { token: string }>('Auth', 'Authenticate'),
 };

@@ -3,7 +3,7 @@
  * the etcd3 package). Reads are linearizable, transactions are sent at most once, leases live by
  * their holder's keepAlive only, and watches begin again with the whole prefix after any error.
  */
-import { HoldfastError } from '../core/errors.js';
+import { asFault, HoldfastError } from '../core/errors.js';
 import { type Revision, revision } from '../core/units.js';
 import { EtcdConnection, type EtcdConnectionOptions } from './etcd-connection.js';
 import {
@@ -20,6 +20,7 @@ import type {
   Compare,
   KeyValue,
   Lease,
+  MemberHealth,
   MetadataStore,
   Operation,
   RangeResult,
@@ -54,6 +55,31 @@ export class EtcdStore implements MetadataStore {
       entry: found === undefined ? null : entryOf(found),
       revision: revisionOf(reply.header.revision),
     };
+  }
+
+  members(): Promise<MemberHealth[]> {
+    return Promise.all(this.#options.endpoints.map((endpoint) => this.#member(endpoint)));
+  }
+
+  /** Over a connection of its own, as the store's is to whichever member answers. */
+  async #member(name: string): Promise<MemberHealth> {
+    const connection = new EtcdConnection({ ...this.#options, endpoints: [name] });
+    try {
+      const { version, leader, dbSize, dbSizeQuota, errors } = await connection.repeatable(
+        RPC.status,
+        {},
+      );
+      const quotaBytes = dbSizeQuota === '0' ? null : Number(dbSizeQuota);
+      const hasLeader = leader !== '0';
+      const usedBytes = Number(dbSize);
+      return { name, fault: null, version, hasLeader, usedBytes, quotaBytes, alarms: errors };
+    } catch (thrown) {
+      const fault = asFault(thrown, 'UNAVAILABLE').message;
+      const unknown = { version: '', hasLeader: false, usedBytes: 0, quotaBytes: null, alarms: [] };
+      return { name, fault, ...unknown };
+    } finally {
+      connection.close();
+    }
   }
 
   async range(

@@ -79,6 +79,19 @@ export interface Lease {
   revoke(): Promise<void>;
 }
 
+/** One server of a store, as it sees itself. */
+export interface MemberHealth {
+  readonly name: string;
+  /** Why it does not answer; then the rest is empty. */
+  readonly fault: string | null;
+  readonly version: string;
+  readonly hasLeader: boolean;
+  readonly usedBytes: number;
+  /** Null when it does not tell. */
+  readonly quotaBytes: number | null;
+  readonly alarms: readonly string[];
+}
+
 export interface MetadataStore {
   /** For messages to people, without credentials: "etcd://127.0.0.1:2379" or "embedded:DIR". */
   readonly name: string;
@@ -94,5 +107,7 @@ export interface MetadataStore {
   watch(prefix: string, handlers: WatchHandlers): Watch;
   /** Nobody renews a lease but its holder, by keepAlive from the loop that does the work. */
   grantLease(ttlSeconds: number): Promise<Lease>;
+  /** For finding out what is wrong. Only stores with servers of their own have it. */
+  members?(): Promise<MemberHealth[]>;
   close(): Promise<void>;
 }

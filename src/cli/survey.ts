@@ -1,0 +1,106 @@
+/**
+ * What there is in a cluster and what is wrong with it: asks every node, and compares what the
+ * answers mean for each volume. For `status` and `doctor`.
+ */
+import type { DiskStatus } from '../block/wire/messages.js';
+import { HoldfastError } from '../core/errors.js';
+import type { Incarnation } from '../core/ids.js';
+import type { NodeRecord, VolumeRecord } from '../metadata/model.js';
+import type { Directory } from '../replication/directory.js';
+import { ask, type Session } from './session.js';
+
+const ANY_DISK = '0'.repeat(32) as Incarnation;
+
+export interface NodeState {
+  readonly record: NodeRecord;
+  readonly live: boolean;
+  /** Null when it did not answer: `problem` says why. */
+  readonly disks: readonly DiskStatus[] | null;
+  readonly problem: string | null;
+  /** How far its clock is ahead of ours, and how wrong that may be; null when it did not answer. */
+  readonly clock: { readonly aheadMs: number; readonly errorMs: number } | null;
+}
+
+export interface Survey {
+  readonly nodes: readonly NodeState[];
+  /** In use, by name. */
+  readonly volumes: readonly VolumeRecord[];
+}
+
+export async function survey(session: Session): Promise<Survey> {
+  const directory = await session.directory();
+  const nodes = await Promise.all(
+    directory.nodes().map((record) => askNode(session, directory, record)),
+  );
+  const volumes = (await session.volumes.list()).map(({ record }) => record);
+  return { nodes, volumes };
+}
+
+async function askNode(
+  session: Session,
+  directory: Directory,
+  record: NodeRecord,
+): Promise<NodeState> {
+  const { node, address } = record;
+  const { clock: ours, clients } = session;
+  const live = directory.isLive(node);
+  try {
+    const request = { type: 'status', incarnation: ANY_DISK } as const;
+    // The second answer comes over an open connection: its way takes the least time.
+    await ask(clients, { node, address }, request);
+    const sentAt = ours.monotonic();
+    const { body } = await ask(clients, { node, address }, request);
+    const errorMs = (ours.monotonic() - sentAt) / 2;
+    if (body?.type !== 'status') throw new HoldfastError('MALFORMED', 'an answer without status');
+    const clock = { aheadMs: body.wallMs - (ours.wall() - errorMs), errorMs };
+    return { record, live, disks: body.disks, problem: null, clock };
+  } catch (thrown) {
+    if (!(thrown instanceof HoldfastError)) throw thrown;
+    return { record, live, disks: null, problem: thrown.message, clock: null };
+  }
+}
+
+export function nodeName({ node, address }: NodeRecord): string {
+  return `node ${node.slice(0, 8)} (${address})`;
+}
+
+export function nodeProblems({ record, live, disks, problem }: NodeState): string[] {
+  const name = nodeName(record);
+  if (disks === null) return [`${name} does not answer: ${problem}`];
+  const problems = live ? [] : [`${name} answers, but its registration has lapsed`];
+  for (const disk of disks) {
+    if (disk.state !== 'ok') problems.push(`${name}: disk ${disk.incarnation} is ${disk.state}`);
+  }
+  for (const { incarnation } of record.disks) {
+    if (disks.some((disk) => disk.incarnation === incarnation)) continue;
+    problems.push(`${name}: disk ${incarnation} is registered and not there`);
+  }
+  return problems;
+}
+
+/** Which volumes could lose data, or cannot be written, because of nodes that do not answer. */
+export function volumeProblems({ volumes, nodes }: Survey): string[] {
+  const here = new Set(
+    nodes.flatMap(({ disks }) => (disks ?? []).map(({ incarnation }) => incarnation)),
+  );
+  return volumes.flatMap((volume) => {
+    const problems: string[] = [];
+    const missing = (replicas: readonly { readonly incarnation: Incarnation }[]): number =>
+      replicas.filter(({ incarnation }) => !here.has(incarnation)).length;
+    const reduced = [...volume.sealed, ...volume.open].filter(
+      ({ replicas }) => missing(replicas) > 0 || replicas.length < volume.replicas,
+    );
+    const lost = reduced.filter(({ replicas }) => missing(replicas) === replicas.length);
+    if (reduced.length > 0) {
+      problems.push(`volume ${volume.name}: ${reduced.length} segments have too few replicas now`);
+    }
+    const blocked = volume.open.some(({ replicas }) => {
+      return replicas.length - missing(replicas) < volume.ackQuorum;
+    });
+    if (blocked) problems.push(`volume ${volume.name}: cannot be written now`);
+    if (lost.length > 0) {
+      problems.push(`volume ${volume.name}: ${lost.length} segments cannot be read now`);
+    }
+    return problems;
+  });
+}
