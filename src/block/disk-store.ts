@@ -60,6 +60,8 @@ export class DiskStore {
   #engine: Engine | null = null;
   #task: Task | null = null;
   #opening = false;
+  /** It could not be opened. */
+  #isUseless = false;
   #stopping: (() => void)[] | null = null;
 
   constructor(options: DiskStoreOptions) {
@@ -86,14 +88,23 @@ export class DiskStore {
     return this.#options.disk.name;
   }
 
-  /** The disk's current life; '' until open() has called back without an error. */
+  /**
+   * The disk's current life; '' until open() has called back, and when a disk that could not be
+   * opened is not known to be the one meant.
+   */
   get incarnation(): Incarnation {
     return this.#replies.incarnation;
   }
 
   get state(): DiskState {
     if (this.#engine !== null) return this.#engine.state;
+    if (this.#isUseless) return 'failed';
     return this.#opening ? 'opening' : 'closed';
+  }
+
+  /** Whether it could be opened, whatever became of it since. */
+  get opened(): boolean {
+    return this.#engine !== null;
   }
 
   /** Recovers what the disk holds. Requests are refused until `done`. For errors see opening.ts. */
@@ -102,10 +113,13 @@ export class DiskStore {
     const openFiles = { files: this.#limits.openFiles, tables: this.#limits.cachedSums };
     const onFailure = (error: HoldfastError): void => this.#engine?.fail(error);
     this.#opening = true;
+    this.#isUseless = false;
     const options = { disk, random, log, cluster, node, openFiles, onFailure };
-    openDisk(options, (error, recovered) => {
+    openDisk(options, (error, recovered, incarnation) => {
       this.#opening = false;
       if (recovered === null) {
+        this.#replies.incarnation = incarnation ?? ('' as Incarnation);
+        this.#isUseless = true;
         done(error);
         return;
       }
@@ -236,7 +250,7 @@ export class DiskStore {
   stats(): DiskStats {
     const engine = this.#engine;
     const { counts } = this.#replies;
-    const space = engine?.space() ?? { freeBytes: 0, totalBytes: 0 };
+    const space = engine?.space() ?? this.#spaceOfUseless();
     return {
       incarnation: this.incarnation,
       state: this.state,
@@ -254,6 +268,17 @@ export class DiskStore {
       reads: counts.reads,
       checksumFailures: counts.checksumFailures,
     };
+  }
+
+  /** A disk that cannot be opened has no room, and a size that other parts may know it by. */
+  #spaceOfUseless(): { readonly freeBytes: number; readonly totalBytes: number } {
+    if (!this.#isUseless) return { freeBytes: 0, totalBytes: 0 };
+    try {
+      return { freeBytes: 0, totalBytes: this.#options.disk.space().totalBytes };
+    } catch (error) {
+      if (!(error instanceof HoldfastError)) throw error;
+      return { freeBytes: 0, totalBytes: 0 };
+    }
   }
 
   /** Lets what is under way become durable, then closes. Idempotent. */

@@ -14,10 +14,17 @@ import type { Random } from '../io/random.js';
 import { syncDirectories, withFile, zeroFill } from './disk-steps.js';
 import { INDEX_PATHS, writeIndex } from './index-file.js';
 import { encodeIndex } from './index-snapshot.js';
-import { encodeSuperblock, type Superblock } from './superblock.js';
+import {
+  encodeSuperblock,
+  isUnfinishedSuperblock,
+  SUPERBLOCK_BYTES,
+  type Superblock,
+} from './superblock.js';
 
 const SUPERBLOCK = 'superblock';
 const JOURNAL = 'journal';
+/** What stands beside a superblock that was durable once. */
+const FORMED = [JOURNAL, ...INDEX_PATHS, 'segments', 'lost'] as const;
 const FIRST_LAP = 1;
 const FIRST_SEQUENCE = 1;
 
@@ -25,7 +32,10 @@ export function newIncarnation(random: Random): Incarnation {
   return idFromBytes<Incarnation>(random.bytes(16));
 }
 
-/** Forms an empty disk. ALREADY_EXISTS when anything of ours is there. */
+/**
+ * Forms an empty disk, or one on which a power cut left nothing but the beginning of that.
+ * ALREADY_EXISTS when anything else of ours is there.
+ */
 export function formatDisk(
   disk: Disk,
   identity: Pick<Superblock, 'cluster' | 'node' | 'journalBytes'>,
@@ -38,8 +48,8 @@ export function formatDisk(
     return;
   }
   try {
-    const found = [SUPERBLOCK, JOURNAL, ...INDEX_PATHS, 'segments'].find((p) => disk.exists(p));
-    if (found !== undefined) {
+    const found = [...FORMED, SUPERBLOCK].find((path) => disk.exists(path));
+    if (found !== undefined && !(found === SUPERBLOCK && isUnfinished(disk))) {
       const hint =
         'A formatted disk is used as it is; to start anew, empty the directory yourself.';
       const message = `${disk.name} already holds ${found}`;
@@ -56,6 +66,17 @@ export function formatDisk(
     if (error !== null) done(error, null);
     else completeForming(disk, block, (failure) => done(failure, failure ? null : incarnation));
   });
+}
+
+function isUnfinished(disk: Disk): boolean {
+  const file = disk.open(SUPERBLOCK, 'never');
+  try {
+    const bytes = Buffer.alloc(Math.min(file.size(), SUPERBLOCK_BYTES + 1));
+    file.readSync(bytes, 0);
+    return isUnfinishedSuperblock(bytes);
+  } finally {
+    file.close();
+  }
 }
 
 /** Announces a new life of a disk whose data is lost; completeForming does the rest. */

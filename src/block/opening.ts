@@ -6,7 +6,7 @@
  * INVARIANT: what was found is flushed before it is reported as durable.
  */
 import { asFault, HoldfastError } from '../core/errors.js';
-import type { ClusterId, NodeId, SegmentId } from '../core/ids.js';
+import type { ClusterId, Incarnation, NodeId, SegmentId } from '../core/ids.js';
 import type { Disk, DiskFile } from '../io/disk.js';
 import type { Log } from '../io/log.js';
 import type { Random } from '../io/random.js';
@@ -18,7 +18,7 @@ import { scanJournal } from './journal-scan.js';
 import { Replay } from './replay.js';
 import type { Segment } from './replica-state.js';
 import { SegmentFiles } from './segment-files.js';
-import { chooseSuperblock, SUPERBLOCK_BYTES, type Superblock } from './superblock.js';
+import { readSuperblock, type Superblock } from './superblock.js';
 
 export interface OpenOptions {
   readonly disk: Disk;
@@ -45,10 +45,19 @@ export interface Recovered {
   readonly slot: 0 | 1;
 }
 
-type Done = (error: HoldfastError | null, recovered: Recovered | null) => void;
+/**
+ * `incarnation` is that of a disk which is known to be the one meant although it cannot be opened
+ * now; null when it is not known, and when it was opened.
+ */
+type Done = (
+  error: HoldfastError | null,
+  recovered: Recovered | null,
+  incarnation: Incarnation | null,
+) => void;
 
 /**
- * Opens a disk. NOT_FOUND when it was never formatted, WRONG_CLUSTER, WRONG_NODE, MALFORMED (both
+ * Opens a disk; one bad copy of superblock or index is written anew. NOT_FOUND when it was never
+ * formatted, WRONG_CLUSTER, WRONG_NODE, MALFORMED (both
  * copies of the superblock are bad), VERSION, or what the disk says; nothing has been changed then
  * but by a replay that the next attempt repeats.
  */
@@ -61,6 +70,8 @@ class Opening {
   readonly #done: Done;
   readonly #files: SegmentFiles;
   #journal: DiskFile | null = null;
+  /** The superblock, once it is known to be that of the disk meant. */
+  #found: Superblock | null = null;
 
   constructor(options: OpenOptions, done: Done) {
     this.#options = options;
@@ -75,14 +86,7 @@ class Opening {
         const hint = 'Format it first: holdfast disk format.';
         throw new HoldfastError('NOT_FOUND', `${disk.name} is not a formatted disk`, { hint });
       }
-      const bytes = Buffer.alloc(SUPERBLOCK_BYTES);
-      const file = disk.open('superblock', 'never');
-      try {
-        file.readSync(bytes, 0);
-      } finally {
-        file.close();
-      }
-      const { block, damaged } = chooseSuperblock(bytes);
+      const { block, damaged } = this.#readSuperblock();
       if (block.cluster !== cluster) {
         throw new HoldfastError(
           'WRONG_CLUSTER',
@@ -92,13 +96,24 @@ class Opening {
       if (block.node !== node) {
         throw new HoldfastError('WRONG_NODE', `${disk.name} belongs to node ${block.node}`);
       }
+      this.#found = block;
       if (!damaged) return this.#superblock(block);
       log.warn({ disk: disk.name }, 'one copy of the superblock was bad; it is written anew');
       writeSuperblock(disk, block, (error) => this.#then(error, () => this.#superblock(block)));
     });
   }
 
+  #readSuperblock(): ReturnType<typeof readSuperblock> {
+    const file = this.#options.disk.open('superblock', 'never');
+    try {
+      return readSuperblock((into, position) => file.readSync(into, position));
+    } finally {
+      file.close();
+    }
+  }
+
   #superblock(block: Superblock): void {
+    this.#found = block;
     if (!block.forming) {
       this.#index(block);
       return;
@@ -183,10 +198,8 @@ class Opening {
             const next = slot === 0 ? 1 : 0;
             const files = this.#files;
             replay.removeDeleted();
-            this.#done(null, {
-              ...{ superblock, segments, files, journalFile, amnesia, lap, sequence },
-              slot: next,
-            });
+            const facts = { superblock, segments, files, journalFile, amnesia, lap, sequence };
+            this.#done(null, { ...facts, slot: next }, null);
           }),
         );
       }),
@@ -210,6 +223,6 @@ class Opening {
   #fail(error: HoldfastError): void {
     this.#journal?.close();
     this.#files.close();
-    this.#done(asFault(error, 'DISK_FAILED'), null);
+    this.#done(asFault(error, 'DISK_FAILED'), null, this.#found?.incarnation ?? null);
   }
 }

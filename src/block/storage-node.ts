@@ -1,6 +1,9 @@
 /**
  * A storage node's disks behind one door: finds the disk that a request names by its incarnation,
  * and answers status requests. One disk's failure or stall leaves the others alone.
+ *
+ * INVARIANT: INCARNATION says that the life that was meant is over. A disk that could not be opened
+ * is not gone: what is meant for it is answered with DISK, also while it is not known which it is.
  */
 import type { HoldfastError } from '../core/errors.js';
 import type { Incarnation, NodeId } from '../core/ids.js';
@@ -26,12 +29,14 @@ export interface DiskFailure {
 export class StorageNode {
   readonly #options: StorageNodeOptions;
   readonly #byIncarnation = new Map<Incarnation, DiskStore>();
+  /** Disks that could not be opened, and did not say which they are. */
+  #unidentified = 0;
 
   constructor(options: StorageNodeOptions) {
     this.#options = options;
   }
 
-  /** Opens all disks at once; those that fail are left out and reported. */
+  /** Opens all disks at once; those that fail are reported, and answer DISK from then on. */
   open(done: (failures: readonly DiskFailure[]) => void): void {
     const { stores } = this.#options;
     const failures: DiskFailure[] = [];
@@ -43,6 +48,7 @@ export class StorageNode {
     for (const store of stores) {
       store.open((error) => {
         if (error !== null) failures.push({ disk: store.name, error });
+        if (store.incarnation === '') this.#unidentified += 1;
         else this.#byIncarnation.set(store.incarnation, store);
         waiting -= 1;
         if (waiting === 0) done(failures);
@@ -71,6 +77,10 @@ export class StorageNode {
         }
       }
     }
+    if (this.#unidentified > 0) {
+      reply(plainReply('DISK', request.incarnation));
+      return;
+    }
     const [only] = this.#byIncarnation.keys();
     reply(plainReply('INCARNATION', only ?? ('0'.repeat(32) as Incarnation)));
   }
@@ -88,10 +98,10 @@ export class StorageNode {
     return { ...plainReply('OK', incarnation), body };
   }
 
+  /** What is known of the disks that were opened. */
   inspect(): { readonly incarnation: Incarnation; readonly segments: SegmentInspection[] }[] {
-    return [...this.#byIncarnation].map(([incarnation, store]) => {
-      return { incarnation, segments: store.inspect() };
-    });
+    const opened = [...this.#byIncarnation].filter(([, store]) => store.opened);
+    return opened.map(([incarnation, store]) => ({ incarnation, segments: store.inspect() }));
   }
 
   stats(): DiskStats[] {

@@ -17,6 +17,8 @@ import { PAGE_BYTES } from '../core/units.js';
 const MAGIC = 0x42534648;
 const VERSION = 1;
 const CRC_AT = PAGE_BYTES - 4;
+/** Zeroes from here to the checksum. */
+const FIELDS_END = 64;
 /** A journal larger than this is nobody's wish but a rotten byte's. */
 const JOURNAL_MAX_BYTES = 2 ** 36;
 /** Both copies, one after the other. */
@@ -51,7 +53,7 @@ export function decodeSuperblock(bytes: Uint8Array): Superblock {
   if (bytes.length < PAGE_BYTES) throw malformed('superblock: too few bytes');
   const page = asBuffer(bytes);
   if (page.readUInt32LE(0) !== MAGIC) throw malformed('superblock: wrong magic');
-  if (crc32(page.subarray(0, CRC_AT)) !== page.readUInt32LE(CRC_AT)) {
+  if (!crcMatches(page)) {
     throw malformed('superblock: checksum mismatch');
   }
   const version = page.readUInt16LE(4);
@@ -80,23 +82,79 @@ export function decodeSuperblock(bytes: Uint8Array): Superblock {
 }
 
 /**
- * The better of the two copies. They differ only when a rewrite was cut short: then the one that
- * says `forming` was written later or announces what is not finished, so it wins. Throws when both
- * are bad.
+ * The better of the two copies; null where one cannot be read. They differ only when a rewrite was
+ * cut short, and nothing that it announced had begun then: either is true, and the one that says
+ * `forming` was written later or announces what is not finished, so it wins. Throws when both are
+ * bad, and VERSION when one is of a newer format.
  */
-export function chooseSuperblock(bytes: Uint8Array): { block: Superblock; damaged: boolean } {
-  const copies: Superblock[] = [];
+export function chooseSuperblock(copies: readonly (Uint8Array | null)[]): {
+  readonly block: Superblock;
+  readonly damaged: boolean;
+} {
+  const good: Superblock[] = [];
   let failure: unknown = malformed('superblock: missing');
-  for (const at of [0, PAGE_BYTES]) {
+  for (const copy of copies) {
+    if (copy === null) continue;
     try {
-      copies.push(decodeSuperblock(bytes.subarray(at, at + PAGE_BYTES)));
+      good.push(decodeSuperblock(copy));
     } catch (error) {
+      if (error instanceof HoldfastError && error.code === 'VERSION') throw error;
       failure = error;
     }
   }
-  const [first, second] = copies;
+  const [first, second] = good;
   if (first === undefined) throw failure;
   if (second === undefined) return { block: first, damaged: true };
   const differ = first.forming !== second.forming || first.incarnation !== second.incarnation;
   return { block: second.forming && differ ? second : first, damaged: differ };
+}
+
+/**
+ * Reads both copies, each by itself, so that a bad sector costs one of them. `read` fills a page
+ * from a position and throws. Throws what it threw when no other copy is good: that may pass.
+ */
+export function readSuperblock(
+  read: (into: Buffer, position: number) => void,
+): ReturnType<typeof chooseSuperblock> {
+  let unreadable: unknown = null;
+  const copies = [0, PAGE_BYTES].map((position) => {
+    const page = Buffer.alloc(PAGE_BYTES);
+    try {
+      read(page, position);
+      return page;
+    } catch (error) {
+      unreadable = error;
+      return null;
+    }
+  });
+  try {
+    return chooseSuperblock(copies);
+  } catch (error) {
+    if (unreadable !== null && (error as HoldfastError).code === 'MALFORMED') throw unreadable;
+    throw error;
+  }
+}
+
+/**
+ * Whether a superblock file is what a power cut leaves of the very first write to a disk: nothing,
+ * or sectors of it between sectors of zeroes. Together with the absence of everything else that is
+ * ours it means that the disk was never formed: forming begins when both copies are durable.
+ */
+export function isUnfinishedSuperblock(bytes: Uint8Array): boolean {
+  if (bytes.length > SUPERBLOCK_BYTES) return false;
+  for (let at = 0; at < bytes.length; at += PAGE_BYTES) {
+    const page = Buffer.alloc(PAGE_BYTES);
+    page.set(bytes.subarray(at, at + PAGE_BYTES));
+    // A whole copy, also one of a newer format, is a formatted disk.
+    if (page.readUInt32LE(0) === MAGIC && crcMatches(page)) return false;
+    const begins = page.readUInt32LE(0) === MAGIC || page.subarray(0, FIELDS_END).every(isZero);
+    if (!begins || !page.subarray(FIELDS_END, CRC_AT).every(isZero)) return false;
+  }
+  return true;
+}
+
+const isZero = (byte: number): boolean => byte === 0;
+
+function crcMatches(page: Buffer): boolean {
+  return crc32(page.subarray(0, CRC_AT)) === page.readUInt32LE(CRC_AT);
 }

@@ -3,14 +3,19 @@
  * node and cluster, which are empty, and which are somebody else's.
  */
 import { closeSync, openSync, readdirSync, readSync, statfsSync } from 'node:fs';
-import { chooseSuperblock, SUPERBLOCK_BYTES, type Superblock } from '../block/superblock.js';
+import {
+  isUnfinishedSuperblock,
+  readSuperblock,
+  SUPERBLOCK_BYTES,
+  type Superblock,
+} from '../block/superblock.js';
 import { HoldfastError, invalid } from '../core/errors.js';
 import type { ClusterId, NodeId } from '../core/ids.js';
 import { DISK_RESERVE_BYTES } from '../core/limits.js';
 
 export interface DataDirectory {
   readonly path: string;
-  /** Null when the directory is empty. */
+  /** Null when the directory is empty, or nothing has been formed there yet. */
   readonly superblock: Superblock | null;
 }
 
@@ -36,8 +41,8 @@ export function inspectDirectories(paths: readonly string[]): DataDirectory[] {
 
 function inspectDirectory(path: string): Superblock | null {
   const names = listDirectory(path);
-  if (names.includes(SUPERBLOCK)) return readSuperblock(path);
   const foreign = names.filter((name) => !IGNORED.test(name));
+  if (names.includes(SUPERBLOCK)) return superblockOf(path, foreign.length === 1);
   if (foreign.length === 0) return null;
   const hint = 'Use an empty directory; holdfast deletes nothing that it did not write.';
   const message = `${path} is not empty (${foreign[0]}) and is no holdfast disk`;
@@ -56,16 +61,18 @@ function listDirectory(path: string): string[] {
   }
 }
 
-function readSuperblock(path: string): Superblock {
-  const bytes = Buffer.alloc(SUPERBLOCK_BYTES);
+/** Null when nothing but the beginning of a first format is there: a power cut leaves that. */
+function superblockOf(path: string, isAlone: boolean): Superblock | null {
   try {
     const file = openSync(`${path}/${SUPERBLOCK}`, 'r');
     try {
-      readSync(file, bytes, 0, bytes.length, 0);
+      const bytes = Buffer.alloc(SUPERBLOCK_BYTES + 1);
+      if (isAlone && isUnfinishedSuperblock(bytes.subarray(0, readSync(file, bytes)))) return null;
+      const read = (into: Buffer, at: number): unknown => readSync(file, into, 0, into.length, at);
+      return readSuperblock(read).block;
     } finally {
       closeSync(file);
     }
-    return chooseSuperblock(bytes).block;
   } catch (thrown) {
     if (!(thrown instanceof HoldfastError)) {
       const code = (thrown as NodeJS.ErrnoException).code;

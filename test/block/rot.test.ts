@@ -91,6 +91,64 @@ test('both indexes are bad: a new incarnation, and the old files kept', async (t
   t.equal(rig.incarnation, after);
 });
 
+test('a bad sector in one index: the other one takes its place', async (t) => {
+  for (const path of ['index-A', 'index-B']) {
+    const rig = new Rig().format().open();
+    const log = filled(rig, 900);
+    const before = rig.incarnation;
+    inode(rig, path).bad.add(0);
+    rig.crash(false).open();
+    t.equal(rig.incarnation, before);
+    const found = rig.look(seg(1));
+    t.ok(found?.durableLength === log.end || found?.suspectFrom !== null, path);
+    rig.fence(seg(1), 4);
+    if (found?.suspectFrom !== null) t.equal(rig.recover(log, 4).status, 'OK');
+    rig.crash().open();
+    t.match(rig.look(seg(1)), { maxEpoch: 4, durableLength: log.end });
+  }
+});
+
+test('an index that cannot be read now, or both on bad sectors, cost nothing', async (t) => {
+  const rig = new Rig().format().open();
+  const log = filled(rig, 900);
+  rig.crash(false);
+  for (const path of ['index-A', 'index-B']) {
+    const { bad } = inode(rig, path);
+    let left = 1;
+    bad.add(0);
+    // The first read fails, the next ones do not: this is no bad sector.
+    bad.has = (page: number): boolean => page === 0 && left-- > 0;
+    t.match(rig.tryOpen(), { code: 'DISK_FAILED', retryable: true }, path);
+    bad.has = Set.prototype.has;
+    bad.clear();
+  }
+  for (const path of ['index-A', 'index-B']) inode(rig, path).bad.add(0);
+  t.match(rig.tryOpen(), { code: 'DISK_FAILED' });
+  for (const path of ['index-A', 'index-B']) inode(rig, path).bad.clear();
+  rig.open();
+  t.match(rig.look(seg(1)), { durableLength: log.end, suspectFrom: null });
+});
+
+test('a bad sector in one copy of the superblock is written anew; two keep the disk shut', async (t) => {
+  const rig = new Rig().format().open();
+  const log = filled(rig, 3);
+  const before = rig.incarnation;
+  for (const page of [0, 1, 0]) {
+    inode(rig, 'superblock').bad.add(page);
+    rig.crash(false).open();
+    t.equal(rig.incarnation, before);
+    t.equal(inode(rig, 'superblock').bad.size, 0, 'repaired');
+    t.match(rig.look(seg(1)), { durableLength: log.end });
+  }
+  for (const page of [0, 1]) inode(rig, 'superblock').bad.add(page);
+  rig.crash(false);
+  t.match(rig.tryOpen(), { code: 'DISK_FAILED' });
+  t.equal(rig.store.incarnation, '', 'it does not know which disk it is');
+  inode(rig, 'superblock').bad.clear();
+  rig.open();
+  t.equal(rig.incarnation, before);
+});
+
 test('one copy of the superblock suffices; with none the disk is left alone', async (t) => {
   const rig = new Rig().format().open();
   const log = filled(rig, 3);

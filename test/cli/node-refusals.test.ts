@@ -2,7 +2,7 @@
  * What `holdfast node` refuses to start with: bad options, settings and data directories. Each has
  * an exit code of its kind and one line that says what to do, and leaves the disk as it was.
  */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { crc32 } from '../../src/core/checksum.js';
@@ -117,7 +117,22 @@ t.test('superblocks that it cannot or must not read', async (t) => {
   refused(t, await start(), 10, /superblock/, 'rotten');
   t.same(contents(directory), rotten);
 
-  writeFileSync(path, good);
+  const cut = place.directory('cut');
+  writeFileSync(join(cut, 'superblock'), good.subarray(0, 512));
+  writeFileSync(join(cut, 'journal'), '');
+  const formed = contents(cut);
+  refused(t, await holdfast(plain(place.args(cut))), 10, /superblock/, 'torn, beside a journal');
+  t.same(contents(cut), formed);
+  rmSync(join(cut, 'journal'));
+  const begun = await place.start(t, place.args(cut));
+  t.equal(await begun.child.stop(), 0, 'what a power cut left of a first format is formed');
+  const rest = Buffer.from(good);
+  rest.fill(7, 0, 4096);
+  writeFileSync(path, rest);
+  const repaired = await place.start(t, place.args(directory));
+  t.equal(await repaired.child.stop(), 0);
+  t.ok(readFileSync(path).equals(good), 'the bad copy is written anew');
+
   const { child } = await place.start(t, place.args(directory));
   t.equal(await child.stop(), 0, 'the good one still starts');
 });

@@ -122,21 +122,21 @@ export class StorageMachine {
         drive.needsFormat = false;
         drive.incarnation = incarnation;
         this.world.note(() => `${drive.medium.name} is formatted as ${incarnation.slice(0, 6)}`);
+      } else if (error?.code === 'ALREADY_EXISTS') {
+        // A power cut, but the superblock was durable: opening it does the rest.
+        drive.needsFormat = false;
+        drive.incarnation = null;
+        this.world.hit('format-resumed');
       } else {
-        // Half a format is no disk: start over on an empty one.
         drive.medium.scheduler.after(50, () => {
-          if (process.alive) this.#reformat(process, index);
+          if (!process.alive) return;
+          this.kill();
+          this.start();
         });
         return;
       }
       this.#format(process, life, index + 1);
     });
-  }
-
-  #reformat(process: SimProcess, index: number): void {
-    process.kill();
-    this.drives[index]?.medium.wipe();
-    this.start();
   }
 
   #open(process: SimProcess, life: SimRandom): void {
@@ -174,8 +174,8 @@ export class StorageMachine {
       const { incarnation } = store;
       if (drive.incarnation !== null && incarnation !== drive.incarnation) {
         this.world.tookNewIncarnation(this, drive, incarnation);
-        drive.incarnation = incarnation;
       }
+      drive.incarnation = incarnation;
       const segments = found.find((disk) => disk.incarnation === incarnation)?.segments ?? [];
       this.world.checkers.reopened(incarnation, segments);
     }
