@@ -32,6 +32,9 @@ export interface ClaimDeps {
   readonly isStopped: () => boolean;
 }
 
+/** Who wants the volume: a mount, or something else under a name that no mount has. */
+export type Claimant = Pick<MountSpec, 'mount' | 'since' | 'waitMs'>;
+
 /**
  * Resolves when nobody alive has the volume mounted. Rejects with CONFLICT, saying who has, with
  * CLOSED when it was stopped.
@@ -39,7 +42,7 @@ export interface ClaimDeps {
 export async function awaitTurn(
   deps: ClaimDeps,
   record: VolumeRecord,
-  spec: MountSpec,
+  spec: Claimant,
 ): Promise<void> {
   const since = deps.clock.monotonic();
   for (;;) {
@@ -62,7 +65,7 @@ interface Obstacle {
 async function findObstacle(
   deps: ClaimDeps,
   record: VolumeRecord,
-  spec: MountSpec,
+  spec: Claimant,
 ): Promise<Obstacle | null> {
   const local = await listMounts(deps);
   const others = local.filter(({ mount }) => mount !== spec.mount);
@@ -80,15 +83,24 @@ async function findObstacle(
 }
 
 /** Of two that start at once the earlier one goes on. */
-function isRival(other: MountStatus, record: VolumeRecord, spec: MountSpec): boolean {
-  if (other.state === 'dead' || other.live?.volumeId !== record.volume) return false;
+function isRival(other: MountStatus, record: VolumeRecord, spec: Claimant): boolean {
+  if (other.state === 'dead' || other.volumeId !== record.volume) return false;
   if (other.state !== 'starting') return true;
   return other.since < spec.since || (other.since === spec.since && other.mount < spec.mount);
 }
 
-function mountedHere({ volume, directory, since, live, state }: MountStatus): HoldfastError {
+function mountedHere(found: MountStatus): HoldfastError {
+  const { volume, directory, since, live, state, keeperPid } = found;
+  if (state === 'unresponsive') {
+    const message = `"${volume}" is mounted at ${directory} by a daemon that does not answer`;
+    const hint =
+      `Its keeper is process ${keeperPid ?? 'gone'}. If the daemon is not to go on, kill it; ` +
+      'what was not yet committed is lost then.';
+    return new HoldfastError('CONFLICT', message, { hint });
+  }
   const doing = state === 'starting' ? 'being mounted' : 'mounted';
-  const message = `"${volume}" is ${doing} at ${directory} by process ${live?.pid} since ${since}`;
+  const by = live === null ? '' : ` by process ${live.pid}`;
+  const message = `"${volume}" is ${doing} at ${directory}${by} since ${since}`;
   const hint = `Unmount it first with "holdfast umount ${directory}".`;
   return new HoldfastError('CONFLICT', message, { hint });
 }

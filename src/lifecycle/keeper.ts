@@ -15,8 +15,8 @@ export const StateFile = {
   SPEC: 'spec.json',
   /** ProcessIdentity of the keeper. */
   KEEPER: 'keeper.json',
-  /** The owner id under which the daemon took the volume over. */
-  OWNER: 'owner',
+  /** Which volume the daemon took over, and under which owner id. */
+  OWNER: 'owner.json',
   /** MAJOR:MINOR of the mounted filesystem; there once it is mounted. */
   DEVICE: 'device',
   /** What INIT settled, for whoever takes the descriptor over. */

@@ -30,7 +30,7 @@ import type { VolumeFilesystem } from '../volume/filesystem.js';
 import { logRoots } from '../volume/log-roots.js';
 import { mountVolume } from '../volume/mount.js';
 import { awaitTurn } from './claim.js';
-import { writeOwner } from './mount-files.js';
+import { writeOwnership } from './mount-files.js';
 import type { LiveStatus, MountPhase, MountSpec } from './mount-types.js';
 import { takeOver } from './take-over.js';
 
@@ -137,7 +137,7 @@ export class MountDaemon {
     const address = `${hostname}/${pid}`;
     const owner = new LogOwner(this.#deps, { volume: record.volume, owner: id, address });
     this.#owner = owner;
-    writeOwner(host.state, this.#spec.mount, id);
+    writeOwnership(host.state, this.#spec.mount, { owner: id, volume: record.volume });
     await takeOver({
       owner,
       clock,

@@ -3,7 +3,7 @@
  * since another version of this program may have written it.
  */
 import { z } from 'zod';
-import { isId, type OwnerId, parseId } from '../core/ids.js';
+import { isId, type OwnerId, type VolumeId } from '../core/ids.js';
 import type { InitReply } from '../fuse/encode.js';
 import type { MountHost, ProcessIdentity, StateDirectory } from '../io/mount-host.js';
 import { StateFile } from './keeper.js';
@@ -29,6 +29,9 @@ const spec = z.object({
 
 const identity = z.object({ pid: z.int().min(1), startTicks: z.string() });
 
+const id = z.string().refine(isId);
+const ownership = z.object({ owner: id, volume: id });
+
 /** Null when there is none, or it cannot be understood. */
 export function readSpec(state: StateDirectory, mount: MountId): MountSpec | null {
   return readJson(state, mount, StateFile.SPEC, spec);
@@ -43,14 +46,19 @@ export function writeInit(state: StateDirectory, mount: MountId, agreed: InitRep
   state.write(mount, StateFile.INIT, JSON.stringify(agreed));
 }
 
-export function writeOwner(state: StateDirectory, mount: MountId, owner: OwnerId): void {
-  state.write(mount, StateFile.OWNER, owner);
+/** Who took which volume over. */
+export interface Ownership {
+  readonly owner: OwnerId;
+  readonly volume: VolumeId;
+}
+
+export function writeOwnership(state: StateDirectory, mount: MountId, held: Ownership): void {
+  state.write(mount, StateFile.OWNER, JSON.stringify(held));
 }
 
 /** Null before the takeover. */
-export function readOwner(state: StateDirectory, mount: MountId): OwnerId | null {
-  const text = state.read(mount, StateFile.OWNER);
-  return text !== null && isId(text) ? parseId<OwnerId>(text, 'owner') : null;
+export function readOwnership(state: StateDirectory, mount: MountId): Ownership | null {
+  return readJson(state, mount, StateFile.OWNER, ownership) as Ownership | null;
 }
 
 /** Whether the very process that was started then still runs. */

@@ -70,6 +70,7 @@ export interface MountStatus {
   readonly since: string;
   /** Which owner of the volume it is or was; null before the takeover. */
   readonly owner: OwnerId | null;
+  readonly volumeId: VolumeId | null;
   /** The process that keeps the descriptor; null when it is gone. */
   readonly keeperPid: number | null;
   /** Where the daemon's log is. */

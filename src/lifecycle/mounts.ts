@@ -13,7 +13,7 @@ import type { Clock } from '../io/clock.js';
 import type { MountHost } from '../io/mount-host.js';
 import { type ControlCall, callDaemon, parseStatus } from './control.js';
 import { faultOf, StateFile } from './keeper.js';
-import { isAlive, readKeeper, readOwner, readSpec } from './mount-files.js';
+import { isAlive, readKeeper, readOwnership, readSpec } from './mount-files.js';
 import type { LiveStatus, MountId, MountStatus } from './mount-types.js';
 
 const STATUS_TIMEOUT_MS = 1_000;
@@ -85,8 +85,8 @@ export async function stopMount(
     return status;
   }
   const lazy = options.lazy === true;
-  // With --lazy the commit comes when the last user has gone: it is asked for, not waited for long.
-  if (status.state === 'mounted') {
+  // Lazily, the commit comes when the last user has gone, and nodes that are down hold up nothing.
+  if (!lazy && (status.state === 'mounted' || status.state === 'unresponsive')) {
     await commit(host, status, options.timeoutMs ?? COMMIT_TIMEOUT_MS);
   }
   if (isMounted(host, status.directory)) await unmountFuse(host.mounts, status.directory, { lazy });
@@ -178,9 +178,12 @@ async function statusOf(host: MountHost, mount: MountId): Promise<MountStatus | 
   // It may have ended, and its keeper have removed all of it, while we asked.
   if (live === null && readSpec(host.state, mount) === null) return null;
   const { volume, directory, readOnly, since, logFile } = spec;
-  const owner = readOwner(host.state, mount);
+  const held = readOwnership(host.state, mount);
+  const owner = held?.owner ?? null;
+  const volumeId = live?.volumeId ?? held?.volume ?? null;
   const keeperPid = isAlive(host, keeper) ? (keeper?.pid ?? null) : null;
-  const known = { mount, volume, directory, readOnly, since, logFile, owner, keeperPid, live };
+  const what = { mount, volume, volumeId, owner, directory, readOnly, since, logFile };
+  const known = { ...what, keeperPid, live };
   if (live !== null) return { ...known, state: live.phase };
   // Somebody accepted and does not answer: stopped or hanging, and perhaps to go on later.
   if (fault?.code === 'TIMEOUT') return { ...known, state: 'unresponsive' };

@@ -162,3 +162,18 @@ t.test('umount without enough nodes says so and leaves it mounted', async (t) =>
   t.equal((await pending).status, 0);
   t.equal((await bed.holdfast('umount', directory)).code, 0);
 });
+
+t.test('a daemon that stands still is said to, and loses nothing', async (t) => {
+  const { live } = await bed.mount('db', directory, '--commit-interval', '60');
+  await shell(`echo paused > ${directory}/paused`);
+  process.kill(live.pid, 'SIGSTOP');
+  t.match(await bed.mounts(), [{ state: 'unresponsive', live: null }]);
+  const { code, stderr } = await bed.holdfast('umount', directory, '--timeout', '1');
+  t.equal(code, 21, stderr);
+  t.ok(isMounted(directory));
+  const tried = await bed.holdfast('mount', 'db', bed.directory('other'));
+  t.equal(tried.code, 18, tried.stderr);
+  process.kill(live.pid, 'SIGCONT');
+  t.equal((await shell(`cat ${directory}/paused`)).text, 'paused');
+  t.equal((await bed.holdfast('umount', directory)).code, 0);
+});

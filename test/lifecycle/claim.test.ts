@@ -3,7 +3,7 @@ import t from 'tap';
 import { idFromBytes, type OwnerId, type VolumeId } from '../../src/core/ids.js';
 import { epoch } from '../../src/core/units.js';
 import { awaitTurn } from '../../src/lifecycle/claim.js';
-import { writeOwner } from '../../src/lifecycle/mount-files.js';
+import { writeOwnership } from '../../src/lifecycle/mount-files.js';
 import { listMounts } from '../../src/lifecycle/mounts.js';
 import { encodePresence } from '../../src/metadata/encoding.js';
 import { ownerKey } from '../../src/metadata/keys.js';
@@ -102,7 +102,7 @@ t.test('a process of this machine of which only its presence is left', async (t)
 t.test('a dead mount of this machine stands in nobody’s way', async (t) => {
   const turn = new Turn();
   turn.host.add(specOf('dead'), null, false);
-  writeOwner(turn.host.state, 'dead', OWNER);
+  writeOwnership(turn.host.state, 'dead', { owner: OWNER, volume: VOLUME });
   await turn.present('here');
   await turn.wait();
   const [found] = await listMounts({ host: turn.host, clock: realClock });
@@ -112,9 +112,8 @@ t.test('a dead mount of this machine stands in nobody’s way', async (t) => {
 t.test('a daemon that hangs is not a dead one', async (t) => {
   const turn = new Turn();
   turn.host.add(specOf('hangs'), 'silent', false);
-  writeOwner(turn.host.state, 'hangs', OWNER);
+  writeOwnership(turn.host.state, 'hangs', { owner: OWNER, volume: VOLUME });
   const [found] = await listMounts({ host: turn.host, clock: realClock });
   t.match(found, { state: 'unresponsive' });
-  await turn.present('there');
-  await t.rejects(turn.wait(), { code: 'CONFLICT' });
+  await t.rejects(turn.wait(), { code: 'CONFLICT', message: /does not answer/ });
 });
