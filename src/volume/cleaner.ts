@@ -277,7 +277,7 @@ export class Cleaner {
   #move(victim: Victim, read: { page: number; count: number }, done: () => void): void {
     const { history, source } = this.#deps;
     const { page, count } = read;
-    source.fetch(placeOf(victim.slot, page), count, 0, (error, data) => {
+    source.fetch(placeOf(victim.slot, page), count, (error, data) => {
       if (data !== null && history.failure === null) {
         this.#perform({ victim, page, count, data });
         history.whenRoom(() => done());

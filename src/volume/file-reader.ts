@@ -1,6 +1,7 @@
 /**
  * Reads of file data. What is pending, cached or a hole is answered from memory; the rest is
- * fetched, whole runs at once, with more behind it for a reader that goes through a file in order.
+ * fetched, whole runs at once. A reader that goes through a file in order finds more and more of it
+ * fetched ahead, so that several fetches are always under way.
  * A page that is partly masked is copied; everything else is a view.
  */
 import type { HoldfastError } from '../core/errors.js';
@@ -22,8 +23,32 @@ export type ReadDone = (
 const ZEROES = Buffer.alloc(64 * PAGE_BYTES);
 /** Files that are remembered as read in order. */
 const SEQUENTIAL_FILES = 64;
+/** As often as the first read is long is read ahead; twice as much with each read that goes on. */
+const FIRST_WINDOW = 2;
 /** A read that finds its segment deleted under it looks up the new places this often. */
 const ATTEMPTS = 4;
+
+interface Sequence {
+  /** Where the last read ended. */
+  readonly end: number;
+  /** Pages. */
+  readonly window: number;
+}
+
+/** Bytes [offset, end) of a file. */
+interface ByteRange {
+  readonly slot: number;
+  readonly offset: number;
+  readonly end: number;
+}
+
+/** Whole pages of a file that stand at one run of places; null when they are not in memory. */
+interface PlacedPages {
+  readonly place: number;
+  readonly count: number;
+  readonly masks: readonly ZeroRange[];
+  readonly pages: readonly Uint8Array[] | null;
+}
 
 /** A stretch of the answer: bytes [from, to) of some pages. */
 interface Stretch {
@@ -44,8 +69,8 @@ export class FileReader {
   readonly #state: VolumeState;
   readonly #history: History;
   readonly #source: PageSource;
-  /** Slot → where its last read ended. */
-  readonly #sequential = new Map<number, number>();
+  /** By slot, oldest first. */
+  readonly #sequential = new Map<number, Sequence>();
 
   constructor(deps: ReaderDeps) {
     this.#state = deps.state;
@@ -59,60 +84,79 @@ export class FileReader {
       this.#history.deferred.run(() => done(null, []));
       return;
     }
-    const inOrder = this.#noteOrder(slot, offset, end);
-    this.#attempt({ slot, offset, end, inOrder }, ATTEMPTS, done);
+    this.#attempt({ slot, offset, end }, ATTEMPTS, done);
+    const window = this.#noteOrder(slot, offset, end);
+    if (window > 0) this.#goAhead(slot, Math.ceil(end / PAGE_BYTES), window);
   }
 
-  #noteOrder(slot: number, offset: number, end: number): boolean {
-    const inOrder = offset === 0 || this.#sequential.get(slot) === offset;
+  /** How many pages behind this read are worth having soon; 0 unless the file is read in order. */
+  #noteOrder(slot: number, offset: number, end: number): number {
+    const before = this.#sequential.get(slot);
+    let window = 0;
+    if (before?.end === offset) window = before.window * 2;
+    else if (offset === 0) window = FIRST_WINDOW * Math.ceil(end / PAGE_BYTES);
+    window = Math.min(window, READ_AHEAD_PAGES);
     this.#sequential.delete(slot);
-    this.#sequential.set(slot, end);
+    this.#sequential.set(slot, { end, window: Math.max(window, 1) });
     if (this.#sequential.size > SEQUENTIAL_FILES) {
       for (const oldest of this.#sequential.keys()) {
         this.#sequential.delete(oldest);
         break;
       }
     }
-    return inOrder;
+    return window;
   }
 
-  #attempt(
-    range: { slot: number; offset: number; end: number; inOrder: boolean },
-    attempts: number,
-    done: ReadDone,
-  ): void {
+  /**
+   * Sees to it that the next pages of a file come. Nothing is done while half of them are at hand
+   * or on their way: fetches shall be large.
+   */
+  #goAhead(slot: number, page: number, window: number): void {
+    const { extents, inodes } = this.#state;
+    const end = Math.min(page + window, Math.ceil(inodes.size(slot) / PAGE_BYTES));
+    let lacking = false;
+    for (let at = page; at < end; ) {
+      const run = extents.run(slot, at, end - at);
+      let count = run.count;
+      if (slotOfPlace(run.place) !== 0) {
+        if (!lacking) {
+          const found = this.#source.at(run.place, run.count);
+          count = found.count;
+          lacking = found.kind === 'absent';
+          if (lacking && at - page > window / 2) return;
+        }
+        if (lacking) this.#source.fetchAhead(run.place, count);
+      }
+      at += count;
+    }
+  }
+
+  #attempt(range: ByteRange, attempts: number, done: ReadDone): void {
     const { slot, offset, end } = range;
     const stretches: Stretch[] = [];
     let missing = 0;
     let failure: HoldfastError | null = null;
     let moved = false;
-    let returned = false;
+    let asked = false;
     const finish = (): void => {
-      if (missing > 0 || !returned) return;
-      if (failure === null) {
-        done(null, assemble(stretches));
-        return;
-      }
-      if (attempts > 1 && moved) {
-        this.#attempt(range, attempts - 1, done);
-        return;
-      }
-      done(failure, []);
+      if (missing > 0 || !asked) return;
+      if (failure === null) done(null, assemble(stretches));
+      else if (attempts > 1 && moved) this.#attempt(range, attempts - 1, done);
+      else done(failure, []);
     };
     const lastPage = Math.ceil(end / PAGE_BYTES);
     for (let page = Math.floor(offset / PAGE_BYTES); page < lastPage; ) {
       const start = page * PAGE_BYTES;
-      const { place, count, masks } = this.#stretchAt(slot, page, lastPage - page);
+      const { place, count, masks, pages } = this.#stretchAt(slot, page, lastPage - page);
       const from = Math.max(offset - start, 0);
       const to = Math.min(end - start, count * PAGE_BYTES);
-      const stretch: Stretch = { from, to, masks, pages: this.#inMemory(place, count) };
+      const stretch: Stretch = { from, to, masks, pages };
       stretches.push(stretch);
       const first = page;
       page += count;
-      if (stretch.pages !== null) continue;
+      if (pages !== null) continue;
       missing += 1;
-      const ahead = range.inOrder ? this.#ahead(slot, page, place + count) : 0;
-      this.#source.fetch(place, count, ahead, (error, data) => {
+      this.#source.fetch(place, count, (error, data) => {
         missing -= 1;
         if (error !== null) failure ??= error;
         if (error !== null) moved ||= this.#state.extents.place(slot, first) !== place;
@@ -120,62 +164,33 @@ export class FileReader {
         finish();
       });
     }
-    if (missing > 0) {
-      returned = true;
-      return;
-    }
-    this.#history.deferred.run(() => {
-      returned = true;
-      finish();
-    });
+    asked = true;
+    if (missing === 0) this.#history.deferred.run(finish);
   }
 
   /** The longest stretch from a page on that is of one kind: one place run, all or no mask. */
-  #stretchAt(
-    slot: number,
-    page: number,
-    limit: number,
-  ): { place: number; count: number; masks: readonly ZeroRange[] } {
+  #stretchAt(slot: number, page: number, limit: number): PlacedPages {
     const { extents, masks } = this.#state;
     const run = extents.run(slot, page, limit);
-    const isData = run.place !== HOLE && run.place !== RESERVED;
-    let count = run.count;
-    if (isData && !masks.isEmpty) {
-      const here = masks.of(slot, page);
-      if (here.length > 0) return { place: run.place, count: 1, masks: here };
+    const { place } = run;
+    if (place === HOLE || place === RESERVED) {
+      return { place, count: run.count, masks: [], pages: zeroPages(run.count) };
+    }
+    let limitHere = run.count;
+    let ranges: readonly ZeroRange[] = [];
+    if (!masks.isEmpty) {
+      ranges = masks.of(slot, page);
       const next = masks.tree.seek(slot, page);
-      if (next.valid && next.high === slot) count = Math.min(count, next.low - page);
+      if (ranges.length > 0) limitHere = 1;
+      else if (next.valid && next.high === slot) limitHere = Math.min(run.count, next.low - page);
     }
-    if (!isData || isPending(run.place)) return { place: run.place, count, masks: [] };
-    const isCached = this.#source.cached(run.place) !== null;
-    let same = 1;
-    while (same < count && (this.#source.cached(run.place + same) !== null) === isCached) same++;
-    return { place: run.place, count: same, masks: [] };
-  }
-
-  /** The pages from a place on, or null if they have to be fetched. */
-  #inMemory(place: number, count: number): readonly Uint8Array[] | null {
-    if (place === HOLE || place === RESERVED) return zeroPages(count);
-    if (isPending(place)) return this.#history.pool.views(place, count);
-    const pages: Uint8Array[] = [];
-    for (let i = 0; i < count; i++) {
-      const page = this.#source.cached(place + i);
-      if (page === null) return null;
-      pages.push(page);
+    if (isPending(place)) {
+      const pages = this.#history.pool.views(place, limitHere);
+      return { place, count: limitHere, masks: ranges, pages };
     }
-    return pages;
-  }
-
-  /** How many pages of the file from `page` on stand at `place` and behind it. */
-  #ahead(slot: number, page: number, place: number): number {
-    let count = 0;
-    while (count < READ_AHEAD_PAGES) {
-      const run = this.#state.extents.run(slot, page + count, READ_AHEAD_PAGES - count);
-      if (run.place !== place + count || slotOfPlace(run.place) !== slotOfPlace(place)) break;
-      if (this.#source.cached(run.place) !== null) break;
-      count += run.count;
-    }
-    return count;
+    const found = this.#source.at(place, limitHere);
+    const pages = found.kind === 'memory' ? [found.data] : null;
+    return { place, count: found.count, masks: ranges, pages };
   }
 }
 

@@ -99,7 +99,7 @@ export class FileWriter {
     let left = missing.length;
     let failure: HoldfastError | null = null;
     for (const place of missing) {
-      this.#deps.source.fetch(place, 1, 0, (error, data) => {
+      this.#deps.source.fetch(place, 1, (error, data) => {
         left -= 1;
         if (error !== null && error.code !== 'NOT_FOUND') failure ??= error;
         if (data !== null) known.set(place, data);

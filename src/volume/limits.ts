@@ -45,8 +45,8 @@ export const HISTORY_MAX_PENDING_BYTES = 24 * MIB;
 export const COMMIT_INTERVAL_MS = 5_000;
 /** Verified pages kept in memory: tails of files that grow, and what was read ahead. */
 export const CACHE_PAGES = 8 * KIB;
-/** Pages fetched ahead of a sequential reader. */
-export const READ_AHEAD_PAGES = 256;
+/** Pages fetched ahead of a sequential reader: several large fetches at a time. */
+export const READ_AHEAD_PAGES = 1024;
 /** A checkpoint begins after so many bytes of records, or of records and pages. */
 export const CHECKPOINT_RECORD_BYTES = 16 * MIB;
 export const CHECKPOINT_LOG_BYTES = 512 * MIB;

@@ -2,8 +2,12 @@
  * Pages of the log by place: from a cache, from a fetch already under way, or from the owner. What
  * stands at a place never changes, so nothing here can be stale; a segment that is deleted takes
  * its places along (`forget`).
+ *
+ * The cache has two halves: single pages (tails of files that grow), and runs, which are whole
+ * fetches that were made ahead of a reader: a run costs one object, however many pages it has.
  */
 import type { HoldfastError } from '../core/errors.js';
+import { READ_MAX_PAGES } from '../core/limits.js';
 import { PAGE_BYTES } from '../core/units.js';
 import type { VolumeOwner } from '../replication/owner-api.js';
 import { CACHE_PAGES } from './limits.js';
@@ -11,80 +15,163 @@ import { pageOfPlace, type SegmentTable, slotOfPlace } from './segments.js';
 
 export type Fetched = (error: HoldfastError | null, data: Uint8Array | null) => void;
 
-interface Fetch {
+/** Runs are looked through one by one. */
+const RUNS_MAX = 64;
+
+interface Range {
   readonly place: number;
   readonly count: number;
-  readonly waiting: Wanted[];
+}
+
+interface Run extends Range {
+  readonly data: Uint8Array;
 }
 
 /** What one caller wants of a fetch. */
-interface Wanted {
-  readonly place: number;
-  readonly count: number;
+interface Wanted extends Range {
   readonly done: Fetched;
 }
+
+interface Fetch extends Range {
+  readonly waiting: Wanted[];
+  /** Was made ahead: its pages are kept. */
+  readonly ahead: boolean;
+}
+
+/** How the pages from a place on are to be had, for as many as are to be had in the same way. */
+export type Source =
+  | { readonly kind: 'memory'; readonly count: number; readonly data: Uint8Array }
+  /** A fetch under way brings them. */
+  | { readonly kind: 'coming'; readonly count: number }
+  | { readonly kind: 'absent'; readonly count: number };
 
 export class PageSource {
   readonly #owner: VolumeOwner;
   readonly #segments: SegmentTable;
-  readonly #capacity: number;
+  readonly #pagesMax: number;
+  readonly #runPagesMax: number;
   /** In order of last use. */
-  readonly #cache = new Map<number, Uint8Array>();
+  readonly #pages = new Map<number, Uint8Array>();
+  /** Oldest first. */
+  readonly #runs: Run[] = [];
+  #runPages = 0;
   readonly #fetches = new Set<Fetch>();
+  /** Pages that fetches made ahead will bring. */
+  #comingPages = 0;
 
   constructor(owner: VolumeOwner, segments: SegmentTable, capacity = CACHE_PAGES) {
     this.#owner = owner;
     this.#segments = segments;
-    this.#capacity = capacity;
+    this.#pagesMax = Math.ceil(capacity / 2);
+    this.#runPagesMax = Math.floor(capacity / 2);
   }
 
   /** A page that is in memory. It must not be changed. */
   cached(place: number): Uint8Array | null {
-    const page = this.#cache.get(place);
-    if (page === undefined) return null;
-    this.#cache.delete(place);
-    this.#cache.set(place, page);
-    return page;
+    const found = this.at(place, 1);
+    return found.kind === 'memory' ? found.data : null;
+  }
+
+  /** How to get the pages from `place` on; of at most `limit` of them. */
+  at(place: number, limit: number): Source {
+    const page = this.#pages.get(place);
+    if (page !== undefined) {
+      this.#pages.delete(place);
+      this.#pages.set(place, page);
+      return { kind: 'memory', count: 1, data: page };
+    }
+    const run = this.#runs.findLast((one) => covers(one, place));
+    if (run !== undefined) {
+      const count = Math.min(limit, run.place + run.count - place);
+      return { kind: 'memory', count, data: view(run, place, count) };
+    }
+    for (const fetch of this.#fetches) {
+      if (!covers(fetch, place)) continue;
+      return { kind: 'coming', count: Math.min(limit, fetch.place + fetch.count - place) };
+    }
+    return { kind: 'absent', count: this.#absent(place, limit) };
+  }
+
+  /** How many pages from `place` on are neither here nor coming. */
+  #absent(place: number, limit: number): number {
+    let end = place + limit;
+    for (const run of this.#runs) if (run.place > place) end = Math.min(end, run.place);
+    for (const fetch of this.#fetches) if (fetch.place > place) end = Math.min(end, fetch.place);
+    let count = 1;
+    while (place + count < end && !this.#pages.has(place + count)) count++;
+    return count;
   }
 
   keep(place: number, page: Uint8Array): void {
-    this.#cache.delete(place);
-    this.#cache.set(place, page);
-    if (this.#cache.size <= this.#capacity) return;
-    for (const oldest of this.#cache.keys()) {
-      this.#cache.delete(oldest);
+    this.#pages.delete(place);
+    this.#pages.set(place, page);
+    if (this.#pages.size <= this.#pagesMax) return;
+    for (const oldest of this.#pages.keys()) {
+      this.#pages.delete(oldest);
       return;
+    }
+  }
+
+  #keepRun(run: Run): void {
+    this.#runs.push(run);
+    this.#runPages += run.count;
+    while (this.#runPages > this.#runPagesMax || this.#runs.length > RUNS_MAX) {
+      this.#runPages -= this.#runs.shift()?.count ?? 0;
     }
   }
 
   /** Nothing at places of this segment slot means anything any more. */
   forget(slot: number): void {
-    for (const place of [...this.#cache.keys()]) {
-      if (slotOfPlace(place) === slot) this.#cache.delete(place);
+    for (const place of [...this.#pages.keys()]) {
+      if (slotOfPlace(place) === slot) this.#pages.delete(place);
+    }
+    const runs = this.#runs.splice(0).filter(({ place }) => slotOfPlace(place) !== slot);
+    this.#runs.push(...runs);
+    this.#runPages = runs.reduce((sum, { count }) => sum + count, 0);
+    // Whoever waits is still answered; nobody joins, and nothing is kept.
+    for (const fetch of this.#fetches) {
+      if (slotOfPlace(fetch.place) === slot) this.#fetches.delete(fetch);
     }
   }
 
   /**
-   * The `count` pages from `place` on, and up to `ahead` more of the same segment for the cache.
-   * `done` gets a view of exactly `count` pages. A page that cannot be read fails only those who
-   * want it: not who joined a larger fetch, nor who had more read ahead.
+   * The `count` pages from `place` on, all in one segment. `done` gets exactly those. A page that
+   * cannot be read fails only those who want it, not who joined a larger fetch.
    */
-  fetch(place: number, count: number, ahead: number, done: Fetched): void {
+  fetch(place: number, count: number, done: Fetched): void {
     const wanted: Wanted = { place, count, done };
     for (const fetch of this.#fetches) {
-      if (place < fetch.place || place + count > fetch.place + fetch.count) continue;
+      if (!covers(fetch, place) || !covers(fetch, place + count - 1)) continue;
       fetch.waiting.push(wanted);
       return;
     }
-    this.#start({ place, count: count + ahead, waiting: [wanted] }, count);
+    this.#start({ place, count, waiting: [wanted], ahead: false });
   }
 
-  #start(fetch: Fetch, keepFrom: number): void {
+  /**
+   * Has pages brought into the cache, all in one segment, unless they are there or coming. Does
+   * less when many readers go ahead: one must not drive out what another is about to read.
+   */
+  fetchAhead(place: number, count: number): void {
+    for (let at = place; at < place + count; ) {
+      const found = this.at(at, Math.min(place + count - at, READ_MAX_PAGES));
+      if (found.kind === 'absent' && this.#comingPages + found.count <= this.#runPagesMax / 2) {
+        this.#comingPages += found.count;
+        this.#start({ place: at, count: found.count, waiting: [], ahead: true });
+      }
+      at += found.count;
+    }
+  }
+
+  #start(fetch: Fetch): void {
     this.#fetches.add(fetch);
     const segment = this.#segments.idOf(slotOfPlace(fetch.place));
-    this.#owner.readPages(segment, pageOfPlace(fetch.place), fetch.count, (error, data) => {
-      this.#fetches.delete(fetch);
-      if (data !== null) this.#keepAhead(fetch.place + keepFrom, data, keepFrom);
+    const { place, count, ahead } = fetch;
+    this.#owner.readPages(segment, pageOfPlace(place), count, (error, data) => {
+      // Not there any more: its segment is gone, and the places may have got another meaning.
+      const isCurrent = this.#fetches.delete(fetch);
+      if (ahead) this.#comingPages -= count;
+      if (data !== null && ahead && isCurrent) this.#keepRun({ place, count, data });
       for (const wanted of fetch.waiting) this.#answer(fetch, wanted, error, data);
     });
   }
@@ -97,19 +184,20 @@ export class PageSource {
   ): void {
     const { place, count, done } = wanted;
     if (error === null && data !== null) {
-      const from = (place - fetch.place) * PAGE_BYTES;
-      done(null, data.subarray(from, from + count * PAGE_BYTES));
+      done(null, view({ ...fetch, data }, place, count));
     } else if (count === fetch.count || this.#segments.at(slotOfPlace(place)) === null) {
       done(error, null);
     } else {
-      this.#start({ place, count, waiting: [wanted] }, count);
+      this.#start({ place, count, waiting: [wanted], ahead: false });
     }
   }
+}
 
-  #keepAhead(place: number, data: Uint8Array, skip: number): void {
-    for (let index = skip; index * PAGE_BYTES < data.length; index++) {
-      const at = index * PAGE_BYTES;
-      this.keep(place + index - skip, data.subarray(at, at + PAGE_BYTES));
-    }
-  }
+function covers({ place, count }: Range, wanted: number): boolean {
+  return wanted >= place && wanted < place + count;
+}
+
+function view(run: Run, place: number, count: number): Uint8Array {
+  const from = (place - run.place) * PAGE_BYTES;
+  return run.data.subarray(from, from + count * PAGE_BYTES);
 }
