@@ -35,6 +35,8 @@ export const READ_HEDGE_MIN_MS = 25;
 export const READ_HEDGE_MAX_MS = 500;
 /** A replica that failed to answer is asked last for this long. */
 export const READ_AVOID_MS = 2_000;
+/** One that was merely late, for this long: it may have been a moment's hiccup. */
+export const READ_AVOID_LATE_MS = 500;
 
 /** Unanswered requests of one connection; the sender queues above it. */
 export const CONNECTION_MAX_IN_FLIGHT = 1024;

@@ -3,7 +3,12 @@
  * those that failed. Only a hint: a wrong guess costs time, never correctness.
  */
 import type { Incarnation } from '../core/ids.js';
-import { READ_AVOID_MS, READ_HEDGE_MAX_MS, READ_HEDGE_MIN_MS } from '../core/limits.js';
+import {
+  READ_AVOID_LATE_MS,
+  READ_AVOID_MS,
+  READ_HEDGE_MAX_MS,
+  READ_HEDGE_MIN_MS,
+} from '../core/limits.js';
 import type { Clock } from '../io/clock.js';
 import type { Replica } from '../metadata/model.js';
 
@@ -51,6 +56,16 @@ export class ReaderHealth {
     const first = health.sampledAt === 0;
     health.latencyMs += (tookMs - health.latencyMs) * (first ? 1 : WEIGHT);
     health.sampledAt = this.#clock.monotonic();
+  }
+
+  /**
+   * Has not answered in time. One that hangs says nothing for as long as a request may take; each
+   * read until then would wait for it first.
+   */
+  late(replica: Replica): void {
+    const health = this.#of(replica);
+    const until = this.#clock.monotonic() + READ_AVOID_LATE_MS;
+    health.avoidUntil = Math.max(health.avoidUntil, until);
   }
 
   failed(replica: Replica): void {

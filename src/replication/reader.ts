@@ -233,7 +233,9 @@ class ChunkDriver {
     if (this.#ranked.length < 2) return;
     this.#lateTimer?.cancel();
     this.#lateTimer = this.#parts.clock.after(this.#health.lateAfter(replica), () => {
-      if (!this.#read.finished) this.#apply(this.#read.step({ type: 'late' }));
+      if (this.#read.finished) return;
+      this.#health.late(replica);
+      this.#apply(this.#read.step({ type: 'late' }));
     });
   }
 }

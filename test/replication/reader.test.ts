@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import type { HoldfastError } from '../../src/core/errors.js';
 import type { SegmentId } from '../../src/core/ids.js';
-import { READ_MAX_IN_FLIGHT, READ_MAX_PAGES } from '../../src/core/limits.js';
+import { READ_HEDGE_MIN_MS, READ_MAX_IN_FLIGHT, READ_MAX_PAGES } from '../../src/core/limits.js';
 import { PAGE_BYTES } from '../../src/core/units.js';
 import { type BadReplica, SegmentReader } from '../../src/replication/reader.js';
 import { FakeNodes, id } from './reader-nodes.js';
@@ -170,6 +170,29 @@ t.test('a silent replica costs the hedge bound, not a timeout, and is then avoid
   t.equal(read(w, 0, 1).error, null);
   t.equal(w.nodes.nodes[0]?.asked, asked, 'not asked again');
 });
+
+t.test(
+  'a replica that hangs makes one read late, not each until its request times out',
+  async (t) => {
+    const w = world();
+    const [silent] = w.nodes.nodes;
+    if (silent !== undefined) silent.answer = 'silent';
+    const took: number[] = [];
+    const next = (): void => {
+      const start = w.nodes.scheduler.now;
+      w.reader.readPages({ segment: SEGMENT, replicas: w.nodes.replicas }, 0, 1, (error) => {
+        took.push(error === null ? w.nodes.scheduler.now - start : Number.POSITIVE_INFINITY);
+        if (took.length < 50) next();
+      });
+    };
+    next();
+    while (took.length < 50 && w.nodes.scheduler.step()) {
+      // One read after the other, while the request to the silent one is still unanswered.
+    }
+    t.ok(w.nodes.scheduler.now < 500, 'all within a fraction of a request timeout');
+    t.equal(took.filter((ms) => ms >= READ_HEDGE_MIN_MS).length, 1, `${took}`);
+  },
+);
 
 t.test('the nearest replica is preferred once all are known', async (t) => {
   const w = world();
