@@ -102,8 +102,8 @@ t.test('npm: a large install is complete and runs', needs('npm'), async (t) => {
     .map((name) => `diff -rq node_modules/${name} '${installed}/${name}'`);
   const differences = `{ ${pairs.join('; ')}; } | grep -v '^Only in ${installed}' || true`;
   t.equal(await script(directory, `set +e; ${differences}`), '', 'the bytes that the project has');
-  const text = `node -e "console.log(typeof require('zod').object, require('commander').program.name)"`;
-  t.match(await script(directory, text), /^function/);
+  const text = `node -e "console.log(typeof require('zod').object)"`;
+  t.equal(await script(directory, text), 'function');
 });
 
 const copies = needs('rsync', 'setfacl', 'setfattr', 'tar');
