@@ -82,6 +82,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./mount-daemon.js')).addMountDaemonCommand,
   },
   {
+    name: 'completion',
+    summary: 'print a script that completes commands in a shell',
+    load: async () => (await import('./completion.js')).addCompletionCommand,
+  },
+  {
     name: 'log',
     summary: "append to and read a volume's log as plain lines",
     load: async () => (await import('./log.js')).addLogCommands,

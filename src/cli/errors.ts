@@ -34,23 +34,21 @@ export const EXIT_UNFORESEEN = 1;
 /** The command did what it should, and found that something is wrong. */
 export const EXIT_PROBLEMS = 3;
 export const EXIT_BUG = 70;
+export const EXIT_INTERRUPTED = 130;
 
 /** The part of the program's own help that lists the exit codes. */
 export function exitCodesHelp(): string {
-  const lines = Object.entries(EXIT_CODES).map(
-    ([code, exit]) => `  ${String(exit).padStart(2)} ${code}`,
-  );
-  const [usage, ...others] = lines.map((line) => ` ${line}`);
-  const found = `   ${EXIT_PROBLEMS} something is wrong (status, doctor)`;
-  const all = [
-    '   0 done',
-    '   1 unforeseen',
-    usage,
-    found,
-    ...others,
-    '  70 a bug',
-    ' 130 Ctrl-C',
+  const rows: [number, string][] = [
+    [0, 'done'],
+    [EXIT_UNFORESEEN, 'unforeseen'],
+    [EXIT_PROBLEMS, 'something is wrong (status, doctor)'],
+    ...Object.entries(EXIT_CODES).map(([code, exit]): [number, string] => [exit, code]),
+    [EXIT_BUG, 'a bug'],
+    [EXIT_INTERRUPTED, 'stopped by Ctrl-C before it was done'],
   ];
+  const all = rows
+    .sort(([a], [b]) => a - b)
+    .map(([exit, what]) => `${String(exit).padStart(4)} ${what}`);
   return `\nExit codes:\n${all.join('\n')}\n`;
 }
 

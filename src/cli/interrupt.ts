@@ -1,6 +1,4 @@
 /** Ctrl-C and SIGTERM for commands that have something to undo. */
-export const EXIT_INTERRUPTED = 130;
-
 /** Aborts at the first SIGINT or SIGTERM; later ones do nothing until `forget`. */
 export function untilInterrupted(): { readonly signal: AbortSignal; forget(): void } {
   const controller = new AbortController();

@@ -62,6 +62,9 @@ function commandPath(program: Command | null, args: readonly string[]): string {
   return names.join(' ');
 }
 
+/** Completes the others, and so needs them all. */
+const COMPLETION = 'completion';
+
 /** Only the command that is used is loaded; the others are there by name, for the help. */
 async function buildProgram(args: readonly string[]): Promise<Command> {
   const program = new Command('holdfast')
@@ -75,7 +78,7 @@ async function buildProgram(args: readonly string[]): Promise<Command> {
   const words = args.filter((word) => !word.startsWith('-'));
   const wanted = words[0] === 'help' ? words[1] : words[0];
   for (const { name, summary, isHidden = false, load } of COMMANDS) {
-    if (name === wanted) (await load())(program);
+    if (name === wanted || wanted === COMPLETION) (await load())(program);
     else program.command(name, { hidden: isHidden }).description(summary);
   }
   return program;

@@ -9,7 +9,8 @@ import { dirname, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { ErrorCode, HoldfastError } from '../core/errors.js';
-import { EXIT_INTERRUPTED, untilInterrupted } from './interrupt.js';
+import { EXIT_INTERRUPTED } from './errors.js';
+import { untilInterrupted } from './interrupt.js';
 import { printResult } from './output.js';
 import type { UpOptions } from './up-cluster.js';
 

@@ -19,7 +19,7 @@ import { DirectoryCache } from '../metadata/directory-cache.js';
 import { openMetadata } from '../metadata/open.js';
 import type { MetadataStore } from '../metadata/store.js';
 import { Volumes } from '../metadata/volumes.js';
-import { EXIT_INTERRUPTED } from './interrupt.js';
+import { EXIT_INTERRUPTED } from './errors.js';
 import { mountDeps } from './machine.js';
 import { addExamples, printResult } from './output.js';
 import { nodeClients } from './session.js';
