@@ -15,6 +15,7 @@ const WORK_MS = LONG ? 60_000 : 3_000;
 const programs = await Programs.start();
 
 async function survives(t: Test, application: Application): Promise<void> {
+  t.teardown(() => application.kill());
   await application.prepare();
   await application.start();
   await sleep(WORK_MS);
