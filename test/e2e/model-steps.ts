@@ -142,7 +142,7 @@ export function callOf(step: Step, index: number): Call {
     case 'xattr':
       return d % 3 === 0
         ? ['removexattr', path, `user.${b % 3}`]
-        : ['setxattr', path, `user.${b % 3}`, [index, 1 + (c % 200), 'noise'], d % 3];
+        : ['setxattr', path, `user.${b % 3}`, [index, 1 + (c % 200), 'count'], d % 3];
     case 'look':
       return ['kind', d % 2 === 0 ? path : pick(HANDLES, b)];
     case 'tree':
@@ -158,19 +158,19 @@ function dataCall({ kind, a, b, c, d }: Step, index: number): Call {
   const handle = pick(HANDLES, a);
   const offset = offsetOf(b);
   const length = pick(LENGTHS, c);
-  const noise = [index, length, 'noise'];
+  const data = [index, length, 'count'];
   switch (kind) {
     case 'close':
       return ['close', d % 5 === 0 ? pick(DIRECT, a) : handle];
     case 'pwrite':
-      return ['pwrite', handle, noise, offset];
+      return ['pwrite', handle, data, offset];
     case 'append':
-      return ['write', handle, noise];
+      return ['write', handle, data];
     case 'pread':
       return ['pread', handle, length, offset];
     case 'direct':
       return d % 2 === 0
-        ? ['direct_write', pick(DIRECT, a), [index, alignedLength(c), 'noise'], alignedOffset(b)]
+        ? ['direct_write', pick(DIRECT, a), [index, alignedLength(c), 'count'], alignedOffset(b)]
         : ['direct_read', pick(DIRECT, a), alignedLength(c), alignedOffset(b)];
     case 'truncate':
       return d % 2 === 0 ? ['ftruncate', handle, offset] : ['truncate', pick(PATHS, a), offset];
@@ -179,13 +179,13 @@ function dataCall({ kind, a, b, c, d }: Step, index: number): Call {
     case 'copy':
       return ['copy', handle, offset, pick(HANDLES, a >>> 8), offsetOf(d), length];
     case 'mapWrite':
-      return ['map_write', handle, noise, offset];
+      return ['map_write', handle, data, offset];
     case 'mapRead':
       return ['map_read', handle, length, offset];
     case 'mapKeep':
       return ['map_keep', pick(MAPPINGS, b), handle];
     case 'mapDirty':
-      return ['map_dirty', pick(MAPPINGS, a), noise, offset];
+      return ['map_dirty', pick(MAPPINGS, a), data, offset];
     case 'mapLook':
       return ['map_look', pick(MAPPINGS, a), length, offset];
     case 'seekEnd':

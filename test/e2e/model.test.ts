@@ -1,28 +1,19 @@
 /**
  * Random system calls on a mount and on a local directory at once: each must come to the same
- * value or errno, and the trees must be the same, also after remounts and crashes. What fails is
- * shrunk, and printed with the seed that repeats it:
- *
- *   HOLDFAST_SEED=n   repeats a run       HOLDFAST_SECONDS=n   goes on for so long
- *
- * On the volume in memory checkpoints and cleaning happen all the time meanwhile.
+ * value or errno, and the trees must be the same, also after remounts and crashes. On the volume in
+ * memory checkpoints and cleaning happen all the time meanwhile.
  */
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import fc from 'fast-check';
 import { test } from 'tap';
 import { run } from '../fixtures/processes.js';
 import { type Answer, type Call, Syscalls } from '../fixtures/syscalls.js';
+import { search, searchFor } from './model-search.js';
 import { type Part, partsOf, sequences } from './model-steps.js';
-import { cannotRun, startTarget, type Target } from './posix-target.js';
+import { startTarget, type Target } from './posix-target.js';
 
-const { HOLDFAST_SEED, HOLDFAST_SECONDS = '10' } = process.env;
-const seconds = Number(HOLDFAST_SECONDS);
 const MAX_STEPS = 80;
-/** Sequences of one seed: so a failure is found again soon. */
-const SEQUENCES = 20;
-const SHRINK_MS = 60_000;
 
 /** A directory, and a process that makes calls in it. */
 interface Side {
@@ -35,7 +26,6 @@ class Comparison {
   #mounted: Syscalls | null = null;
   readonly #local: Side;
   #runs = 0;
-  #current: Promise<unknown> = Promise.resolve();
   calls = 0;
   succeeded = 0;
 
@@ -52,13 +42,7 @@ class Comparison {
   }
 
   /** Runs one sequence in new directories; rejects at the first difference. */
-  sequence(parts: readonly Part[]): Promise<void> {
-    const sequence = this.#sequence(parts);
-    this.#current = sequence.catch(() => {});
-    return sequence;
-  }
-
-  async #sequence(parts: readonly Part[]): Promise<void> {
+  async sequence(parts: readonly Part[]): Promise<void> {
     const { target, sides } = await this.#sides();
     const name = `run${++this.#runs}`;
     try {
@@ -106,7 +90,6 @@ class Comparison {
 
   /** After all is removed nothing may be left of it. */
   async end(): Promise<unknown> {
-    await this.#current;
     const { target } = await this.#sides();
     await target.remount();
     const stats = await target.stats();
@@ -137,26 +120,11 @@ async function both(
   return mounted;
 }
 
-test('a mount does what a local directory does', {
-  skip: cannotRun(),
-  timeout: (seconds * 2 + 120) * 1000,
-}, async (t) => {
+test('a mount does what a local directory does', search, async (t) => {
   const comparison = new Comparison();
-  const property = fc.asyncProperty(sequences(MAX_STEPS), (steps) =>
-    comparison.sequence(partsOf(steps)),
-  );
-  const deadline = Date.now() + seconds * 1000;
-  const first = Number(HOLDFAST_SEED ?? Date.now() % 2 ** 31);
-  const parameters = { numRuns: SEQUENCES, interruptAfterTimeLimit: SHRINK_MS };
-  let seed = first;
-  let failure = '';
-  for (; failure === '' && (seed === first || Date.now() < deadline); seed++) {
-    const result = await fc.check(property, { ...parameters, seed });
-    if (result.failed) failure = fc.defaultReportMessage(result) ?? 'failed';
-  }
-  t.equal(failure, '', `seeds ${first} to ${seed - 1}`);
+  await searchFor(t, sequences(MAX_STEPS), (steps) => comparison.sequence(partsOf(steps)));
   const { calls, succeeded } = comparison;
-  t.comment(`${calls} calls, of which ${succeeded} succeeded, seeds ${first} to ${seed - 1}`);
+  t.comment(`${calls} calls, of which ${succeeded} succeeded`);
   const stats = await comparison.end();
   if (stats !== null) t.match(stats, { inodes: 1, orphans: 0, usedBytes: 256, failure: null });
 });
