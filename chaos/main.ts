@@ -1,6 +1,6 @@
 /**
  * npm run chaos -- --rounds N | --minutes M [--seed S] [--crashes daemon,all,power] [--quiet]
- * [--without postgres,sqlite]
+ * [--without pages,sqlite,postgres]
  *
  * Real nodes, a real etcd and a real mount; PostgreSQL, SQLite and recorded file operations on it;
  * and everything that kills, pauses and cuts the power of them, by a seed. Exit code 0: every check
@@ -13,7 +13,7 @@ import { endAll } from '../test/fixtures/processes.js';
 import { findPostgres } from './applications/postgres.js';
 import { CRASHES } from './faults.js';
 import { summaryPage } from './report.js';
-import { Run, type RunOptions } from './run.js';
+import { OPTIONAL, Run, type RunOptions } from './run.js';
 
 const { values } = parseArgs({
   options: {
@@ -45,9 +45,7 @@ function parseOptions(): RunOptions {
   const unknown = kinds.find((kind) => CRASHES[kind] === undefined);
   const known = Object.keys(CRASHES).join(', ');
   if (unknown !== undefined) refuse(`there is no crash "${unknown}"; there is: ${known}`);
-  const left = (['sqlite', 'postgres'] as const).filter(
-    (name) => !without.split(',').includes(name),
-  );
+  const left = OPTIONAL.filter((name) => !without.split(',').includes(name));
   return {
     seed: numberOf(seed, '--seed', 1),
     rounds: numberOf(rounds, '--rounds', Number.POSITIVE_INFINITY),

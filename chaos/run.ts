@@ -6,6 +6,7 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Application } from './applications/application.js';
+import { Pages } from './applications/pages.js';
 import { Postgres } from './applications/postgres.js';
 import { RecordedWorkers } from './applications/recorded.js';
 import { Sqlite } from './applications/sqlite.js';
@@ -23,6 +24,10 @@ const WORK_MS = [800, 4_000] as const;
 const SETTLE_MS = 2_000;
 const MAX_INTERRUPTIONS = 2;
 
+/** Applications that need not be there. */
+export const OPTIONAL = ['pages', 'sqlite', 'postgres'] as const;
+type Optional = (typeof OPTIONAL)[number];
+
 export interface RunOptions {
   readonly seed: number;
   /** Ends after so many rounds. */
@@ -34,7 +39,7 @@ export interface RunOptions {
   /** Whether there are interruptions, too. */
   readonly interruptions: boolean;
   /** Which applications work, by name; files always do. */
-  readonly applications: readonly ('sqlite' | 'postgres')[];
+  readonly applications: readonly Optional[];
   /** Another compiled program than the one beside this file. */
   readonly program?: string;
   readonly say: (line: string) => void;
@@ -63,10 +68,12 @@ export class Run {
     });
     const { seed } = options;
     this.#files = new RecordedWorkers({ ...place('files'), workers: WORKERS, seed });
-    const made = options.applications.map((name) =>
-      name === 'sqlite' ? new Sqlite(place(name).directory) : new Postgres(place(name)),
-    );
-    this.#applications = [this.#files, ...made];
+    const makers: Record<Optional, () => Application> = {
+      pages: () => new Pages(place('pages').directory),
+      sqlite: () => new Sqlite(place('sqlite').directory),
+      postgres: () => new Postgres(place('postgres')),
+    };
+    this.#applications = [this.#files, ...options.applications.map((name) => makers[name]())];
   }
 
   /** Rejects only when the run itself breaks; what checks find is in the summary. */

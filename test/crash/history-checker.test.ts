@@ -18,9 +18,11 @@ import {
   parseHistory,
   type Recorded,
 } from '../../chaos/recorded/operations.js';
+import { bytesOf, checkPages, FILE_PAGES, numbersOf, runOf } from '../../chaos/recorded/pages.js';
 import { Chooser } from '../../chaos/recorded/random.js';
 import { readTree } from '../../chaos/recorded/scan.js';
 import { Tree } from '../../chaos/recorded/tree.js';
+import { PAGE_BYTES } from '../../src/core/units.js';
 import { distRoot, endAll, startNode } from '../fixtures/processes.js';
 
 const OPERATIONS = 900;
@@ -217,6 +219,28 @@ t.test('what survived of one worker, and was lost of another, is one prefix', as
   ];
   t.same(check(evidence(100, 100)).faults, []);
   t.match(check(evidence(150, 100)).faults[0], /one kept .* but two lost/);
+});
+
+t.test('overwritten pages: any prefix with the flushed writes, and nothing else', async (t) => {
+  const [first, end] = [1_000, 1_400];
+  const written = (numbers: readonly number[]): Buffer => {
+    const file = Buffer.alloc(FILE_PAGES * PAGE_BYTES);
+    for (const number of numbers) {
+      const run = runOf(number);
+      bytesOf(number, run).copy(file, run.page * PAGE_BYTES);
+    }
+    return file;
+  };
+  const numbers = Array.from({ length: end - first }, (_, index) => first + index);
+  const judgePages = (file: Buffer, flushed: number): number | string =>
+    checkPages(new Uint32Array(FILE_PAGES), numbersOf(file), first, flushed);
+  const whole = written(numbers);
+  t.equal(judgePages(whole, end - 10), end - 1);
+  t.match(judgePages(written(numbers.slice(0, -50)), end - 10), /but 1390 was flushed/);
+  t.match(judgePages(written(numbers.toSpliced(-5, 1)), 0), /holds write/, 'one is missing');
+  const last = runOf(end - 1).page * PAGE_BYTES;
+  whole[last + 100] = (whole[last + 100] as number) ^ 1;
+  t.throws(() => judgePages(whole, 0), /is damaged/);
 });
 
 t.test('a history is read back, and nonsense is refused', async (t) => {

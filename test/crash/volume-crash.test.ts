@@ -7,7 +7,7 @@
  */
 import t, { type Test } from 'tap';
 import { findPostgres } from '../../chaos/applications/postgres.js';
-import { Run, type RunOptions } from '../../chaos/run.js';
+import { OPTIONAL, Run, type RunOptions } from '../../chaos/run.js';
 import { type Breakage, breakProgram, NO_FSYNC, noFlush } from '../fixtures/broken-program.js';
 import { endAll } from '../fixtures/processes.js';
 import { cannotMount } from '../fuse/mounted.js';
@@ -26,7 +26,7 @@ function options(t: Test, more: Partial<RunOptions>): RunOptions {
     minutes: 30,
     crashes: ['all'],
     interruptions: false,
-    applications: findPostgres() === null ? ['sqlite'] : ['sqlite', 'postgres'],
+    applications: OPTIONAL.filter((name) => name !== 'postgres' || findPostgres() !== null),
     say: (line) => t.comment(line),
     ...more,
   };
