@@ -13,7 +13,7 @@ const HELPERS = ['mount.fuse.holdfast', 'umount.fuse.holdfast'];
 const present = HELPERS.some((name) => existsSync(join(PLACE, name)));
 const skip = present ? 'the helpers of this machine are not to be replaced' : cannotMount();
 if (skip !== false) {
-  t.comment(skip);
+  t.plan(0, skip);
   process.exit(0);
 }
 t.setTimeout(300_000);

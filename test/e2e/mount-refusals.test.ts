@@ -8,7 +8,7 @@ import { MountBed, type Said, shell } from './mount-bed.js';
 
 const skip = cannotMount();
 if (skip !== false) {
-  t.comment(skip);
+  t.plan(0, skip);
   process.exit(0);
 }
 t.setTimeout(300_000);

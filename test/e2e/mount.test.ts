@@ -8,7 +8,7 @@ import { isAlive, isMounted, MountBed, shell, until } from './mount-bed.js';
 
 const skip = cannotMount();
 if (skip !== false) {
-  t.comment(skip);
+  t.plan(0, skip);
   process.exit(0);
 }
 t.setTimeout(400_000);

@@ -1,4 +1,4 @@
-/** A machine whose mounts are what a test says: state directories in memory, daemons that answer. */
+/** A machine whose mounts are what a test says: state in memory, daemons that answer as told. */
 import { HoldfastError } from '../../src/core/errors.js';
 import type { FuseMounts } from '../../src/io/fuse-device.js';
 import type { MountHost, ProcessIdentity, StateDirectory } from '../../src/io/mount-host.js';
