@@ -215,7 +215,9 @@ class Copy {
     this.#file.writeDirect(batches, (error) => {
       if (error !== null) return this.#fail(error);
       for (const batch of batches) this.#file.entered(batch);
+      const start = this.#at;
       this.#at = offset(last.header.offset + batchSegmentBytes(last.header));
+      this.#task.engine.noteWritten(this.#at - start);
       this.#crc = last.header.headerCrc;
       if (this.#at === this.#request.end) this.#complete();
       else this.#walk();

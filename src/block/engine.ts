@@ -353,6 +353,11 @@ export class Engine {
     write();
   }
 
+  /** Bytes that a copy has written past the commits: the free space is to be looked up sooner. */
+  noteWritten(bytes: number): void {
+    this.#spaceWritten += bytes;
+  }
+
   /** Free and total space, looked up now and then; updates 'full'. */
   space(): { readonly freeBytes: number; readonly totalBytes: number } {
     const now = this.clock.monotonic();

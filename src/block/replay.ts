@@ -272,7 +272,12 @@ export class Replay {
     walkChain({ file: data, segment, volume, epoch: createEpoch, ...from, onBatch }, (walked) => {
       const end = failed ?? walked;
       file.pin(-1);
-      if (walked.unreadable) this.#judgeReads(file.data(), end.end);
+      if (walked.unreadable) {
+        // For good, also if a later walk gets further: batches of the journal may have been left
+        // out that belong behind what could not be read.
+        found.suspect = true;
+        this.#judgeReads(file.data(), end.end);
+      }
       this.#advance(state, end.end, end.crc);
       done(end);
     });
