@@ -115,6 +115,34 @@ test('a fence is answered only when the promise of the read lease has passed', a
   t.ok(rig.scheduler.now >= started + 2_000 - 2, 'promises before a restart are kept');
 });
 
+test('a duplicate APPEND of a fenced epoch is STALE and promises nothing', async (t) => {
+  const rig = fresh({ limits: { readLeaseMs: 2_000 } });
+  const log = new LogOf(seg(1));
+  rig.create(seg(1));
+  for (const batch of [log.first, log.add(1)]) rig.append(batch);
+  rig.scheduler.runFor(10_000);
+  t.equal(rig.append(log.first).status, 'OK', 'before any fence it states what is durable');
+  const promised = rig.scheduler.now;
+  // In force from when it arrives, long before it is answered.
+  let answered = false;
+  rig.store.handle(rig.fenceRequest(seg(1), 2), () => {
+    answered = true;
+  });
+  for (const batch of log.batches) t.equal(rig.append(batch).status, 'STALE');
+  t.equal(rig.ping(seg(1), 1).status, 'STALE');
+  t.equal(answered, false);
+  rig.scheduler.runFor(1_000);
+  for (const batch of log.batches) t.equal(rig.append(batch).status, 'STALE');
+  while (!answered) rig.scheduler.step();
+  t.ok(rig.scheduler.now < promised + 2_050, 'no promise was added after the fence had come');
+  for (const batch of log.batches) t.equal(rig.append(batch).status, 'STALE');
+  const before = rig.scheduler.now;
+  t.equal(rig.fence(seg(1), 3).status, 'OK');
+  t.ok(rig.scheduler.now < before + 100, 'nor after it was answered');
+  rig.crash().open();
+  for (const batch of log.batches) t.equal(rig.append(batch).status, 'STALE', 'also after a crash');
+});
+
 test('recover fills a fenced tombstone, seal fixes the end, the tail is cut', async (t) => {
   const rig = fresh();
   const log = new LogOf(seg(1));

@@ -45,6 +45,8 @@ export class FakeNode {
   state: 'up' | 'down' | 'hung' = 'up';
   /** Requests of these kinds are carried out and their replies lost. */
   readonly mute = new Set<Kind>();
+  /** Requests of these kinds never arrive. */
+  readonly ignore = new Set<Kind>();
   /** The header batch cannot be read. */
   hideHeader = false;
   readonly log: Request[] = [];
@@ -259,7 +261,7 @@ export class FakeRequests implements NodeRequests {
     finish(timeoutMs, new HoldfastError('TIMEOUT', 'no answer'), null);
     if (node.state === 'hung') return;
     this.scheduler.after(node.delayMs, () => {
-      if (node.state !== 'up') return;
+      if (node.state !== 'up' || node.ignore.has(request.type)) return;
       node.handle(request, (reply) => {
         if (!node.mute.has(request.type)) finish(node.delayMs, null, reply);
       });

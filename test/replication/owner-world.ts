@@ -1,7 +1,7 @@
 /** A small world for owners: fake nodes, an in-memory metadata store, simulated time. */
 import type { BatchEntry } from '../../src/block/wire/batch.js';
 import type { HoldfastError } from '../../src/core/errors.js';
-import type { OwnerId, SegmentId, VolumeId } from '../../src/core/ids.js';
+import type { Incarnation, OwnerId, SegmentId, VolumeId } from '../../src/core/ids.js';
 import { PLACEMENT_GROUPS } from '../../src/core/limits.js';
 import { epoch, lsn, PAGE_BYTES } from '../../src/core/units.js';
 import { silentLog } from '../../src/io/log.js';
@@ -50,6 +50,8 @@ export class OwnerWorld {
   readonly server: MemoryServer;
   readonly limits: Partial<OwnerLimits>;
   readonly owners: TestOwner[] = [];
+  /** Disks that the directory lists for a node in place of the real one: it lags behind. */
+  readonly listed = new Map<FakeNode, Incarnation>();
   /** What repair has added to every placement group since. */
   readonly moved: Replica[] = [];
   readonly #random = new SimRandom('owner-world');
@@ -114,7 +116,7 @@ export class OwnerWorld {
           node: one.node,
           address: one.node,
           zone: '',
-          disks: [{ incarnation: one.incarnation, capacityBytes: 1e12 }],
+          disks: [{ incarnation: this.listed.get(one) ?? one.incarnation, capacityBytes: 1e12 }],
           version: '0',
         })),
       isLive: (node) => this.nodes.find((one) => one.node === node)?.state === 'up',

@@ -1,7 +1,9 @@
 /** Owners against fake nodes: what DESIGN §4 promises, seen from outside. */
 import t from 'tap';
+import type { Incarnation } from '../../src/core/ids.js';
 import { PAGE_BYTES } from '../../src/core/units.js';
 import { resize } from '../../src/metadata/volume-record.js';
+import { id } from './owner-nodes.js';
 import { expectedLog, OwnerWorld } from './owner-world.js';
 
 const TINY = { segmentSoftBytes: 16 * PAGE_BYTES };
@@ -317,6 +319,57 @@ t.test('a replica that missed a segment is completed after the seal', async (t) 
   );
 });
 
+t.test('a copy is completed on a disk that the directory does not list yet', async (t) => {
+  const world = new OwnerWorld({ limits: TINY });
+  world.listed.set(world.node(2), id<Incarnation>(0x999));
+  const one = await world.serving();
+  for (let i = 0; i < 5; i++) await world.appended(one, 1);
+  // It answers, and lacks the end of what is sealed meanwhile.
+  world.node(2).ignore.add('append');
+  for (let i = 0; i < 20; i++) await world.appended(one, 1);
+  world.node(2).ignore.clear();
+  const { sealed } = world.record;
+  t.ok(sealed.length >= 1);
+  await world.until(() =>
+    sealed.every((one) => world.holders(one.segment, one.end) === 3 || one.end === 0),
+  );
+});
+
+t.test('a release waits for the spare that its last records need, and gets it', async (t) => {
+  for (const [replicas, ackQuorum] of [
+    [1, 1],
+    [3, 2],
+  ] as const) {
+    const world = new OwnerWorld({ nodes: 9, replicas, ackQuorum, limits: TINY });
+    const one = await world.serving();
+    for (const node of world.nodes) node.mute.add('create');
+    while (world.record.sealed.length === 0) {
+      world.append(one, 1);
+      await world.pass(1);
+    }
+    // Rolled, and the next spare is not there yet when the new segment's disks are replaced.
+    t.equal(world.record.open.length, 1);
+    const current = one.owner.inspect().current?.segment;
+    const { replicas: at } = world.record.open.find((open) => open.segment === current) ?? {
+      replicas: [],
+    };
+    t.equal(at.length, replicas);
+    for (const node of world.nodes) {
+      if (at.some((replica) => replica.node === node.node)) node.wipe();
+      node.mute.delete('create');
+    }
+    world.append(one, 1);
+    const appended = one.owner.inspect().nextLsn;
+    let ended = false;
+    one.owner.release(() => {
+      ended = true;
+    });
+    await world.until(() => ended);
+    t.equal(one.acked.length, appended, 'everything was acknowledged first');
+    t.equal(world.record.owner?.released, true);
+  }
+});
+
 t.test(
   'a segment is registered only with a quorum of CREATEs, if need be on another group',
   async (t) => {
@@ -360,7 +413,6 @@ t.test('a replica behind a lost reply is asked how far it is', async (t) => {
   const one = await world.serving();
   await world.appended(one, 2);
   world.node(1).mute.add('append');
-  world.node(2).mute.add('append');
   world.append(one, 2);
   await world.until(() => one.acked.length === 4, 5_000);
   t.pass('PING told that it was durable');
