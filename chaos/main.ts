@@ -15,16 +15,22 @@ import { CRASHES } from './faults.js';
 import { summaryPage } from './report.js';
 import { OPTIONAL, Run, type RunOptions } from './run.js';
 
-const { values } = parseArgs({
-  options: {
-    rounds: { type: 'string' },
-    minutes: { type: 'string' },
-    seed: { type: 'string', default: `${Date.now() % 1_000_000}` },
-    crashes: { type: 'string', default: Object.keys(CRASHES).join(',') },
-    without: { type: 'string', default: '' },
-    quiet: { type: 'boolean', default: false },
-  },
-});
+function readArguments() {
+  try {
+    return parseArgs({
+      options: {
+        rounds: { type: 'string' },
+        minutes: { type: 'string' },
+        seed: { type: 'string', default: `${Date.now() % 1_000_000}` },
+        crashes: { type: 'string', default: Object.keys(CRASHES).join(',') },
+        without: { type: 'string', default: '' },
+        quiet: { type: 'boolean', default: false },
+      },
+    });
+  } catch (error) {
+    return refuse((error as Error).message.split('. ')[0] ?? 'unknown arguments');
+  }
+}
 
 const DEFAULT_MINUTES = 10;
 
@@ -40,18 +46,23 @@ function numberOf(text: string | undefined, what: string, otherwise: number): nu
 }
 
 function parseOptions(): RunOptions {
+  const { values } = readArguments();
   const { rounds, minutes, seed, crashes, without, quiet } = values;
   const kinds = crashes.split(',') as (keyof typeof CRASHES)[];
   const unknown = kinds.find((kind) => CRASHES[kind] === undefined);
   const known = Object.keys(CRASHES).join(', ');
   if (unknown !== undefined) refuse(`there is no crash "${unknown}"; there is: ${known}`);
-  const left = OPTIONAL.filter((name) => !without.split(',').includes(name));
+  const excluded = without.split(',').filter((name) => name !== '');
+  const odd = excluded.find((name) => !OPTIONAL.some((each) => each === name));
+  if (odd !== undefined) refuse(`--without takes some of ${OPTIONAL.join(', ')}, not "${odd}"`);
+  const left = OPTIONAL.filter((name) => !excluded.includes(name));
   return {
     seed: numberOf(seed, '--seed', 1),
     rounds: numberOf(rounds, '--rounds', Number.POSITIVE_INFINITY),
     minutes: numberOf(minutes, '--minutes', rounds === undefined ? DEFAULT_MINUTES : 24 * 60),
     crashes: kinds,
     interruptions: !quiet,
+    orderlyEnd: true,
     applications: left,
     say: (line) => console.log(line),
   };

@@ -23,6 +23,8 @@ const WORK_MS = [800, 4_000] as const;
 /** After an interruption, for the longest wait to end. */
 const SETTLE_MS = 2_000;
 const MAX_INTERRUPTIONS = 2;
+/** The commit interval of 5 s, and as much as a busy machine may need to commit. */
+const COMMITTED_MS = 8_000;
 
 /** Applications that need not be there. */
 export const OPTIONAL = ['pages', 'sqlite', 'postgres'] as const;
@@ -40,6 +42,8 @@ export interface RunOptions {
   readonly interruptions: boolean;
   /** Which applications work, by name; files always do. */
   readonly applications: readonly Optional[];
+  /** Whether to end with kills after which nothing may be missing. */
+  readonly orderlyEnd: boolean;
   /** Another compiled program than the one beside this file. */
   readonly program?: string;
   readonly say: (line: string) => void;
@@ -104,7 +108,8 @@ export class Run {
       this.#rounds += 1;
       await this.#round();
     }
-    if (this.#faults.length === 0) await this.#orderlyEnd();
+    if (this.#faults.length > 0) return;
+    if (this.#options.orderlyEnd) await this.#orderlyEnd();
   }
 
   async #round(): Promise<void> {
@@ -146,22 +151,35 @@ export class Run {
     return { name: interruption.name, from, to: nowMs() };
   }
 
-  /** After a sync nothing may be missing, whatever is killed; and after an unmount neither. */
+  /** What was synced, was left alone for long enough, or was unmounted, is all there. */
   async #orderlyEnd(): Promise<void> {
-    const applications = this.#applications;
+    const system = this.#system;
+    await this.#keepsAll('synced', this.#applications, () => system.sync());
+    await this.#keepsAll('left alone', [this.#files], () => sleep(COMMITTED_MS));
+    await this.#keepsAll('unmounted', [this.#files], async () => {
+      await system.unmount();
+      await system.mount();
+    });
+    for (const one of this.#applications) this.#faults.push(...(await one.verify()));
+  }
+
+  async #keepsAll(
+    how: string,
+    applications: readonly Application[],
+    settle: () => Promise<void>,
+  ): Promise<void> {
     for (const one of applications) await one.start();
     await sleep(WORK_MS[0]);
     for (const one of applications) await one.kill();
-    const synced = nowMs();
-    await this.#system.sync();
-    this.#files.noteSynced(synced);
+    const settling = nowMs();
+    await settle();
+    this.#files.noteSynced(settling);
     await this.#system.killAll();
     await this.#system.startAll();
-    for (const one of applications) this.#faults.push(...(await one.verify()));
-    await this.#system.unmount();
-    await this.#system.mount();
-    this.#options.say('  synced, killed, unmounted and mounted again');
-    for (const one of applications) this.#faults.push(...(await one.verify()));
+    const faults: string[] = [];
+    for (const one of applications) faults.push(...(await one.verify()));
+    this.#faults.push(...faults.map((fault) => `${how}: ${fault}`));
+    this.#options.say(`  ${how}, then everything killed: ${faults[0] ?? 'all is there'}`);
   }
 
   #note(happened: Happened): void {

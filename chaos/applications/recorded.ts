@@ -90,10 +90,9 @@ export class RecordedWorkers implements Application {
   async verify(): Promise<string[]> {
     const evidence: Evidence[] = [];
     for (const worker of this.#workers) {
-      const { name, tree, directory } = worker;
-      const scan = [process.execPath, `${distRoot}chaos/recorded/scan.js`, directory];
-      const text = await run('timeout', '-k', '5', SCAN_SECONDS, ...scan);
-      const found = new Map(JSON.parse(text) as [string, string][]);
+      const found = await scan(worker.directory);
+      if (typeof found === 'string') return [`${this.name}: ${worker.name}: ${found}`];
+      const { name, tree } = worker;
       evidence.push({ name, tree, history: this.#recorded(worker), found });
     }
     const { cuts, faults } = check(evidence, this.#synced);
@@ -138,4 +137,15 @@ export class RecordedWorkers implements Application {
 function forget(worker: Worker): void {
   rmSync(worker.history, { force: true });
   worker.history = '';
+}
+
+/** Path to description of everything below a directory, or why it cannot be read. */
+async function scan(directory: string): Promise<Map<string, string> | string> {
+  const command = [process.execPath, `${distRoot}chaos/recorded/scan.js`, directory];
+  try {
+    const text = await run('timeout', '-k', '5', SCAN_SECONDS, ...command);
+    return new Map(JSON.parse(text) as [string, string][]);
+  } catch (error) {
+    return (error as Error).message;
+  }
 }

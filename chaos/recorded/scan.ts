@@ -70,5 +70,10 @@ function readAttributes(root: string): Map<string, Map<string, string>> {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  process.stdout.write(JSON.stringify([...readTree(process.argv[2] as string).view()]));
+  try {
+    process.stdout.write(JSON.stringify([...readTree(process.argv[2] as string).view()]));
+  } catch (error) {
+    process.stderr.write(`${(error as Error).message}\n`);
+    process.exitCode = 1;
+  }
 }

@@ -26,6 +26,7 @@ function options(t: Test, more: Partial<RunOptions>): RunOptions {
     minutes: 30,
     crashes: ['all'],
     interruptions: false,
+    orderlyEnd: false,
     applications: OPTIONAL.filter((name) => name !== 'postgres' || findPostgres() !== null),
     say: (line) => t.comment(line),
     ...more,
@@ -53,7 +54,7 @@ async function fails(t: Test, broken: Breakage, more: Partial<RunOptions>): Prom
 }
 
 t.test('SIGKILL of the daemon, or of everything at once, loses nothing flushed', skip, (t) =>
-  passes(t, { crashes: ['all', 'daemon'] }),
+  passes(t, { crashes: ['all', 'daemon'], orderlyEnd: true }),
 );
 
 t.test('a power cut loses nothing flushed', skip, (t) => passes(t, { crashes: ['power'] }));
