@@ -1,7 +1,7 @@
 /**
  * Operation → calls of the Filesystem → reply. Knows POSIX rules that neither the kernel nor the
  * filesystem applies (acl.ts, creation.ts, privileges lost by writing) and which caches the kernel
- * may use; keeps no state, so that a restarted daemon misses none. What the filesystem may keep
+ * may use; keeps no state that a restarted daemon would miss. What the filesystem may keep
  * (names, targets, values, data) is copied out of the request's buffer, or the buffer is given
  * away; only the name of a lookup is not. Faults become errno here; bugs are thrown on and stop the
  * process.
@@ -27,6 +27,7 @@ import type {
   Read,
   Rename,
   Request,
+  Seek,
   SetAttributes,
   SymLink,
   TemporaryFile,
@@ -45,17 +46,19 @@ import {
 } from './protocol.js';
 import type { Answer, Reply } from './reply.js';
 import { WriteArena } from './write-arena.js';
+import { opensForWriting, WriteOpens } from './write-opens.js';
 import { followChmod, has, hasPrivileges, listXattrs, removeXattr, setXattr } from './xattrs.js';
 
 export interface AdapterOptions {
   readonly filesystem: Filesystem;
   /** Answer every change with EROFS, whatever the kernel lets through. */
   readonly readOnly: boolean;
+  /** The kernel has files open that another session opened. */
+  readonly adopted: boolean;
   /** A fault other than a plain errno, on its way to an application. */
   readonly onFault: (fault: HoldfastError | FsError) => void;
 }
 
-const ACCESS_MODE = 0x3; // O_ACCMODE: 0 is read-only
 /** The 32-bit reply to COPY_FILE_RANGE; the kernel asks again for the rest. */
 const COPY_MAX_BYTES = 0xffff_f000;
 
@@ -69,11 +72,13 @@ export class FilesystemAdapter {
   readonly #filesystem: Filesystem;
   readonly #readOnly: boolean;
   readonly #arena = new WriteArena();
+  readonly #writeOpens: WriteOpens;
   readonly #onFault: (fault: HoldfastError | FsError) => void;
 
   constructor(options: AdapterOptions) {
     this.#filesystem = options.filesystem;
     this.#readOnly = options.readOnly;
+    this.#writeOpens = new WriteOpens(!options.adopted);
     this.#onFault = options.onFault;
   }
 
@@ -120,8 +125,12 @@ export class FilesystemAdapter {
         return this.#read(inode, operation, reply);
       case 'open':
         filesystem.open(inode);
+        this.#writeOpens.opened(inode, operation.flags);
         return reply.opened(cachePolicy(operation));
       case 'release':
+        this.#writeOpens.released(inode, operation.flags);
+        filesystem.close(inode);
+        return reply.ok();
       case 'releasedir':
         filesystem.close(inode);
         return reply.ok();
@@ -205,16 +214,7 @@ export class FilesystemAdapter {
       case 'fallocate':
         return this.#allocate(request, operation, reply);
       case 'lseek':
-        if (operation.whence !== Whence.DATA && operation.whence !== Whence.HOLE) {
-          return reply.error(ERRNO.EINVAL);
-        }
-        return reply.offset(
-          filesystem.seek(
-            inode,
-            operation.offset,
-            operation.whence === Whence.DATA ? 'data' : 'hole',
-          ),
-        );
+        return this.#seek(inode, operation, reply);
       case 'copy-range':
         return this.#copyRange(request, operation, reply);
       case 'unsupported':
@@ -310,6 +310,7 @@ export class FilesystemAdapter {
       }
     }
     this.#filesystem.open(made.inode);
+    this.#writeOpens.opened(made.inode, flags);
     return reply.created(made, cachePolicy(operation));
   }
 
@@ -320,6 +321,7 @@ export class FilesystemAdapter {
       this.#filesystem.tmpfile(parent, mode, owner),
     );
     this.#filesystem.open(made.inode);
+    this.#writeOpens.opened(made.inode, operation.flags);
     return reply.created(made, cachePolicy(operation));
   }
 
@@ -402,6 +404,12 @@ export class FilesystemAdapter {
     return reply.ok();
   }
 
+  #seek(inode: Inode, { offset, whence }: Seek, reply: Reply): Answer {
+    if (whence !== Whence.DATA && whence !== Whence.HOLE) return reply.error(ERRNO.EINVAL);
+    const wanted = whence === Whence.DATA ? 'data' : 'hole';
+    return reply.offset(this.#writeOpens.seek(this.#filesystem, inode, offset, wanted));
+  }
+
   #copyRange(request: Request, operation: CopyRange, reply: Reply): Answer {
     const { inode, caller } = request;
     const { offset, target, targetOffset, wide } = operation;
@@ -450,7 +458,7 @@ function changes({ operation }: Request): boolean {
     case 'copy-range':
       return true;
     case 'open':
-      return (operation.flags & ACCESS_MODE) !== 0;
+      return opensForWriting(operation.flags);
     default:
       return false;
   }

@@ -84,7 +84,8 @@ function decodeFileOperation(opcode: number, body: Body): Operation | undefined 
       need(body, 8, 'OPEN');
       return { op: 'open', flags: u32At(body, 0) };
     case Opcode.RELEASE:
-      return { op: 'release' };
+      need(body, 24, 'RELEASE');
+      return { op: 'release', flags: u32At(body, 8) };
     case Opcode.FSYNC:
       return { op: 'fsync' };
     case Opcode.FALLOCATE:

@@ -160,6 +160,8 @@ export interface TemporaryFile {
 /** The last descriptor (and mapping) of an open file is gone. Asynchronous; errors go nowhere. */
 export interface Release {
   readonly op: 'release';
+  /** Those that it was opened with. */
+  readonly flags: number;
 }
 
 /** The page cache wants pages, or an O_DIRECT reader bytes. Short replies mean end of file. */

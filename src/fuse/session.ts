@@ -64,6 +64,7 @@ export class FuseSession {
     this.#adapter = new FilesystemAdapter({
       filesystem: options.filesystem,
       readOnly: options.readOnly ?? false,
+      adopted: options.adopted !== undefined,
       onFault: (fault) => this.#report(fault),
     });
     const { gate } = options;

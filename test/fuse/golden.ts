@@ -163,7 +163,7 @@ export const GOLDEN_REQUESTS: readonly GoldenRequest[] = [
       '000000000000000001800000000000000000000000000000',
     inode: 2,
     pid: 0,
-    operation: { op: 'release' },
+    operation: { op: 'release', flags: 0x8001 },
   },
   {
     opcode: 20,

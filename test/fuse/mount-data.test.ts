@@ -129,7 +129,7 @@ test('data on a mount', { skip, timeout: 240_000 }, async (t) => {
 
   t.test('fallocate, holes and seeking', async (t) => {
     const seek = (whence: string): string =>
-      `xfs_io -c 'seek ${whence}' h | tail -n +2 | tr '\\n\\t' '  '`;
+      `xfs_io -r -c 'seek ${whence}' h | tail -n +2 | tr '\\n\\t' '  '`;
     await says(t, mounted, "xfs_io -f -c 'falloc 0 10000' h; stat -c '%s %b' h", '10000 24');
     await says(t, mounted, "xfs_io -c 'falloc -k 0 100000' h; stat -c '%s %b' h", '10000 200');
     await says(t, mounted, "xfs_io -c 'pwrite -q -S 1 0 20000' -c 'fpunch 4096 8192' h", '');
