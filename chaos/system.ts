@@ -42,6 +42,8 @@ export class System {
   readonly #program: string;
   /** Of the mount as it was made last. */
   #daemon = { daemonPid: 0, keeperPid: 0 };
+  /** After a cut: mounts the disks as they were then. */
+  #reopen: (() => Promise<(name: string) => string>) | null = null;
 
   private constructor(
     root: string,
@@ -149,7 +151,7 @@ export class System {
     await this.mount();
   }
 
-  /** Cuts the power of everything; `open` brings it up from what had reached the disks. */
+  /** Cuts the power of everything. */
   async cutPower(): Promise<void> {
     if (this.#images === null) throw new Error('this system has no images to cut');
     const mount = [this.#daemon.keeperPid, this.#daemon.daemonPid];
@@ -158,8 +160,7 @@ export class System {
     this.#reopen = open;
   }
 
-  #reopen: (() => Promise<(name: string) => string>) | null = null;
-
+  /** Starts from what had reached the disks when the power was cut, and mounts. */
   async startFromCut(): Promise<void> {
     const directoryOf = await this.#reopen?.();
     if (directoryOf === undefined) throw new Error('the power was not cut');
