@@ -10,7 +10,7 @@ import { KIB, MIB, PAGE_BYTES } from '../core/units.js';
 export const NAME_MAX = 255;
 /** Bytes of a symbolic link's target, as PATH_MAX without its NUL. */
 export const SYMLINK_MAX = 4095;
-/** Hard links of one file, as ext4. */
+/** Hard links of one file, as ext4. A directory may have any number of subdirectories. */
 export const LINK_MAX = 65_000;
 export const XATTR_NAME_MAX = 255;
 /** One value; and all of an inode's names and values together. Both fit into a record. */

@@ -13,7 +13,7 @@ import {
 import type { History } from './history.js';
 import { Field, ROOT_SLOT } from './inode-table.js';
 import { LINK_MAX, NAME_MAX, SYMLINK_MAX } from './limits.js';
-import { isDirectory, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from './mode.js';
+import { isDirectory, S_IFLNK, S_IFMT, S_IFREG } from './mode.js';
 import type { VolumeState } from './state.js';
 import { timeNow } from './time.js';
 
@@ -104,7 +104,6 @@ export class Namespace {
     const directory = this.#living(parent);
     this.#requireFree(directory, name);
     const type = what.mode & S_IFMT;
-    if (type === S_IFDIR) this.#requireLinks(directory);
     const target = what.target ?? EMPTY;
     if (type === S_IFLNK) checkTarget(target);
     this.#deps.requireInode(target.length);
@@ -145,19 +144,15 @@ export class Namespace {
     return state.inodes.slotOf(inode);
   }
 
-  #requireLinks(slot: number): void {
-    if (this.#deps.state.inodes.get(slot, Field.nlink) >= LINK_MAX) {
-      throw new FsError('EMLINK', 'too many links');
-    }
-  }
-
   link(inode: Inode, parent: Inode, name: Buffer): number {
     const { history, clock } = this.#deps;
     const slot = this.#existing(inode);
     const directory = this.#living(parent);
     if (this.#isDir(slot)) throw new FsError('EPERM', 'directories have one name');
     this.#requireFree(directory, name);
-    this.#requireLinks(slot);
+    if (this.#deps.state.inodes.get(slot, Field.nlink) >= LINK_MAX) {
+      throw new FsError('EMLINK', 'too many links');
+    }
     this.#deps.requireInode(0);
     history.perform({ type: 'link', inode, parent, name: Buffer.from(name), time: timeNow(clock) });
     return slot;
@@ -206,7 +201,6 @@ export class Namespace {
     if (exchange) this.#requireOutside(victim, this.#directory(parent));
     if (victim === slot) return;
     if (!exchange) this.#requireReplaceable(slot, victim, to, newName);
-    this.#requireParentLinks(slot, victim, exchange, this.#directory(parent), to);
     history.perform({
       type: 'rename',
       parent,
@@ -240,20 +234,6 @@ export class Namespace {
     } else if (this.#isDir(victim)) {
       throw new FsError('EISDIR', 'it would replace a directory');
     }
-  }
-
-  /** A directory gives its parent a link. */
-  #requireParentLinks(
-    slot: number,
-    victim: number,
-    exchange: boolean,
-    from: number,
-    to: number,
-  ): void {
-    if (from === to) return;
-    const victimIsDir = victim !== 0 && this.#isDir(victim);
-    if (this.#isDir(slot) && !victimIsDir) this.#requireLinks(to);
-    if (exchange && victimIsDir && !this.#isDir(slot)) this.#requireLinks(from);
   }
 
   readdir(inode: Inode, cookie: number, entry: (entry: DirectoryEntry) => boolean): void {

@@ -72,6 +72,28 @@ test('partial writes of pages in the log keep the rest', async (t) => {
   t.ok(bed.content(inode).equals(data));
 });
 
+test('the data of a write may be changed as soon as the call returns', async (t) => {
+  const bed = new Bed({ mount: { cachePages: 1 } });
+  const inode = bed.file('a');
+  const whole = pattern(3 * MIB, 1);
+  bed.write(inode, 0, whole);
+  bed.commit();
+  for (const [offset, length] of [
+    [8_192, 4_096],
+    [100, 9_000],
+    [4_096, 2 * MIB + 7],
+  ] as const) {
+    const data = pattern(length, 2);
+    whole.set(data, offset);
+    const error = bed.wait((done) => {
+      bed.fs.write(inode, offset, data, done);
+      data.fill(0xee);
+    });
+    t.equal(error, null);
+    t.ok(bed.content(inode).equals(whole), `${length} bytes at ${offset}`);
+  }
+});
+
 test('large writes are split; reads run over all kinds of places', async (t) => {
   const bed = new Bed();
   const inode = bed.file('a');
@@ -346,4 +368,22 @@ test('a page that cannot be read fails only who wants it', async (t) => {
   t.ok((joined as Buffer | null)?.equals(data.subarray(4_096, 8_192)));
   t.throws(() => bed.read(inode, 19 * PAGE_BYTES, 3 * PAGE_BYTES), { code: 'DATA_LOST' });
   t.ok(bed.read(inode, 21 * PAGE_BYTES, 80_000).equals(data.subarray(21 * PAGE_BYTES)));
+});
+
+test('a file has up to 65,000 links, a directory any number of subdirectories', async (t) => {
+  const { fs } = new Bed();
+  const file = fs.mknod(ROOT, name('f'), 0o100644, 0, CALLER).inode;
+  const links = fs.mkdir(ROOT, name('links'), 0o755, CALLER).inode;
+  const directories = fs.mkdir(ROOT, name('directories'), 0o755, CALLER).inode;
+  for (let i = 1; i < 65_000; i++) fs.link(file, links, name(String(i)));
+  t.equal(fs.getattr(file).nlink, 65_000);
+  t.equal(
+    errnoOf(() => fs.link(file, links, name('more'))),
+    'EMLINK',
+  );
+  for (let i = 0; i < 65_100; i++) fs.mkdir(directories, name(String(i)), 0o755, CALLER);
+  t.equal(fs.getattr(directories).nlink, 65_102);
+  fs.rename(directories, name('0'), ROOT, name('moved'), 0);
+  fs.rename(ROOT, name('moved'), directories, name('0'), 0);
+  t.equal(fs.getattr(directories).nlink, 65_102);
 });
