@@ -2,16 +2,14 @@
  * Operation → calls of the Filesystem → reply. Knows POSIX rules that neither the kernel nor the
  * filesystem applies (acl.ts, creation.ts, privileges lost by writing) and which caches the kernel
  * may use; keeps no state that a restarted daemon would miss. What the filesystem may keep
- * (names, targets, values, data) is copied out of the request's buffer, or the buffer is given
- * away; only the name of a lookup is not. Faults become errno here; bugs are thrown on and stop the
- * process.
+ * (names, targets, values) is copied out of the request's buffer; data and the name of a lookup are
+ * used within the call. Faults become errno here; bugs are thrown on and stop the process.
  */
 import type { HoldfastError } from '../core/errors.js';
-import type { Ownership } from '../io/fuse-device.js';
 import type { Attributes, Filesystem, FsError, Inode } from '../volume/filesystem-api.js';
 import { createIn } from './creation.js';
 import { ERRNO, errnoOf } from './errno.js';
-import { MAX_WRITE_BYTES, REQUEST_BUFFER_BYTES } from './limits.js';
+import { MAX_WRITE_BYTES } from './limits.js';
 import { encodeListing } from './listing.js';
 import type {
   Allocate,
@@ -45,7 +43,6 @@ import {
   Whence,
 } from './protocol.js';
 import type { Answer, Reply } from './reply.js';
-import { WriteArena } from './write-arena.js';
 import { opensForWriting, WriteOpens } from './write-opens.js';
 import { followChmod, has, hasPrivileges, listXattrs, removeXattr, setXattr } from './xattrs.js';
 
@@ -65,13 +62,9 @@ const COPY_MAX_BYTES = 0xffff_f000;
 const { KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE } = FallocateMode;
 const FALLOCATE_MODES = [0, KEEP_SIZE, PUNCH_HOLE | KEEP_SIZE, ZERO_RANGE, ZERO_RANGE | KEEP_SIZE];
 
-/** From this size on a WRITE's buffer is passed on as it is; below it the data is copied. */
-const KEEP_BUFFER_BYTES = REQUEST_BUFFER_BYTES / 2;
-
 export class FilesystemAdapter {
   readonly #filesystem: Filesystem;
   readonly #readOnly: boolean;
-  readonly #arena = new WriteArena();
   readonly #writeOpens: WriteOpens;
   readonly #onFault: (fault: HoldfastError | FsError) => void;
 
@@ -82,19 +75,14 @@ export class FilesystemAdapter {
     this.#onFault = options.onFault;
   }
 
-  /** Answers now or later. Says whether the request's buffer is in use beyond this call. */
-  handle(request: Request, reply: Reply): Ownership {
+  /** Answers now or later. The request's buffer is not in use beyond this call. */
+  handle(request: Request, reply: Reply): void {
     try {
       if (this.#readOnly && changes(request)) reply.error(ERRNO.EROFS);
-      else if (request.operation.op === 'write') {
-        return this.#write(request, request.operation, reply);
-      } else {
-        this.#dispatch(request, reply);
-      }
+      else this.#dispatch(request, reply);
     } catch (thrown) {
       this.#fail(reply, thrown);
     }
-    return 'returned';
   }
 
   #fail(reply: Reply, thrown: unknown): void {
@@ -123,6 +111,8 @@ export class FilesystemAdapter {
         return this.#lookup(inode, operation, reply);
       case 'read':
         return this.#read(inode, operation, reply);
+      case 'write':
+        return this.#write(inode, operation, reply);
       case 'open':
         filesystem.open(inode);
         this.#writeOpens.opened(inode, operation.flags);
@@ -246,19 +236,16 @@ export class FilesystemAdapter {
     return 'later';
   }
 
-  #write(request: Request, operation: Write, reply: Reply): Ownership {
-    const { inode } = request;
-    const { data, offset } = operation;
-    if (operation.killPrivileges) this.#dropPrivileges(inode);
-    const kept = data.length >= KEEP_BUFFER_BYTES;
-    const bytes = kept ? data : this.#arena.copy(data);
+  #write(inode: Inode, { data, offset, killPrivileges }: Write, reply: Reply): Answer {
+    if (killPrivileges) this.#dropPrivileges(inode);
+    const { length } = data;
     this.#filesystem.write(
       inode,
       offset,
-      bytes,
-      this.#whenDone(reply, () => reply.count(bytes.length)),
+      data,
+      this.#whenDone(reply, () => reply.count(length)),
     );
-    return kept ? 'kept' : 'returned';
+    return 'later';
   }
 
   /** What the kernel does for other filesystems after a write by an ordinary user. */

@@ -29,10 +29,6 @@ export const MAX_IN_FLIGHT_REQUESTS = 1024;
 /** Bytes of WRITEs not yet answered, likewise. */
 export const MAX_IN_FLIGHT_BYTES = 64 * MIB;
 
-/** The data of WRITEs up to the second is copied into blocks of the first. */
-export const WRITE_ARENA_BYTES = 128 * KIB;
-export const WRITE_SLICE_MAX_BYTES = 16 * KIB;
-
 /** Requests served in one turn of the event loop, so that network and timers get theirs. */
 export const MAX_REQUESTS_A_WAKEUP = 16;
 
@@ -61,5 +57,4 @@ assert(
   REQUEST_BUFFER_BYTES >= MAX_WRITE_BYTES + IN_HEADER.BYTES + WRITE_IN.BYTES,
   'the kernel refuses to fill a buffer that is smaller than its longest request',
 );
-assert(WRITE_SLICE_MAX_BYTES * 8 <= WRITE_ARENA_BYTES, 'a block takes several writes');
 assert(MAX_IN_FLIGHT_BYTES > 8 * MAX_WRITE_BYTES, 'a few large writes are always under way');

@@ -9,7 +9,7 @@
  */
 import { assert } from '../core/assert.js';
 import { asFault, HoldfastError } from '../core/errors.js';
-import type { FuseDevice, Ownership } from '../io/fuse-device.js';
+import type { FuseDevice } from '../io/fuse-device.js';
 import type { Log } from '../io/log.js';
 import type { Filesystem, FsError } from '../volume/filesystem-api.js';
 import { FilesystemAdapter } from './adapter.js';
@@ -96,13 +96,13 @@ export class FuseSession {
     });
   }
 
-  #onRequest(buffer: Buffer, length: number): Ownership {
+  #onRequest(buffer: Buffer, length: number): void {
     let request: Request;
     try {
       request = decodeRequest(buffer, length, this.#format);
     } catch (thrown) {
       this.#refuse(buffer, length, asFault(thrown, 'MALFORMED'));
-      return 'returned';
+      return;
     }
     const { operation } = request;
     const heldBytes = operation.op === 'write' ? operation.data.length : 0;
@@ -111,25 +111,25 @@ export class FuseSession {
     switch (operation.op) {
       case 'init':
         this.#init(operation, reply);
-        return 'returned';
+        return;
       case 'destroy':
         reply.ok();
-        return 'returned';
+        return;
       case 'interrupt':
         // File I/O is not interruptible, here as on other filesystems: an operation in the history
         // cannot be taken back. ENOSYS tells the kernel to stop asking.
         reply.error(ERRNO.ENOSYS);
-        return 'returned';
+        return;
       default:
         if (this.#agreed === null) {
           reply.error(ERRNO.EIO);
-          return 'returned';
+          return;
         }
         if (this.#gated?.holds(operation.op)) {
           this.#gated.hold(buffer.subarray(0, length), reply);
-          return 'returned';
+          return;
         }
-        return this.#adapter.handle(request, reply);
+        this.#adapter.handle(request, reply);
     }
   }
 

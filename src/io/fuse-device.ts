@@ -5,15 +5,9 @@
  */
 import type { HoldfastError } from '../core/errors.js';
 
-/** Says whether the receiver keeps the buffer; the device then never touches it again. */
-export type Ownership = 'kept' | 'returned';
-
 export interface FuseDeviceHandlers {
-  /**
-   * One request: the first `length` bytes of `buffer`, valid until this call returns, unless the
-   * receiver keeps the buffer.
-   */
-  onRequest(buffer: Buffer, length: number): Ownership;
+  /** One request: the first `length` bytes of `buffer`, valid until this call returns. */
+  onRequest(buffer: Buffer, length: number): void;
   /**
    * Once, last: the connection is over. `error` is null after an unmount or an abort, which the
    * kernel does not tell apart.

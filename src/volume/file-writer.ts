@@ -48,7 +48,8 @@ export class FileWriter {
       return;
     }
     if (target.data.length === 0) this.#deps.history.whenRoom(done);
-    else this.#writeFrom(target, 0, done);
+    else if (target.data.length <= WRITE_MAX_BYTES) this.#writeFrom(target, 0, done);
+    else this.#writeFrom(owned(target), 0, done);
   }
 
   #fail(error: unknown, done: Done): void {
@@ -98,6 +99,7 @@ export class FileWriter {
   ): void {
     let left = missing.length;
     let failure: HoldfastError | null = null;
+    const later = owned(part);
     for (const place of missing) {
       this.#deps.source.fetch(place, 1, (error, data) => {
         left -= 1;
@@ -105,7 +107,7 @@ export class FileWriter {
         if (data !== null) known.set(place, data);
         if (left > 0) return;
         if (failure !== null) done(failure);
-        else this.#attempt(part, known, done);
+        else this.#attempt(later, known, done);
       });
     }
   }
@@ -232,6 +234,11 @@ export class FileWriter {
       overlay(target, ragged, part);
     }
   }
+}
+
+/** The write with data of its own: the caller's is valid during the call only. */
+function owned(target: Target): Target {
+  return { ...target, data: Buffer.from(target.data) };
 }
 
 /** The pages that [offset, end) covers in part: the first, the last, both or none. */

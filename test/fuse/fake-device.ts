@@ -4,12 +4,7 @@
  */
 import type { HoldfastError } from '../../src/core/errors.js';
 import { IN_HEADER, Opcode } from '../../src/fuse/protocol.js';
-import type {
-  FuseDevice,
-  FuseDeviceHandlers,
-  Ownership,
-  ReplyOutcome,
-} from '../../src/io/fuse-device.js';
+import type { FuseDevice, FuseDeviceHandlers, ReplyOutcome } from '../../src/io/fuse-device.js';
 
 export interface SentReply {
   readonly unique: bigint;
@@ -65,7 +60,6 @@ export class FakeDevice implements FuseDevice {
   /** What the next replies come to; 'sent' when empty. */
   readonly outcomes: ReplyOutcome[] = [];
   closed = false;
-  lastOwnership: Ownership | null = null;
   #handlers: FuseDeviceHandlers | null = null;
   #nextUnique = 2n;
 
@@ -93,7 +87,7 @@ export class FakeDevice implements FuseDevice {
 
   /** Delivers bytes as the kernel's. */
   deliver(bytes: Buffer): void {
-    this.lastOwnership = this.#handlers?.onRequest(bytes, bytes.length) ?? null;
+    this.#handlers?.onRequest(bytes, bytes.length);
   }
 
   /** Delivers a request and returns its reply, which must have come at once. */

@@ -60,7 +60,7 @@ export class NodeFuseDevice implements FuseDevice {
   readonly #options: NodeFuseDeviceOptions;
   #handlers: FuseDeviceHandlers | null = null;
   #poller: Poller | null = null;
-  #buffer: Buffer;
+  readonly #buffer: Buffer;
   #paused = false;
   #closed = false;
   /** A turn is scheduled or the watcher is armed: exactly one of both, unless paused or closed. */
@@ -171,9 +171,7 @@ export class NodeFuseDevice implements FuseDevice {
     } catch (thrown) {
       return this.#readFailed(thrown, handlers);
     }
-    if (handlers.onRequest(this.#buffer, length) === 'kept') {
-      this.#buffer = Buffer.allocUnsafeSlow(this.#options.bufferBytes);
-    }
+    handlers.onRequest(this.#buffer, length);
     return true;
   }
 
