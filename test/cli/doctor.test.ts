@@ -1,0 +1,179 @@
+/** `holdfast doctor` and `status`: each thing that can be wrong, by itself and on a real cluster. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t from 'tap';
+import {
+  checkClocks,
+  checkDisks,
+  checkMember,
+  checkVersions,
+} from '../../src/cli/doctor-cluster.js';
+import {
+  checkCapabilities,
+  checkKernel,
+  checkLimits,
+  checkNodeVersion,
+} from '../../src/cli/doctor-machine.js';
+import { describeFindings, type Finding } from '../../src/cli/findings.js';
+import type { NodeState } from '../../src/cli/survey.js';
+import type { Incarnation, NodeId } from '../../src/core/ids.js';
+import type { MemberHealth } from '../../src/metadata/store.js';
+import { Cluster } from '../fixtures/cluster.js';
+import { endAll } from '../fixtures/processes.js';
+import { holdfast, refused } from './node-fixture.js';
+
+const GIB = 2 ** 30;
+
+t.setTimeout(200_000);
+t.afterEach(async () => {
+  await endAll();
+});
+
+const levels = (found: readonly Finding[]): string => found.map(({ level }) => level).join(' ');
+
+t.test('this machine', async (t) => {
+  t.equal(checkNodeVersion('20.15.0').level, 'ok');
+  t.equal(checkNodeVersion('22.1.0').level, 'ok');
+  t.match(checkNodeVersion('20.14.9'), { level: 'problem', advice: /20\.15 or newer/ });
+  t.equal(checkKernel('6.9.0-rc1').level, 'ok');
+  t.equal(checkKernel('7.0').level, 'ok');
+  t.match(checkKernel('6.8.12-generic'), { level: 'problem', advice: /6\.9/ });
+  t.equal(checkKernel('5.15.0').level, 'problem');
+  const limits = (most: string): Finding[] =>
+    checkLimits(`Limit  Soft  Hard  Units\nMax open files   ${most}   ${most}   files\n`);
+  t.equal(levels(limits('65536')), 'ok');
+  t.equal(levels(limits('unlimited')), 'ok');
+  t.match(limits('1024'), [{ level: 'problem', advice: /LimitNOFILE/ }]);
+  t.equal(levels(checkLimits('')), 'note');
+  t.equal(checkCapabilities('CapEff:\t000001ffffffffff\n').level, 'ok');
+  t.match(checkCapabilities('CapEff:\t00000000a80425fb\n'), {
+    level: 'problem',
+    advice: /--cap-add SYS_ADMIN/,
+  });
+});
+
+const member: MemberHealth = {
+  name: '10.0.0.1:2379',
+  fault: null,
+  version: '3.5.1',
+  hasLeader: true,
+  usedBytes: 1 << 20,
+  quotaBytes: null,
+  alarms: [],
+};
+
+t.test('a member of etcd', async (t) => {
+  const cases: [Partial<MemberHealth>, RegExp | null][] = [
+    [{}, null],
+    [{ quotaBytes: 8 * GIB, usedBytes: 3 * GIB }, null],
+    [{ fault: 'refused' }, /does not answer: refused/],
+    [{ hasLeader: false }, /no leader/],
+    [{ alarms: ['memberID:1 alarm:NOSPACE '] }, /NOSPACE/],
+    [{ usedBytes: 1.9 * GIB }, /1\.9 GiB of 2 GiB/],
+    [{ version: '3.3.27' }, /3\.3\.27 is not supported/],
+    [{ version: '3.10.0' }, null],
+  ];
+  for (const [change, words] of cases) {
+    const found = checkMember({ ...member, ...change });
+    if (words === null) t.equal(levels(found), 'ok', JSON.stringify(change));
+    else t.match(found, [{ level: 'problem', message: words }]);
+  }
+  t.match(checkMember({ ...member, alarms: ['NOSPACE'] }), [{ advice: /alarm disarm/ }]);
+});
+
+function state(n: number, change: Partial<NodeState> & { readonly host?: string } = {}): NodeState {
+  const { host = `10.0.0.${n}`, ...rest } = change;
+  const node = `${n}`.repeat(32) as NodeId;
+  const incarnation = `d${n}`.padEnd(32, '0') as Incarnation;
+  const disk = { incarnation, state: 'ok', totalBytes: 100 * GIB, freeBytes: 50 * GIB } as const;
+  return {
+    record: { schema: 1, node, address: `${host}:7400`, zone: '', disks: [], version: '0.1.0' },
+    live: true,
+    disks: [{ ...disk, segments: 1 }],
+    problem: null,
+    clock: { aheadMs: 0, errorMs: 1 },
+    ...rest,
+  };
+}
+
+t.test('clocks: what the way of the answer explains is no difference', async (t) => {
+  const at = (aheadMs: number, errorMs: number): NodeState =>
+    state(1, { clock: { aheadMs, errorMs } });
+  t.equal(levels(checkClocks([at(900, 5), state(2)])), 'ok');
+  t.equal(levels(checkClocks([at(1500, 800)])), 'ok');
+  t.match(checkClocks([at(3200, 5)]), [{ level: 'problem', message: /3\.2 s ahead of this/ }]);
+  t.match(checkClocks([at(-3200, 5)]), [{ message: /10\.0\.0\.1.*3\.2 s behind this/ }]);
+  t.equal(levels(checkClocks([state(1, { clock: null })])), 'note');
+});
+
+t.test('disks: nearly full ones, and one that is counted twice', async (t) => {
+  t.equal(levels(checkDisks([state(1), state(2)])), 'ok');
+  const [disk] = state(1).disks ?? [];
+  const full = state(1, { disks: [{ ...(disk as NonNullable<typeof disk>), freeBytes: GIB }] });
+  t.match(checkDisks([full, state(2)]), [{ level: 'problem', message: /1 GiB left/ }]);
+  const twice = [state(1), state(2, { host: '10.0.0.1' })];
+  t.match(checkDisks(twice), [{ level: 'problem', message: /2 on 10\.0\.0\.1 .*one file system/ }]);
+  const local = [1, 2, 3].map((n) => state(n, { host: '127.0.0.1' }));
+  t.equal(levels(checkDisks(local)), 'note', 'as of holdfast up');
+  t.equal(levels(checkDisks([state(1, { disks: null })])), 'note');
+});
+
+t.test('versions and what findings look like', async (t) => {
+  t.equal(levels(checkVersions([state(1)], '0.1.0')), 'ok');
+  const mixed = checkVersions([state(1)], '0.2.0');
+  t.match(mixed, [{ level: 'note', message: /0\.1\.0, 0\.2\.0/ }]);
+  const lines = describeFindings([...mixed, ...checkVersions([], '1')]).split('\n');
+  t.match(lines, [/^ {2}- {2}versions/, /→ Fine during an upgrade/, /^ {2}ok versions/]);
+});
+
+t.test('a cluster: well, with a node down, with etcd down', async (t) => {
+  const cluster = await Cluster.start();
+  t.teardown(() => cluster.close());
+  const run = mkdtempSync(join(tmpdir(), 'hf-run-'));
+  t.teardown(() => rmSync(run, { recursive: true, force: true }));
+  const at = ['--metadata', cluster.etcd.url, '--secret-file', cluster.secretFile];
+  const env = { HOLDFAST_RUN_DIR: run };
+  const doctor = async () => {
+    const { code, out, err } = await holdfast(['doctor', '--json', ...at], env);
+    t.equal(err, '');
+    const { findings } = JSON.parse(out) as { findings: Finding[] };
+    const ofCluster = findings.filter(({ check }) => !/^(root|mount|umount|\/dev)/.test(check));
+    return { code, bad: ofCluster.filter(({ level }) => level === 'problem'), findings };
+  };
+  const append = await holdfast(['log', 'read', 'events', ...at]);
+  t.equal(append.code, 0, append.err);
+
+  const well = await doctor();
+  t.same(well.bad, []);
+  t.match(
+    well.findings.find(({ check }) => check.startsWith('etcd ')),
+    { level: 'ok', message: /^version 3\.\d+/ },
+  );
+  t.equal((await holdfast(['status', ...at])).code, 0);
+
+  await cluster.nodes[0]?.kill();
+  const lame = await doctor();
+  t.equal(lame.code, 3);
+  t.match(lame.bad, [{ check: 'nodes', message: /does not answer/ }]);
+  t.ok(lame.bad.some(({ check, message }) => check === 'volumes' && /too few/.test(message)));
+  const status = await holdfast(['status', ...at]);
+  t.equal(status.code, 3, 'as monitoring expects');
+  t.match(status.out, /^! node .* does not answer/m);
+
+  for (const one of cluster.etcd.members) await one.kill();
+  const dark = await doctor();
+  t.equal(dark.code, 3);
+  t.match(dark.bad, [{ check: 'cluster', advice: /metadata store runs/ }]);
+  refused(t, await holdfast(['status', ...at]), 20, /metadata store/);
+});
+
+t.test('without a cluster it looks at the machine', async (t) => {
+  const nowhere = mkdtempSync(join(tmpdir(), 'hf-nowhere-'));
+  t.teardown(() => rmSync(nowhere, { recursive: true, force: true }));
+  const found = await holdfast(['doctor'], { HOLDFAST_RUN_DIR: nowhere });
+  t.match(found.out, /ok node\.js/);
+  t.match(found.out, / - {2}cluster +which cluster is meant\?\n +→ Name it/);
+  const wrong = await holdfast(['doctor', '--metadata', 'nonsense'], { HOLDFAST_RUN_DIR: nowhere });
+  t.equal(wrong.code, 3, 'one that was named must be found');
+});
