@@ -189,7 +189,7 @@ function dataCall({ kind, a, b, c, d }: Step, index: number): Call {
     case 'mapLook':
       return ['map_look', pick(MAPPINGS, a), length, offset];
     case 'seekEnd':
-      return ['lseek', handle, -(c % 3), 'SEEK_END'];
+      return ['seek_end', handle, -(c % 3)];
     default:
       return ['fsync', handle];
   }
