@@ -1,4 +1,4 @@
-/** `holdfast volume`: creates, lists, shows and grows volumes. */
+/** `holdfast volume`: creates, lists, shows and grows volumes; the rest is in volume-*.ts. */
 import type { Command } from 'commander';
 import { invalid } from '../core/errors.js';
 import type { VolumeKind, VolumeRecord } from '../metadata/model.js';
@@ -7,6 +7,7 @@ import { addExamples, printResult } from './output.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
 import { parseSize } from './sizes.js';
 import { formatSize, parseLabels, table } from './text.js';
+import { addShowCommand } from './volume-show.js';
 import { addTrashCommands, trashTable } from './volume-trash.js';
 
 interface CreateOptions extends SessionOptions {
@@ -52,10 +53,7 @@ export function addVolumeCommands(program: Command): void {
     ['For scripts', 'holdfast volume ls --json'],
     ['What could be restored', 'holdfast volume ls --trash'],
   ]);
-  const show = sessionOptions(volume.command('show <name>'))
-    .description('show one volume: its owner, epoch and segments')
-    .action((name: string, options: SessionOptions) => showVolume(name, options));
-  addExamples(show, [['One volume', 'holdfast volume show db']]);
+  addShowCommand(volume);
   const expand = sessionOptions(volume.command('expand <name>'))
     .description('let a volume hold more, also while it is mounted')
     .requiredOption('--size <size>', 'how much it may hold from now on; never less than before')
@@ -140,36 +138,4 @@ export function volumeTable(records: readonly VolumeRecord[]): string {
 
 function ownerText({ owner }: VolumeRecord): string {
   return owner === null || owner.released ? '-' : owner.address;
-}
-
-async function showVolume(name: string, options: SessionOptions): Promise<void> {
-  await Session.run(options, async ({ volumes }) => {
-    const { record } = await volumes.byName(name);
-    printResult(options.json === true, record, describe(record));
-  });
-}
-
-function describe(record: VolumeRecord): string {
-  const labels = Object.entries(record.labels).map(([key, value]) => `${key}=${value}`);
-  const facts = table(
-    ['name', record.name],
-    [
-      ['id', record.volume],
-      ['kind', record.kind],
-      ['size', formatSize(record.sizeBytes)],
-      ['replicas', `${record.replicas}, fsync waits for ${record.ackQuorum}`],
-      ['labels', labels.join(' ') || '-'],
-      ['created', record.createdAt],
-      ['epoch', String(record.epoch)],
-      ['owner', ownerText(record)],
-    ],
-  );
-  const rows = [
-    ...record.sealed.map((one) => [one.segment, 'sealed', `${one.end}`, `${one.endLsn}`]),
-    ...record.open.map((one) => [one.segment, 'open', '', '']),
-    ...record.planned.map((one) => [one.segment, 'planned', '', '']),
-    ...record.pendingDelete.map((one) => [one.segment, 'to be deleted', '', '']),
-  ];
-  if (rows.length === 0) return facts;
-  return `${facts}\n\n${table(['SEGMENT', 'STATE', 'END', 'END LSN'], rows)}`;
 }

@@ -1,0 +1,81 @@
+/** `holdfast volume show`: one volume with all that is known of it, from here. */
+import type { Command } from 'commander';
+import { listMounts } from '../lifecycle/mounts.js';
+import type { PresenceRecord, VolumeRecord } from '../metadata/model.js';
+import { findPresence } from '../metadata/presence.js';
+import { mountDeps } from './machine.js';
+import { addExamples, printResult } from './output.js';
+import { Session, type SessionOptions, sessionOptions } from './session.js';
+import { formatSize, table } from './text.js';
+
+export function addShowCommand(volume: Command): void {
+  const show = sessionOptions(volume.command('show <name>'))
+    .description('show one volume: who has it mounted, how full it is, its segments')
+    .action((name: string, options: SessionOptions) => showVolume(name, options));
+  addExamples(show, [['One volume', 'holdfast volume show db']]);
+}
+
+interface Usage {
+  /** Who has it mounted; null when nobody has, as far as the metadata store knows. */
+  readonly mounted: PresenceRecord | null;
+  /** As the mount on this machine tells; null when it is mounted elsewhere or not at all. */
+  readonly usedBytes: number | null;
+  readonly files: number | null;
+  /** Of the log, on each replica, without the open segments. */
+  readonly sealedBytes: number;
+}
+
+async function showVolume(name: string, options: SessionOptions): Promise<void> {
+  await Session.run(options, async ({ volumes, store }) => {
+    const { record } = await volumes.byName(name);
+    const mounts = await listMounts(mountDeps(process.env));
+    const live = mounts.find((one) => one.live?.volumeId === record.volume)?.live ?? null;
+    const usage: Usage = {
+      mounted: await findPresence(store, record.volume),
+      usedBytes: live?.usedBytes ?? null,
+      files: live?.files ?? null,
+      sealedBytes: record.sealed.reduce((sum, { end }) => sum + end, 0),
+    };
+    printResult(options.json === true, { ...record, ...usage }, describe(record, usage));
+  });
+}
+
+function describe(record: VolumeRecord, usage: Usage): string {
+  const labels = Object.entries(record.labels).map(([key, value]) => `${key}=${value}`);
+  const { owner } = record;
+  const facts = table(
+    ['name', record.name],
+    [
+      ['id', record.volume],
+      ['kind', record.kind],
+      ['size', formatSize(record.sizeBytes)],
+      ['used', usedText(usage)],
+      ['replicas', `${record.replicas}, fsync waits for ${record.ackQuorum}`],
+      ['labels', labels.join(' ') || '-'],
+      ['created', record.createdAt],
+      ['epoch', String(record.epoch)],
+      ['owner', owner === null || owner.released ? '-' : owner.address],
+      ['mounted', mountedText(usage.mounted)],
+      ['log', `${formatSize(usage.sealedBytes)} in sealed segments, on each replica`],
+    ],
+  );
+  const rows = [
+    ...record.sealed.map((one) => [one.segment, 'sealed', `${one.end}`, `${one.endLsn}`]),
+    ...record.open.map((one) => [one.segment, 'open', '', '']),
+    ...record.planned.map((one) => [one.segment, 'planned', '', '']),
+    ...record.pendingDelete.map((one) => [one.segment, 'to be deleted', '', '']),
+  ];
+  if (rows.length === 0) return facts;
+  return `${facts}\n\n${table(['SEGMENT', 'STATE', 'END', 'END LSN'], rows)}`;
+}
+
+function usedText({ mounted, usedBytes, files }: Usage): string {
+  if (usedBytes !== null) return `${formatSize(usedBytes)} by ${files} files`;
+  return mounted === null ? 'known while it is mounted' : `see "df" or this there: ${mounted.host}`;
+}
+
+function mountedText(mounted: PresenceRecord | null): string {
+  if (mounted === null) return '-';
+  const { host, pid, mountPoint, since } = mounted;
+  return `${mountPoint} on ${host} (pid ${pid}) since ${since}`;
+}
