@@ -7,12 +7,11 @@
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { mountAt } from '../src/fuse/launcher.js';
 import { parseMountTable } from '../src/io/node/fuse-device-mounts.js';
 import { Cluster, type ClusterOptions } from '../test/fixtures/cluster.js';
 import { CutImages } from '../test/fixtures/cut-images.js';
-import { holdfastBin, Process } from '../test/fixtures/processes.js';
+import { holdfastBin, Process, untilGone } from '../test/fixtures/processes.js';
 
 const IMAGE_MIB = 3_072;
 const PLACES = ['etcd', 'node0', 'node1', 'node2'];
@@ -210,23 +209,5 @@ function kill(pid: number): void {
     process.kill(pid, 'SIGKILL');
   } catch {
     // gone already
-  }
-}
-
-/** Waits until processes have ended; one that nobody has waited for counts as ended. */
-async function untilGone(pids: readonly number[]): Promise<void> {
-  const deadline = Date.now() + UNMOUNT_MS;
-  while (pids.some(isRunning)) {
-    if (Date.now() > deadline) throw new Error(`process ${pids.find(isRunning)} does not end`);
-    await sleep(20);
-  }
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    return !stat.slice(stat.lastIndexOf(')') + 2).startsWith('Z');
-  } catch {
-    return false;
   }
 }

@@ -4,10 +4,10 @@
  * of which must be there once it was reported. After a crash PostgreSQL recovers by itself;
  * pg_amcheck then reads every table and index, with checksums of all pages on.
  */
-import { chownSync, existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { chownSync, existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Process, run } from '../../test/fixtures/processes.js';
+import { Process, run, statOf, untilGone } from '../../test/fixtures/processes.js';
 import { Waits } from '../waits.js';
 import { Acknowledged } from './acknowledged.js';
 import type { Application } from './application.js';
@@ -144,7 +144,7 @@ export class Postgres implements Application {
     const pids = [server.pid, ...childrenOf(server.pid)];
     for (const pid of pids) signal(pid);
     await server.exited;
-    while (pids.some((pid) => statOf(pid) !== null)) await sleep(20);
+    await untilGone(pids);
   }
 
   async verify(): Promise<string[]> {
@@ -200,17 +200,6 @@ export class Postgres implements Application {
 function childrenOf(parent: number): number[] {
   const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
   return pids.map(Number).filter((pid) => statOf(pid)?.parent === parent);
-}
-
-/** Null for a process that has ended. */
-function statOf(pid: number): { readonly parent: number } | null {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    const [state, parent] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    return state === 'Z' ? null : { parent: Number(parent) };
-  } catch {
-    return null;
-  }
 }
 
 function signal(pid: number): void {

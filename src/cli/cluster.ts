@@ -3,7 +3,7 @@
  * starts, and shows which cluster a store holds. Never done implicitly: a store that answers
  * "empty" after a loss must not become a new cluster beside the data of the old one.
  */
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
 import { HoldfastError, invalid } from '../core/errors.js';
 import { nodeClock } from '../io/node/clock.js';
@@ -12,6 +12,7 @@ import { initCluster, readCluster } from '../metadata/cluster.js';
 import type { ClusterRecord } from '../metadata/model.js';
 import { listNodes } from '../metadata/nodes.js';
 import { openMetadata } from '../metadata/open.js';
+import { createDurably } from './durable-file.js';
 import { addExamples, printResult } from './output.js';
 import { loadSecret } from './secret.js';
 import { locate, Session, type SessionOptions, sessionOptions } from './session.js';
@@ -83,7 +84,7 @@ async function refuseLost(store: Parameters<typeof readCluster>[0]): Promise<voi
 
 function writeSecret(file: string, text: string): void {
   try {
-    writeFileSync(file, text, { mode: 0o600, flag: 'wx' });
+    createDurably(file, text);
   } catch (thrown) {
     const code = (thrown as NodeJS.ErrnoException).code;
     throw invalid(`the secret cannot be written to ${file}: ${code}`, 'Make its directory first.');

@@ -1,7 +1,7 @@
 /**
  * `holdfast metadata`: a copy of what the metadata store holds, and two ways back when it is lost.
  */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import type { NodeClients } from '../block/wire/client.js';
 import { HoldfastError, invalid } from '../core/errors.js';
@@ -21,6 +21,7 @@ import {
   importCluster,
 } from '../metadata/transfer.js';
 import { updatePlacement } from '../replication/placement-table.js';
+import { createDurably } from './durable-file.js';
 import { type FoundNode, headersOf, inventoryOf, nodeRecord } from './inventory.js';
 import { addExamples, printResult } from './output.js';
 import {
@@ -114,7 +115,7 @@ async function exportMetadata(file: string, options: SessionOptions): Promise<vo
 /** Never over an older one: that may be the only good copy. */
 function writeFile(file: string, text: string): void {
   try {
-    writeFileSync(file, text, { mode: 0o600, flag: 'wx' });
+    createDurably(file, text);
   } catch (thrown) {
     const { code, message } = thrown as NodeJS.ErrnoException;
     if (code !== 'EEXIST') throw invalid(`cannot write the export: ${message}`);

@@ -2,7 +2,7 @@
  * The processes and the volumes of a `holdfast up`: its nodes as children, waiting for them, and
  * the volumes that there are to try things with.
  */
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { HoldfastError, invalid } from '../core/errors.js';
 import type { ClusterId } from '../core/ids.js';
@@ -15,6 +15,7 @@ import type { VolumeRecord } from '../metadata/model.js';
 import { RAW_LOG_LABEL } from '../metadata/names.js';
 import type { MetadataStore } from '../metadata/store.js';
 import type { Volumes } from '../metadata/volumes.js';
+import { createDurably } from './durable-file.js';
 import { NodeChild } from './node-children.js';
 import { embeddedIn, findUpFile, secretOf, type UpFile } from './up-file.js';
 import { wholeNumber } from './volume.js';
@@ -73,7 +74,7 @@ export function prepare(directory: string, options: UpOptions): Place {
   const secretFile = secretOf(directory);
   if (before === null && !existsSync(secretFile)) {
     const secret = Buffer.from(nodeRandom.bytes(32)).toString('hex');
-    writeFileSync(secretFile, `${secret}\n`, { mode: 0o600, flag: 'wx' });
+    createDurably(secretFile, `${secret}\n`);
   }
   return { directory, metadata, nodes, before };
 }

@@ -2,11 +2,12 @@
  * up.json: what `holdfast up` writes into its data directory, so that other commands find its
  * cluster with --data-dir alone.
  */
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { isAbsolute, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { HoldfastError, invalid } from '../core/errors.js';
 import { type ClusterId, parseId } from '../core/ids.js';
+import { replaceDurably } from './durable-file.js';
 
 /** Where commands look when nothing else says which cluster is meant. */
 export const UP_DIRECTORY = 'holdfast-data';
@@ -69,8 +70,7 @@ export function writeUpFile(directory: string, file: Omit<UpFile, 'secretFile'>)
   const { nodes, cluster, addresses, mount } = file;
   const metadata = file.metadata === embeddedIn(directory) ? 'embedded:metadata' : file.metadata;
   const value = { version: 1, metadata, nodes, cluster, addresses, mount };
-  writeFileSync(`${path}.new`, `${JSON.stringify(value, null, 2)}\n`);
-  renameSync(`${path}.new`, path);
+  replaceDurably(path, `${JSON.stringify(value, null, 2)}\n`);
 }
 
 export function secretOf(directory: string): string {
