@@ -97,8 +97,8 @@ export async function unmountDemo(deps: StartDeps, mount: DemoMount): Promise<vo
 }
 
 /**
- * Ends a mount that cannot be stopped in order. What is committed is safe; a daemon that waits for its last user, or for nodes that are gone,
- * would outlive everything it needs.
+ * Ends a mount that cannot be stopped in order. What is committed is safe; a daemon that waits for
+ * its last user, or for nodes that are gone, would outlive everything it needs.
  */
 export async function letGo(
   deps: StartDeps,

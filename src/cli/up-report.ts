@@ -33,8 +33,9 @@ ${nodeTable(running, shown.nodes)}
 
 ${volumeTable(records)}
 
-It works: ${proof.records} records with 4 KiB each were committed to "${DEMO_LOG}" (${commit} ms each),
-read back from the nodes and verified. ${mounted}
+It works: ${proof.records} records with 4 KiB each were committed to "${DEMO_LOG}",
+${commit} ms each, read back from the nodes and verified.
+${mounted}
 
 To try next, in another terminal, in this directory:
 ${suggestions(running, mount)

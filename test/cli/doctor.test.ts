@@ -1,4 +1,4 @@
-/** `holdfast doctor` and `status`: each thing that can be wrong, by itself and on a real cluster. */
+/** `holdfast doctor` and `status`: each thing that can be wrong, alone and on a real cluster. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
