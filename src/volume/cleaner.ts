@@ -247,7 +247,7 @@ export class Cleaner {
       while (!waiting && inFlight < READS_IN_FLIGHT && history.failure === null) {
         const victim = victims[index];
         if (victim === undefined) break;
-        const read = this.#unreadable.has(victim.segment) ? null : victim.nextRead(page);
+        const read = this.#isOver(victim) ? null : victim.nextRead(page);
         if (read === null) {
           index += 1;
           page = 0;
@@ -274,9 +274,19 @@ export class Cleaner {
     more();
   }
 
+  /** What lived in it cannot be read, or died meanwhile: then it may be deleted already. */
+  #isOver({ segment, slot }: Victim): boolean {
+    const { segments } = this.#deps.state;
+    return this.#unreadable.has(segment) || segments.known(segment) !== slot;
+  }
+
   #move(victim: Victim, read: { page: number; count: number }, done: () => void): void {
     const { history, source } = this.#deps;
     const { page, count } = read;
+    if (this.#isOver(victim)) {
+      history.deferred.run(done);
+      return;
+    }
     source.fetch(placeOf(victim.slot, page), count, (error, data) => {
       if (data !== null && history.failure === null) {
         this.#perform({ victim, page, count, data });

@@ -83,7 +83,7 @@ export class PageSource {
     const run = this.#runs.findLast((one) => covers(one, place));
     if (run !== undefined) {
       const count = Math.min(limit, run.place + run.count - place);
-      return { kind: 'memory', count, data: view(run, place, count) };
+      return { kind: 'memory', count, data: view(run, { place, count }) };
     }
     for (const fetch of this.#fetches) {
       if (!covers(fetch, place)) continue;
@@ -136,7 +136,8 @@ export class PageSource {
 
   /**
    * The `count` pages from `place` on, all in one segment. `done` gets exactly those. A page that
-   * cannot be read fails only those who want it, not who joined a larger fetch.
+   * cannot be read fails only those who want it, not who joined a larger fetch. When the segment is
+   * deleted meanwhile `done` gets its pages or an error, never what its slot has come to mean.
    */
   fetch(place: number, count: number, done: Fetched): void {
     const wanted: Wanted = { place, count, done };
@@ -172,24 +173,12 @@ export class PageSource {
       const isCurrent = this.#fetches.delete(fetch);
       if (ahead) this.#comingPages -= count;
       if (data !== null && ahead && isCurrent) this.#keepRun({ place, count, data });
-      for (const wanted of fetch.waiting) this.#answer(fetch, wanted, error, data);
+      for (const wanted of fetch.waiting) {
+        if (data !== null) wanted.done(null, view({ place, count, data }, wanted));
+        else if (!isCurrent || wanted.count === count) wanted.done(error, null);
+        else this.#start({ ...wanted, waiting: [wanted], ahead: false });
+      }
     });
-  }
-
-  #answer(
-    fetch: Fetch,
-    wanted: Wanted,
-    error: HoldfastError | null,
-    data: Uint8Array | null,
-  ): void {
-    const { place, count, done } = wanted;
-    if (error === null && data !== null) {
-      done(null, view({ ...fetch, data }, place, count));
-    } else if (count === fetch.count || this.#segments.at(slotOfPlace(place)) === null) {
-      done(error, null);
-    } else {
-      this.#start({ place, count, waiting: [wanted], ahead: false });
-    }
   }
 }
 
@@ -197,7 +186,7 @@ function covers({ place, count }: Range, wanted: number): boolean {
   return wanted >= place && wanted < place + count;
 }
 
-function view(run: Run, place: number, count: number): Uint8Array {
+function view(run: Run, { place, count }: Range): Uint8Array {
   const from = (place - run.place) * PAGE_BYTES;
   return run.data.subarray(from, from + count * PAGE_BYTES);
 }

@@ -108,6 +108,37 @@ test('a segment is kept for the images of the newest checkpoint in it', async (t
   t.equal(digest(bed.fs.state), live);
 });
 
+test('a victim may die and be deleted while the others are still moved', async (t) => {
+  const checkpointLimits = { logBytes: 4 * MIB };
+  const bed = new Bed({ segmentPages: 256, mount: { checkpointLimits } });
+  const [keep, waste] = [bed.file('keep'), bed.file('waste')];
+  const page = (value: number): Buffer => Buffer.alloc(PAGE_BYTES, value);
+  for (let i = 0; i < 6_000; i++) {
+    bed.write(i % 3 === 0 ? keep : waste, i * PAGE_BYTES, page(i));
+    if (i % 100 === 99) bed.commit();
+  }
+  bed.fs.setattr(waste, { size: 0 });
+  const before = bed.log.segments.map(({ id }) => id);
+  bed.commit();
+  let ended = false;
+  bed.fs.cleaner.clean((error) => {
+    t.equal(error, null);
+    ended = true;
+  });
+  // Everything that it wants to move is overwritten, and the checkpoints that come let it go.
+  let gone = 0;
+  for (let i = 0; i < 6_000; i++) {
+    bed.write(keep, i * PAGE_BYTES, page(i + 1));
+    if (i % 100 === 99) bed.commit();
+    if (!ended) gone = before.filter((id) => bed.log.deleted.includes(id)).length;
+  }
+  t.ok(gone > 5, `${gone} segments are deleted while it is under way`);
+  while (!ended) bed.scheduler.step();
+  bed.crash();
+  for (const at of [0, 17, 5_999])
+    t.same(bed.read(keep, at * PAGE_BYTES, PAGE_BYTES), page(at + 1));
+});
+
 const pagesOf = (bed: Bed): number => bed.log.segments.reduce((sum, one) => sum + one.end, 0);
 
 test('shared pages are moved once and stay shared', async (t) => {

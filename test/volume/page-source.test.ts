@@ -91,6 +91,20 @@ test('nothing of a deleted segment is kept, though it comes late', async (t) => 
   t.match(asked[2], { segment: SECOND, page: 0 });
 });
 
+test('who waits for a deleted segment never gets pages of the one in its slot', async (t) => {
+  const { asked, segments, source, place } = setUp();
+  source.fetchAhead(place, 4);
+  let got: unknown;
+  source.fetch(place + 1, 1, (error, data) => {
+    got = error ?? data;
+  });
+  segments.release(FIRST);
+  segments.slotOf(SECOND);
+  asked[0]?.answer(new HoldfastError('NOT_FOUND', 'the segment is gone'));
+  t.equal(asked.length, 1, 'nothing is asked of the other segment');
+  t.match(got, { code: 'NOT_FOUND' });
+});
+
 test('memory and what is under way are bounded', async (t) => {
   const { asked, source, place } = setUp(40);
   for (let i = 0; i < 10; i++) source.fetchAhead(place + i * 5, 5);
