@@ -1,8 +1,9 @@
 /** Small, readable ids and records for the metadata tests. */
 import type { Incarnation, NodeId, OwnerId, SegmentId, VolumeId } from '../../src/core/ids.js';
-import { epoch, lsn, offset } from '../../src/core/units.js';
-import { METADATA_SCHEMA, type Replica, type VolumeRecord } from '../../src/metadata/model.js';
+import { lsn, offset } from '../../src/core/units.js';
+import type { Replica } from '../../src/metadata/model.js';
 import type { NewSegment } from '../../src/metadata/volume-record.js';
+import { volumeRecord } from '../fixtures/volume-record.js';
 
 /** 'a1' → a1 with zeroes in front. */
 export const id = <T extends string>(text: string): T => text.padStart(32, '0') as T;
@@ -34,21 +35,4 @@ export const at = (segment: string, pages: number, endLsn: number) => ({
 });
 
 /** Never owned. */
-export const blank: VolumeRecord = {
-  schema: METADATA_SCHEMA,
-  volume: VOLUME,
-  name: 'data',
-  kind: 'filesystem',
-  sizeBytes: 1 << 30,
-  replicas: 3,
-  ackQuorum: 2,
-  labels: {},
-  createdAt: '2026-01-01T00:00:00.000Z',
-  epoch: epoch(0),
-  owner: null,
-  planned: [],
-  open: [],
-  sealed: [],
-  root: null,
-  pendingDelete: [],
-};
+export const blank = volumeRecord(VOLUME);

@@ -3,18 +3,19 @@ import type { BatchEntry } from '../../src/block/wire/batch.js';
 import type { HoldfastError } from '../../src/core/errors.js';
 import type { Incarnation, OwnerId, SegmentId, VolumeId } from '../../src/core/ids.js';
 import { PLACEMENT_GROUPS } from '../../src/core/limits.js';
-import { epoch, lsn, PAGE_BYTES } from '../../src/core/units.js';
+import { lsn, PAGE_BYTES } from '../../src/core/units.js';
 import { silentLog } from '../../src/io/log.js';
 import { decodeVolume, encodeVolume } from '../../src/metadata/encoding.js';
 import { volumeKey } from '../../src/metadata/keys.js';
 import { type Call, MemoryServer, MemoryStore, type Trip } from '../../src/metadata/memory.js';
-import { METADATA_SCHEMA, type Replica, type VolumeRecord } from '../../src/metadata/model.js';
+import type { Replica, VolumeRecord } from '../../src/metadata/model.js';
 import type { Directory } from '../../src/replication/directory.js';
 import { LogOwner } from '../../src/replication/owner.js';
 import type { Appended, OwnerState } from '../../src/replication/owner-api.js';
 import type { OwnerLimits } from '../../src/replication/owner-types.js';
 import { SimProcess, SimScheduler } from '../fixtures/sim-clock.js';
 import { SimRandom } from '../fixtures/sim-random.js';
+import { volumeRecord } from '../fixtures/volume-record.js';
 import { FakeNode, FakeRequests, id } from './owner-nodes.js';
 
 export const VOLUME = id<VolumeId>(0xee);
@@ -64,24 +65,7 @@ export class OwnerWorld {
     this.limits = limits;
     this.#replicas = replicas;
     this.server = new MemoryServer(new SimProcess(this.scheduler, 'store').clock);
-    const record: VolumeRecord = {
-      schema: METADATA_SCHEMA,
-      volume: VOLUME,
-      name: 'data',
-      kind: 'filesystem',
-      sizeBytes: 1 << 30,
-      replicas,
-      ackQuorum,
-      labels: {},
-      createdAt: '2026-01-01T00:00:00.000Z',
-      epoch: epoch(0),
-      owner: null,
-      planned: [],
-      open: [],
-      sealed: [],
-      root: null,
-      pendingDelete: [],
-    };
+    const record = volumeRecord(VOLUME, { replicas, ackQuorum });
     const put = { type: 'put', key: volumeKey(VOLUME), value: encodeVolume(record) } as const;
     this.server.transact([], [put]);
   }

@@ -2,9 +2,10 @@ import t from 'tap';
 import type { HoldfastError } from '../../src/core/errors.js';
 import type { OwnerId, SegmentId } from '../../src/core/ids.js';
 import { epoch, lsn, offset, PAGE_BYTES } from '../../src/core/units.js';
-import type { Root, SealedSegment, VolumeRecord } from '../../src/metadata/model.js';
+import type { Root, SealedSegment } from '../../src/metadata/model.js';
 import { SegmentReader } from '../../src/replication/reader.js';
 import { replayLog } from '../../src/replication/replay.js';
+import { volumeRecord } from '../fixtures/volume-record.js';
 import { FakeNodes, id, SegmentWriter, VOLUME } from './reader-nodes.js';
 
 /** A log of three segments: two sealed, one open; each record says its LSN. */
@@ -54,24 +55,13 @@ class World {
   }
 
   replayStored(from: number, tails: { writer: SegmentWriter; end?: number }[] = []) {
-    const record: VolumeRecord = {
-      schema: 1,
-      volume: VOLUME,
-      name: 'test',
-      kind: 'filesystem',
-      sizeBytes: 1 << 30,
-      replicas: 3,
-      ackQuorum: 2,
-      labels: {},
-      createdAt: '2026-01-01T00:00:00.000Z',
+    const record = volumeRecord(VOLUME, {
       epoch: epoch(9),
       owner: { id: id<OwnerId>(1), address: '', released: false },
-      planned: [],
       open: tails.map(({ writer }) => this.open(writer)),
       sealed: this.sealed,
       root: this.root,
-      pendingDelete: [],
-    };
+    });
     const reader = new SegmentReader({
       clock: this.nodes.process.clock,
       requests: this.nodes,

@@ -1,7 +1,7 @@
 /** One swap at a time, exactly once, whatever answers are lost. */
 import t from 'tap';
 import type { Incarnation, NodeId, OwnerId, SegmentId, VolumeId } from '../../src/core/ids.js';
-import { epoch, type Monotonic, revision } from '../../src/core/units.js';
+import { type Monotonic, revision } from '../../src/core/units.js';
 import type { VolumeRecord } from '../../src/metadata/model.js';
 import { claimEpoch, planSpare, resize } from '../../src/metadata/volume-record.js';
 import {
@@ -13,30 +13,14 @@ import {
   stepSwap,
   swapDeadline,
 } from '../../src/replication/swap.js';
+import { volumeRecord } from '../fixtures/volume-record.js';
 
 const hex = (n: number): string => n.toString(16).padStart(32, '0');
 const ME = hex(1) as OwnerId;
 const OTHER = hex(2) as OwnerId;
 const NOW = 1000 as Monotonic;
 
-const FRESH: VolumeRecord = {
-  schema: 1,
-  volume: hex(9) as VolumeId,
-  name: 'v',
-  kind: 'filesystem',
-  sizeBytes: 1000,
-  replicas: 3,
-  ackQuorum: 2,
-  labels: {},
-  createdAt: '2026-01-01T00:00:00.000Z',
-  epoch: epoch(0),
-  owner: null,
-  planned: [],
-  open: [],
-  sealed: [],
-  root: null,
-  pendingDelete: [],
-};
+const FRESH = volumeRecord(hex(9) as VolumeId, { sizeBytes: 1000 });
 
 function planned(n: number): { segment: SegmentId; group: number; replicas: never[] } {
   const replicas = [0, 1, 2].map((i) => ({

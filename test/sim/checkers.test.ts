@@ -10,6 +10,7 @@ import { crc32 } from '../../src/core/checksum.js';
 import type { Incarnation, NodeId, OwnerId, SegmentId, VolumeId } from '../../src/core/ids.js';
 import { epoch, lsn, offset, revision } from '../../src/core/units.js';
 import type { PlannedSegment, SealedSegment, VolumeRecord } from '../../src/metadata/model.js';
+import { volumeRecord } from '../fixtures/volume-record.js';
 import { Checkers } from './checkers.js';
 import { Violation } from './violation.js';
 
@@ -38,24 +39,11 @@ class Story {
   readonly #crcs = new Map<number, number>();
 
   constructor() {
-    this.record = {
-      schema: 1,
-      volume: VOLUME,
-      name: 'v',
-      kind: 'filesystem',
-      sizeBytes: 1 << 30,
-      replicas: 3,
-      ackQuorum: 2,
-      labels: {},
-      createdAt: '2026-01-01T00:00:00Z',
+    this.record = volumeRecord(VOLUME, {
       epoch: epoch(1),
       owner: { id: id<OwnerId>('aa'), address: 'c0', released: false },
       planned: [planned('a'), planned('b')],
-      open: [],
-      sealed: [],
-      root: null,
-      pendingDelete: [],
-    };
+    });
     this.checkers.changed(this.record);
     this.swap({ planned: [], open: [planned('a'), planned('b')] });
     this.header('a', null, 1);
