@@ -7,6 +7,7 @@ import { addExamples, printResult } from './output.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
 import { parseSize } from './sizes.js';
 import { formatSize, parseLabels, table } from './text.js';
+import { addCheckCommand } from './volume-check.js';
 import { addShowCommand } from './volume-show.js';
 import { addTrashCommands, trashTable } from './volume-trash.js';
 
@@ -30,7 +31,7 @@ interface ExpandOptions extends SessionOptions {
 export function addVolumeCommands(program: Command): void {
   const volume = program
     .command('volume')
-    .description('create, list, show, grow, remove and restore volumes');
+    .description('create, list, show, grow, check, remove and restore volumes');
   const collect = (value: string, all: readonly string[]): readonly string[] => [...all, value];
   const create = sessionOptions(volume.command('create <name>'))
     .description('create a volume')
@@ -60,6 +61,7 @@ export function addVolumeCommands(program: Command): void {
     .action((name: string, options: ExpandOptions) => expandVolume(name, options));
   addExamples(expand, [['To 20 GiB', 'holdfast volume expand db --size 20GiB']]);
   addTrashCommands(volume);
+  addCheckCommand(volume);
 }
 
 async function createVolume(name: string, options: CreateOptions): Promise<void> {

@@ -36,8 +36,6 @@ type Loaded = (error: HoldfastError | null, loaded: LoadedCheckpoint | null) => 
 const INODES = 0;
 /** What is read at once, and built in in one turn. */
 const WINDOW_BYTES = 256 * 1024;
-/** Images that older checkpoints left between two are read along when they are no more than this. */
-const GAP_BYTES = 32 * 1024;
 const READS_IN_FLIGHT = 16;
 
 interface Item {
@@ -200,10 +198,9 @@ class Loader {
     let count = 0;
     for (let item: Item | undefined = first; item !== undefined; ) {
       const { image } = item;
-      const gap = image.offset - end;
-      if (image.segment !== segment || gap < 0 || gap > GAP_BYTES) break;
-      if (count > 0 && image.offset + image.length - offset > WINDOW_BYTES) break;
-      end = image.offset + image.length;
+      if (image.segment !== segment || image.offset !== end) break;
+      if (count > 0 && end + image.length - offset > WINDOW_BYTES) break;
+      end += image.length;
       count += 1;
       item = this.#items[this.#asked + count];
     }

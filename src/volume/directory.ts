@@ -126,7 +126,9 @@ export class Directory {
     const cursor = this.tree.seek(directory, from);
     for (; cursor.valid && cursor.high === directory; cursor.advance()) {
       const blob = cursor.blob;
-      const name = Buffer.from(this.#arena.view(blob).subarray(CHILD_BYTES));
+      const at = this.#arena.byteAt(blob);
+      const end = at + this.#arena.length(blob);
+      const name = Buffer.from(this.#arena.bytes(blob).subarray(at + CHILD_BYTES, end));
       if (!entry(cursor.low, this.#child(blob), name)) return;
     }
   }

@@ -1,0 +1,170 @@
+/**
+ * `holdfast volume check`: takes an unmounted volume over for as long as it looks, changes nothing
+ * in it, reads every page of every copy, and says what is wrong.
+ */
+import { hostname } from 'node:os';
+import type { Command } from 'commander';
+import { HoldfastError, invalid } from '../core/errors.js';
+import { PAGE_BYTES } from '../core/units.js';
+import { awaitTurn } from '../lifecycle/claim.js';
+import type { Replica, VolumeRecord } from '../metadata/model.js';
+import { RAW_LOG_LABEL } from '../metadata/names.js';
+import type { Directory } from '../replication/directory.js';
+import { holders } from '../replication/placement-table.js';
+import { SegmentReader } from '../replication/reader.js';
+import { type CheckProgress, type CheckReport, checkVolume } from '../volume/check.js';
+import type { CheckedSegment, SegmentCopy } from '../volume/check-pages.js';
+import { logRoots } from '../volume/log-roots.js';
+import { parseDuration } from './durations.js';
+import { mountDeps } from './machine.js';
+import { addExamples, printResult, showProgress } from './output.js';
+import { OwnedLog } from './owned-log.js';
+import { Session, type SessionOptions, sessionOptions } from './session.js';
+import { formatSize } from './text.js';
+
+/** A node that does not answer is asked so often, so long apart. */
+const ATTEMPTS = 4;
+const RETRY_MS = 1_000;
+
+interface CheckOptions extends SessionOptions {
+  readonly timeout: string;
+  readonly structures?: boolean;
+}
+
+export function addCheckCommand(volume: Command): void {
+  const check = sessionOptions(volume.command('check <name>'))
+    .description('verify every structure and every page of every copy; repairs nothing')
+    .option('--structures', 'without reading the pages of files')
+    .option('--timeout <time>', 'how long taking the volume over may take', '60s')
+    .action((name: string, options: CheckOptions) => checkNamed(name, options));
+  addExamples(check, [
+    ['Everything; the volume must not be mounted', 'holdfast volume check db'],
+    ['For scripts: exit code 0 when nothing was found', 'holdfast volume check db --json'],
+  ]);
+}
+
+async function checkNamed(name: string, options: CheckOptions): Promise<void> {
+  const timeoutMs = parseDuration(options.timeout, '--timeout');
+  await Session.run(options, async (session) => {
+    const { record } = await session.volumes.byName(name);
+    checkKind(record);
+    await assertUnmounted(session, record);
+    const { clock, random, store, log, address, clients: requests } = session;
+    const directory = await session.directory();
+    const parts = { clock, random, store, requests, directory, log, address };
+    const owned = await OwnedLog.take(parts, record.volume, timeoutMs);
+    const progress = showProgress(options);
+    try {
+      const report = await runCheck(session, owned, directory, {
+        withoutPages: options.structures === true,
+        onProgress: (at) => progress.say(progressText(at)),
+      });
+      progress.end();
+      printResult(options.json === true, { volume: name, ...report }, describe(name, report));
+      await owned.release();
+      throwIfBad(name, report);
+    } finally {
+      progress.end();
+      owned.owner.stop();
+    }
+  });
+}
+
+function checkKind({ name, labels }: VolumeRecord): void {
+  if (labels[RAW_LOG_LABEL.key] !== RAW_LOG_LABEL.value) return;
+  const hint = `"holdfast log read ${name}" verifies it.`;
+  throw invalid(`"${name}" is a plain log, without a filesystem`, hint);
+}
+
+/** Rejects with CONFLICT, saying who has it mounted and how to end that. */
+async function assertUnmounted(session: Session, record: VolumeRecord): Promise<void> {
+  const { host } = mountDeps(process.env);
+  const { store, clock } = session;
+  const onProgress = (): void => {};
+  const deps = { host, store, clock, hostname: hostname(), onProgress, isStopped: () => false };
+  const since = new Date(clock.wall()).toISOString();
+  await awaitTurn(deps, record, { mount: '', since, waitMs: 0 });
+}
+
+function runCheck(
+  session: Session,
+  { owner }: OwnedLog,
+  directory: Directory,
+  options: { withoutPages: boolean; onProgress: (at: CheckProgress) => void },
+): Promise<CheckReport> {
+  const { clock, clients: requests } = session;
+  const { record } = owner;
+  const reader = new SegmentReader({ clock, requests, directory });
+  const segments = (record?.sealed ?? []).map((one): CheckedSegment => {
+    const { segment, end } = one;
+    const all = holders(one, directory.placement(record?.replicas ?? 0));
+    const copies = all.map((replica) => copyOf(session, reader, directory, segment, replica));
+    return { segment, pages: end / PAGE_BYTES, copies, wanted: record?.replicas ?? 0 };
+  });
+  const { root } = logRoots(owner);
+  return new Promise((resolve, reject) => {
+    checkVolume({ owner, clock, root, segments, ...options }, (error, report) => {
+      reader.close();
+      if (report !== null) resolve(report);
+      else reject(error);
+    });
+  });
+}
+
+function copyOf(
+  { clock }: Session,
+  reader: SegmentReader,
+  directory: Directory,
+  segment: CheckedSegment['segment'],
+  replica: Replica,
+): SegmentCopy {
+  const source = { segment, replicas: [replica] };
+  const read = (attempts: number, ...[page, count, done]: Parameters<SegmentCopy['read']>): void =>
+    reader.readPages(source, page, count, (error, data) => {
+      if (error?.retryable !== true || attempts === 1) done(error, data);
+      else clock.after(RETRY_MS, () => read(attempts - 1, page, count, done));
+    });
+  const { node } = replica;
+  const name = `node ${node.slice(0, 8)} (${directory.address(node) ?? 'address unknown'})`;
+  return { name, read: (page, count, done) => read(ATTEMPTS, page, count, done) };
+}
+
+function progressText(at: CheckProgress): string {
+  if (at.step !== 'pages') return `checking: ${at.step}`;
+  const part = at.ofBytes === 0 ? 100 : Math.floor((at.bytes / at.ofBytes) * 100);
+  return `reading every copy: ${part} % of ${formatSize(at.ofBytes)}`;
+}
+
+function describe(name: string, report: CheckReport): string {
+  const { files, directories, orphans, usedBytes, segments, records, bytesRead } = report;
+  const found = report.findings.map(({ kind, what, inode }) =>
+    inode === undefined ? `! ${kind}: ${what}` : `! ${kind}: inode ${inode}: ${what}`,
+  );
+  if (report.more > 0) found.push(`! and ${report.more} more`);
+  const without = orphans === 0 ? '' : `, ${orphans} of them without a name`;
+  return [
+    ...found,
+    `${name}: ${files} files${without}, ${directories} directories, ${formatSize(usedBytes)} used`,
+    `log: ${segments} segments, ${records} records behind the checkpoint`,
+    `read and verified: ${formatSize(bytesRead)}`,
+    found.length === 0 ? 'nothing wrong was found' : `${found.length} findings`,
+  ].join('\n');
+}
+
+/** The exit code tells what is lost from what repair will mend. */
+function throwIfBad(name: string, { findings }: CheckReport): void {
+  const kinds = new Set(findings.map(({ kind }) => kind));
+  if (kinds.size === 0) return;
+  if (kinds.has('page')) {
+    const hint = 'The files named above cannot be read whole: restore them.';
+    throw new HoldfastError('DATA_LOST', `"${name}" has lost data`, { hint });
+  }
+  if (kinds.size > 1 || !kinds.has('copy')) {
+    const hint = 'Copy what can be read to another volume.';
+    throw new HoldfastError('INCONSISTENT', `structures of "${name}" are damaged`, { hint });
+  }
+  const hint = 'Every page has a good copy. Check with "holdfast status" that its nodes are up.';
+  throw new HoldfastError('UNAVAILABLE', `"${name}" has fewer good copies than it should`, {
+    hint,
+  });
+}

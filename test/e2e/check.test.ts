@@ -1,0 +1,91 @@
+/** `holdfast volume check` on real nodes: sound, mounted, and with pages damaged on their disks. */
+import { closeSync, openSync, readdirSync, readSync, statSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { cannotMount } from '../fuse/mounted.js';
+import { MountBed, shell } from './mount-bed.js';
+
+const skip = cannotMount();
+if (skip !== false) {
+  t.comment(skip);
+  process.exit(0);
+}
+t.setTimeout(300_000);
+
+const PAGE_BYTES = 4096;
+const bed = await MountBed.start();
+t.teardown(() => bed.close());
+t.afterEach(() => bed.assertNothingLeft());
+const directory = bed.directory('checked');
+/** Of the file whose page is damaged. */
+let inode = 0;
+
+interface Report {
+  readonly findings: readonly { kind: string; what: string; inode?: number }[];
+  readonly files: number;
+  readonly bytesRead: number;
+}
+
+async function check(): Promise<{ code: number | null; stderr: string; report: Report | null }> {
+  const { code, lines, stderr } = await bed.holdfast('volume', 'check', 'db', '--json');
+  const line = lines[0];
+  return { code, stderr, report: line === undefined ? null : (JSON.parse(line) as Report) };
+}
+
+/** Damages all pages that begin with the marker, on the disk of one node; returns how many. */
+function damage(node: number, marker: Buffer): number {
+  let damaged = 0;
+  const segments = join(bed.cluster.nodes[node]?.directory ?? '', 'segments');
+  for (const name of readdirSync(segments, { recursive: true, encoding: 'utf8' })) {
+    const path = join(segments, name);
+    if (!statSync(path).isFile()) continue;
+    const file = openSync(path, 'r+');
+    const page = Buffer.alloc(PAGE_BYTES);
+    try {
+      for (let at = 0; readSync(file, page, 0, PAGE_BYTES, at) === PAGE_BYTES; at += PAGE_BYTES) {
+        if (!page.subarray(0, marker.length).equals(marker)) continue;
+        writeSync(file, Buffer.from('damaged'), 0, 7, at + 100);
+        damaged += 1;
+      }
+    } finally {
+      closeSync(file);
+    }
+  }
+  return damaged;
+}
+
+t.test('a sound volume, mounted and not', async (t) => {
+  await bed.mount('db', directory);
+  const wrote = await shell(
+    `for i in 1 2 3; do mkdir d$i; for j in 1 2 3 4 5; do head -c 300000 /dev/urandom > d$i/f$j;
+     done; done; yes MARKER-OF-THIS-PAGE | head -c 20480 > marked; ln marked again; ln -s d1 link;
+     head -c 45000000 /dev/zero > enough-for-a-checkpoint-at-the-umount;
+     stat -c %i marked`,
+    { cwd: directory },
+  );
+  t.equal(wrote.status, 0, wrote.text);
+  inode = Number(wrote.text.split('\n').pop());
+  const mounted = await check();
+  t.equal(mounted.code, 18, 'CONFLICT');
+  t.match(mounted.stderr, /is mounted at .*holdfast umount/);
+  t.equal((await bed.holdfast('umount', directory)).code, 0);
+  const { code, report, stderr } = await check();
+  t.equal(code, 0, stderr);
+  t.match(report, { findings: [], files: 18 });
+  t.ok((report?.bytesRead ?? 0) > 3 * 4_500_000, `${report?.bytesRead} bytes of all copies`);
+});
+
+t.test('a damaged copy is found, and lost data is named', async (t) => {
+  const marker = Buffer.from('MARKER-OF-THIS-PAGE');
+  t.ok(damage(1, marker) > 0, 'one copy is damaged');
+  const one = await check();
+  t.equal(one.code, 20, one.stderr);
+  t.match(one.report?.findings, [{ kind: 'copy', what: /pages [\d ]+ are bad/ }]);
+  t.equal(one.report?.findings.length, 1);
+  t.ok(damage(0, marker) > 0 && damage(2, marker) > 0, 'all copies are damaged');
+  const all = await check();
+  t.equal(all.code, 27, all.stderr);
+  const lost = all.report?.findings.find((one) => one.kind === 'page' && one.inode);
+  t.match(lost, { what: 'page 0 is lost' });
+  t.equal(lost?.inode, inode);
+});
