@@ -131,17 +131,21 @@ async function serve(
     await Promise.race([stopped, shown]);
     await stopped;
     if (options.json !== true) process.stdout.write('Stopping…\n');
-    await Promise.race([givenUp(shown), sleep(GIVE_UP_MS)]);
+    await givenUp(shown);
   } finally {
     await unmountDemo(mountDeps(process.env), mount);
     await Promise.all(children.map((child) => child.stop()));
   }
 }
 
-/** The end of a start that was interrupted; it reports nothing any more. */
-function givenUp(shown: Promise<void>): Promise<void> {
-  return shown.catch((thrown) => {
-    if (!(thrown instanceof HoldfastError)) throw thrown;
+/** Waits for the end of a start that was interrupted; it reports nothing any more. */
+async function givenUp(shown: Promise<void>): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    const late = nodeClock.after(GIVE_UP_MS, resolve);
+    const ended = shown.catch((thrown) => {
+      if (!(thrown instanceof HoldfastError)) throw thrown;
+    });
+    ended.then(resolve, reject).finally(() => late.cancel());
   });
 }
 
