@@ -312,21 +312,11 @@ export class NodeDaemon {
       if (server === null) resolve();
       else server.stop(STOP_GRACE_MS - CLOSING_MS, resolve);
     });
-    await Promise.all([drained, this.#closeMetadata()]);
+    await Promise.all([drained, this.#metadata.close(CLOSING_MS)]);
     this.#clients?.close();
     const storage = this.#storage;
     if (storage !== null) await new Promise<void>((resolve) => storage.stop(resolve));
     for (const disk of this.#disks) disk.release();
     this.#monitor?.close();
-  }
-
-  async #closeMetadata(): Promise<void> {
-    await new Promise<void>((resolve) => {
-      const late = nodeClock.after(CLOSING_MS, resolve);
-      void this.#metadata.close().finally(() => {
-        late.cancel();
-        resolve();
-      });
-    });
   }
 }

@@ -120,11 +120,18 @@ export class NodeMetadata {
     if (this.#store !== null) this.#startRegistration(this.#store, this.#toRegister);
   }
 
-  async close(): Promise<void> {
+  /** Tells the store that this node stops, for so long; then what waits for the store fails. */
+  async close(patienceMs: number): Promise<void> {
     this.#isClosed = true;
     this.#timer?.cancel();
-    await this.#expiry?.stop();
-    await this.#registration?.stop();
+    const told = Promise.all([this.#expiry?.stop(), this.#registration?.stop()]);
+    await new Promise<void>((resolve) => {
+      const late = this.#options.clock.after(patienceMs, resolve);
+      void told.finally(() => {
+        late.cancel();
+        resolve();
+      });
+    });
     await this.#store?.close();
   }
 

@@ -6,7 +6,7 @@ import type { Command } from 'commander';
 import { z } from 'zod';
 import { HoldfastError, invalid } from '../core/errors.js';
 import type { VolumeRecord } from '../metadata/model.js';
-import { isExpired } from '../metadata/trash.js';
+import { isExpired, type PurgeRule } from '../metadata/trash.js';
 import { type PurgeOutcome, purgeVolume } from '../replication/purge.js';
 import { parsed, resolveSettings } from './config.js';
 import { formatDuration, parseDuration } from './durations.js';
@@ -127,11 +127,9 @@ async function purgeVolumes(words: readonly string[], options: PurgeCommandOptio
       options.expired === true
         ? (await session.trash.list()).filter(({ record }) => isExpired(record, now))
         : await Promise.all(words.map((word) => session.trash.find(word)));
-    await purgeAll(
-      session,
-      found.map(({ record }) => record),
-      options,
-    );
+    const rule = options.expired === true ? { wallMs: now } : {};
+    const records = found.map(({ record }) => record);
+    await purgeAll(session, records, { ...options, ...rule });
   });
 }
 
@@ -147,7 +145,7 @@ interface Purged {
 async function purgeAll(
   session: Session,
   records: readonly VolumeRecord[],
-  options: SessionOptions,
+  options: SessionOptions & PurgeRule,
 ): Promise<void> {
   const all: Purged[] = [];
   for (const record of records) all.push(await purgeOne(session, record, options));
@@ -164,7 +162,7 @@ async function purgeAll(
 async function purgeOne(
   session: Session,
   { volume, name }: VolumeRecord,
-  options: SessionOptions,
+  options: SessionOptions & PurgeRule,
 ): Promise<Purged> {
   const { clock, random, log, store, trash, clients: requests } = session;
   const directory = await session.directory();
@@ -174,7 +172,10 @@ async function purgeOne(
     progress.say(`${name}: ${left} segments are left to delete`);
   };
   try {
-    const outcome = await purgeVolume(parts, volume, { timeoutMs: PURGE_TIMEOUT_MS, onProgress });
+    const { wallMs } = options;
+    const rule = wallMs === undefined ? {} : { wallMs };
+    const limits = { timeoutMs: PURGE_TIMEOUT_MS, onProgress, ...rule };
+    const outcome = await purgeVolume(parts, volume, limits);
     return purged(volume, name, outcome);
   } catch (thrown) {
     // The nodes were faster.

@@ -31,6 +31,14 @@ export interface Removal {
   readonly force: boolean;
 }
 
+/** What must hold for a purge to begin. */
+export interface PurgeRule {
+  /** What a leader adds to its comparisons. */
+  readonly guard?: readonly Compare[];
+  /** Only what has expired by then: the volume may have come back since it was looked at. */
+  readonly wallMs?: number;
+}
+
 interface Change {
   readonly record: VolumeRecord;
   readonly compare?: readonly Compare[];
@@ -143,13 +151,20 @@ export class VolumeTrash {
     });
   }
 
-  /** Lists everything for deletion: nothing comes back from here. For volumes in the trash. */
-  beginPurge(volume: VolumeId, guard: readonly Compare[] = []): Promise<VersionedVolume> {
+  /**
+   * Lists everything for deletion: nothing comes back from here. CONFLICT for volumes that are not
+   * in the trash, or whose time is not over.
+   */
+  beginPurge(volume: VolumeId, { guard = [], wallMs }: PurgeRule = {}): Promise<VersionedVolume> {
     return this.#change(volume, async ({ record }) => {
       if (record.trash === undefined) {
         throw new HoldfastError('CONFLICT', `volume "${record.name}" is not in the trash any more`);
       }
       if (record.trash.purging) return null;
+      if (wallMs !== undefined && !isExpired(record, wallMs)) {
+        const message = `volume "${record.name}" was restored and removed again meanwhile`;
+        throw new HoldfastError('CONFLICT', message);
+      }
       const compare = [absent(ownerKey(volume)), ...guard];
       await this.refuseMounted(record);
       return { record: beginPurge(record), compare };

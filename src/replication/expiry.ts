@@ -94,7 +94,7 @@ export class TrashExpiry {
         return;
       }
       for (const record of removed) {
-        if (isExpired(record, now) && this.#election.leading) await this.#purge(record);
+        if (isExpired(record, now)) await this.#purge(record, now);
       }
     } catch (thrown) {
       if (!(thrown instanceof HoldfastError)) throw thrown;
@@ -120,13 +120,15 @@ export class TrashExpiry {
     return told.length * 2 > nodes.length ? Math.min(clock.wall(), ...told) : null;
   }
 
-  async #purge({ volume, name }: VolumeRecord): Promise<void> {
+  async #purge({ volume, name }: VolumeRecord, wallMs: number): Promise<void> {
     const { log } = this.#options;
     const directory = await this.#known();
+    if (!this.#election.leading) return;
     const guard = [this.#election.guard];
     const parts = { ...this.#options, trash: this.#trash, directory };
+    const timeoutMs = PURGE_TIMEOUT_MS;
     try {
-      const outcome = await purgeVolume(parts, volume, { timeoutMs: PURGE_TIMEOUT_MS, guard });
+      const outcome = await purgeVolume(parts, volume, { timeoutMs, guard, wallMs });
       log.info({ volume, name, ...outcome }, 'The time of a removed volume was over.');
     } catch (thrown) {
       if (!(thrown instanceof HoldfastError) || this.#isStopped) throw thrown;

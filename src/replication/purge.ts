@@ -7,8 +7,7 @@
 import type { NodeRequests } from '../block/wire/requests.js';
 import { HoldfastError } from '../core/errors.js';
 import { idFromBytes, type NodeId, type OwnerId, type VolumeId } from '../core/ids.js';
-import type { Compare } from '../metadata/store.js';
-import type { VolumeTrash } from '../metadata/trash.js';
+import type { PurgeRule, VolumeTrash } from '../metadata/trash.js';
 import { OwnerContext } from './owner-context.js';
 import { DEFAULT_OWNER_LIMITS, type OwnerDeps } from './owner-types.js';
 import { Upkeep } from './upkeep-driver.js';
@@ -22,11 +21,9 @@ export interface PurgeParts extends OwnerDeps {
   readonly trash: VolumeTrash;
 }
 
-export interface PurgeOptions {
+export interface PurgeOptions extends PurgeRule {
   /** How long to wait for replicas; what is missing then is for the next purge. */
   readonly timeoutMs: number;
-  /** What a leader adds to its comparisons. */
-  readonly guard?: readonly Compare[];
   /** Told after each step: how many segments are left. */
   readonly onProgress?: (left: number) => void;
 }
@@ -46,7 +43,7 @@ export async function purgeVolume(
   options: PurgeOptions,
 ): Promise<PurgeOutcome> {
   const { trash, clock, random } = parts;
-  let at = await trash.beginPurge(volume, options.guard);
+  let at = await trash.beginPurge(volume, options);
   const owner = idFromBytes<OwnerId>(random.bytes(16));
   const context = new OwnerContext(
     parts,

@@ -2,10 +2,11 @@
 import t from 'tap';
 import type { NodeRequests } from '../../src/block/wire/requests.js';
 import { HoldfastError } from '../../src/core/errors.js';
-import type { Incarnation, NodeId } from '../../src/core/ids.js';
+import type { Incarnation, NodeId, VolumeId } from '../../src/core/ids.js';
 import { epoch, offset } from '../../src/core/units.js';
 import { encodeNode } from '../../src/metadata/encoding.js';
 import { nodeKey, volumeKey } from '../../src/metadata/keys.js';
+import type { MemoryStore } from '../../src/metadata/memory.js';
 import { METADATA_SCHEMA } from '../../src/metadata/model.js';
 import { VolumeTrash } from '../../src/metadata/trash.js';
 import { Volumes } from '../../src/metadata/volumes.js';
@@ -16,8 +17,17 @@ import { RecordedLog, SimStores } from '../metadata/sim-store.js';
 const HOUR = 3_600_000;
 const NODES = ['1', '2', '3'].map((n) => id<NodeId>(n));
 
-/** Three nodes whose clocks run ahead by so many milliseconds; null does not answer. */
-async function expiring(clocks: readonly (number | null)[]): Promise<boolean> {
+/** What happens between the look into the trash and the purge. */
+type Meanwhile = (trash: VolumeTrash, volume: VolumeId, store: MemoryStore) => void;
+
+/**
+ * Three nodes whose clocks run ahead by so many milliseconds; null does not answer. Resolves to
+ * whether the volume is purged once its time was over.
+ */
+async function expiring(
+  clocks: readonly (number | null)[],
+  meanwhile: Meanwhile = () => {},
+): Promise<boolean> {
   const world = new SimStores();
   const { store, process } = world.connect();
   const { clock } = process;
@@ -30,6 +40,7 @@ async function expiring(clocks: readonly (number | null)[]): Promise<boolean> {
     send: ({ node }, _request, _timeoutMs, done) => {
       const ahead = clocks[NODES.indexOf(node)];
       const incarnation = id<Incarnation>('d');
+      if (node === NODES[0]) meanwhile(trash, volume, store);
       clock.after(1, () => {
         if (ahead == null) {
           done(new HoldfastError('UNAVAILABLE', 'down'), null);
@@ -74,4 +85,27 @@ t.test('one clock that is behind keeps it', async (t) => {
 
 t.test('our clock alone decides nothing', async (t) => {
   t.equal(await expiring([0, null, null]), false);
+});
+
+t.test('what was restored and removed again meanwhile has its time before it', async (t) => {
+  let again: Promise<unknown> | null = null;
+  const meanwhile: Meanwhile = (trash, volume) => {
+    again ??= trash.restore(volume, 'db').then(() => {
+      return trash.remove(volume, { keepMs: 100 * HOUR, force: false });
+    });
+  };
+  t.equal(await expiring([0, 0, 0], meanwhile), false);
+  t.not(again, null);
+  await again;
+});
+
+t.test('who does not lead any more when the store is back goes on as before', async (t) => {
+  let cuts = 0;
+  const meanwhile: Meanwhile = (_trash, _volume, store) => {
+    if (++cuts > 1) return;
+    store.setReachable(false);
+    store.server.clock.after(40_000, () => store.setReachable(true));
+  };
+  t.equal(await expiring([0, 0, 0], meanwhile), true);
+  t.ok(cuts > 1, 'it looked again');
 });
