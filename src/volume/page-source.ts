@@ -16,7 +16,7 @@ import { pageOfPlace, type SegmentTable, slotOfPlace } from './segments.js';
 export type Fetched = (error: HoldfastError | null, data: Uint8Array | null) => void;
 
 /** Runs are looked through one by one. */
-const RUNS_MAX = 64;
+const RUNS_MAX = 128;
 
 interface Range {
   readonly place: number;

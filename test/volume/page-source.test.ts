@@ -150,3 +150,31 @@ test('a file that is read in order comes before it is asked for', async (t) => {
   for (const page of [900, 17, 3_000, 1_234]) bed.read(inode, page * PAGE_BYTES, PAGE_BYTES);
   t.equal(bed.owner.reads - before, 4, 'random reads fetch what they ask for');
 });
+
+test('small files that are read one after the other come together', async (t) => {
+  const bed = new Bed();
+  const files = 1_000;
+  const inodes: number[] = [];
+  for (let i = 0; i < files; i++) {
+    const inode = bed.file(`file-${i}`);
+    bed.write(inode, 0, Buffer.alloc(100 + ((i * 37) % 9_000), i));
+    inodes.push(inode);
+  }
+  bed.commit();
+  bed.crash();
+  const before = bed.owner.reads;
+  // In the order of nothing, as a directory lists them.
+  for (let i = 0; i < files; i++) {
+    const at = (i * 619) % files;
+    const inode = inodes[at] as number;
+    t.ok(bed.content(inode).every((byte) => byte === (at & 0xff)));
+  }
+  const fetched = bed.owner.reads - before;
+  t.ok(fetched < files / 8, `${fetched} fetches for ${files} files`);
+  bed.crash();
+  const cold = bed.owner.reads;
+  bed.content(inodes[500] as number);
+  t.equal(bed.owner.reads - cold, 1);
+  const place = bed.fs.state.extents.place(inodes[500] as number, 0);
+  t.equal(bed.fs.source.at(place, 1).kind, 'absent', 'one alone brings nothing but itself');
+});
