@@ -34,7 +34,7 @@ test('data', { skip, timeout: 240_000 }, async (t) => {
   const on = await Scenarios.start(t);
 
   await t.test('mappings', async (t) => {
-    await on.run(t, 'shared ones are one with reading and writing', [
+    await on.test(t, 'shared ones are one with reading and writing', [
       ...opened([65, 10_000]),
       does('mmap', 'm', 'a', 10_000),
       does('pwrite', 'a', 'written', 5_000),
@@ -47,7 +47,7 @@ test('data', { skip, timeout: 240_000 }, async (t) => {
       gives('AmappedA', 'pread', 'a', 8, 4_093),
       gives({ size: 10_000 }, 'stat', 'a'),
     ]);
-    await on.run(t, 'private ones see the file and leave it', [
+    await on.test(t, 'private ones see the file and leave it', [
       ...opened([65, 8_192], 'O_RDONLY'),
       does('mmap', 'm', 'a', 8_192, 'MAP_PRIVATE'),
       does('mwrite', 'm', 'private', 0),
@@ -57,7 +57,7 @@ test('data', { skip, timeout: 240_000 }, async (t) => {
       does('pwrite', 'b', 'seen', 5_000),
       gives('seen', 'mread', 'm', 5_000, 4),
     ]);
-    await on.run(t, 'what is behind the end is zero in its page, and a signal behind that', [
+    await on.test(t, 'what is behind the end is zero in its page, and a signal behind that', [
       ...opened([65, 8_192]),
       does('mmap', 'm', 'a', 8_192),
       does('ftruncate', 'a', 100),
@@ -67,7 +67,7 @@ test('data', { skip, timeout: 240_000 }, async (t) => {
       gives('\0\0\0\0', 'pread', 'a', 4, 8_000),
       gives('\0', 'mread', 'm', 5_000, 1),
     ]);
-    await on.run(t, 'a hole that is written through a mapping', [
+    await on.test(t, 'a hole that is written through a mapping', [
       ...opened(),
       does('ftruncate', 'a', 1_000_000),
       does('mmap', 'm', 'a', 1_000_000),
@@ -80,7 +80,7 @@ test('data', { skip, timeout: 240_000 }, async (t) => {
   });
 
   await t.test('direct I/O', async (t) => {
-    await on.run(t, 'is one with the page cache', [
+    await on.test(t, 'is one with the page cache', [
       ...opened([65, 16_384]),
       does('open', 'd', 'f', 'O_RDWR|O_DIRECT'),
       does('mmap', 'm', 'a', 16_384),
@@ -97,7 +97,7 @@ test('data', { skip, timeout: 240_000 }, async (t) => {
       gives('', 'direct_read', 'e', 4_096, 4_096),
     ]);
     if (on.isVolume) {
-      await on.run(t, 'need not be aligned', [
+      await on.test(t, 'need not be aligned', [
         ...opened([65, 10_000], 'O_RDWR|O_DIRECT'),
         gives(3, 'direct_write', 'a', 'abc', 4_095, 1),
         gives('AabcA', 'direct_read', 'a', 5, 4_094, 7),
@@ -106,7 +106,7 @@ test('data', { skip, timeout: 240_000 }, async (t) => {
         gives({ size: 10_010 }, 'stat', 'a'),
       ]);
     }
-    await on.run(t, 'appends', [
+    await on.test(t, 'appends', [
       ...opened([65, 4_096], 'O_RDWR|O_DIRECT|O_APPEND'),
       gives(4_096, 'direct_write', 'a', [66, 4_096], 0),
       gives({ size: 8_192 }, 'stat', 'a'),
@@ -115,7 +115,7 @@ test('data', { skip, timeout: 240_000 }, async (t) => {
   });
 
   await t.test('space', async (t) => {
-    await on.run(t, 'fallocate reserves, and keeps the size if asked', [
+    await on.test(t, 'fallocate reserves, and keeps the size if asked', [
       ...opened(),
       does('fallocate', 'a', 0, 0, 10_000),
       gives({ size: 10_000, blocks: 24 }, 'stat', 'f'),
@@ -130,7 +130,7 @@ test('data', { skip, timeout: 240_000 }, async (t) => {
       fails('EFBIG', 'fallocate', 'a', 0, 2 ** 62, 10),
       fails('ENOTSUP', 'fallocate', 'a', PUNCH_HOLE, 0, 10),
     ]);
-    await on.run(t, 'holes are punched to the byte, and give whole pages back', [
+    await on.test(t, 'holes are punched to the byte, and give whole pages back', [
       ...opened([65, 20_000]),
       does('fallocate', 'a', PUNCH_HOLE | KEEP_SIZE, 4_095, 8_194),
       gives('A\0', 'pread', 'a', 2, 4_094),
@@ -147,7 +147,7 @@ test('data', { skip, timeout: 240_000 }, async (t) => {
       does('fallocate', 'a', ZERO_RANGE | KEEP_SIZE, 20_000, 1_000),
       gives({ size: 20_010 }, 'stat', 'f'),
     ]);
-    await on.run(t, 'holes and data are found', [
+    await on.test(t, 'holes and data are found', [
       ...opened(),
       does('pwrite', 'a', [1, 8_192], 4_096),
       does('pwrite', 'a', [1, 100], 40_960),
@@ -165,7 +165,7 @@ test('data', { skip, timeout: 240_000 }, async (t) => {
       gives(50_000, 'lseek', 'r', 50_000, 'SEEK_HOLE'),
       fails('EINVAL', 'lseek', 'r', -1, 'SEEK_SET'),
     ]);
-    await on.run(t, 'what was put into a hole through a mapping is data at once', [
+    await on.test(t, 'what was put into a hole through a mapping is data at once', [
       ...opened(),
       does('ftruncate', 'a', 1_000_000),
       does('mmap', 'm', 'a', 1_000_000),
@@ -177,7 +177,7 @@ test('data', { skip, timeout: 240_000 }, async (t) => {
       does('munmap', 'm'),
       gives(598_016, 'lseek', 'r', 550_000, 'SEEK_DATA'),
     ]);
-    await on.run(t, 'copy_file_range, whatever the alignment', [
+    await on.test(t, 'copy_file_range, whatever the alignment', [
       ...opened([65, 100_000]),
       does('pwrite', 'a', 'mark', 50_000),
       does('open', 'b', 'g', 'O_RDWR|O_CREAT'),
@@ -202,7 +202,7 @@ test('data', { skip, timeout: 240_000 }, async (t) => {
   });
 
   await t.test('locks', async (t) => {
-    await on.run(t, 'of whole files, by open file', [
+    await on.test(t, 'of whole files, by open file', [
       ...opened('x'),
       does('open', 'b', 'f', 'O_RDWR'),
       does('flock', 'a', 'LOCK_EX'),
@@ -213,7 +213,7 @@ test('data', { skip, timeout: 240_000 }, async (t) => {
       does('close', 'b'),
       does('flock', 'a', 'LOCK_EX|LOCK_NB'),
     ]);
-    await on.run(t, 'of ranges, by process', [
+    await on.test(t, 'of ranges, by process', [
       ...opened([65, 100]),
       does('lock', 'a', 'LOCK_EX|LOCK_NB', 10, 20),
       gives('EAGAIN', 'other', 'lock', 'a', 'LOCK_SH|LOCK_NB', 29, 1),
@@ -226,7 +226,7 @@ test('data', { skip, timeout: 240_000 }, async (t) => {
       does('close', 'b'),
       gives(null, 'other', 'lock', 'a', 'LOCK_EX|LOCK_NB', 10, 20),
     ]);
-    await on.run(t, 'of ranges, by open file', [
+    await on.test(t, 'of ranges, by open file', [
       ...opened([65, 100]),
       does('open', 'b', 'f', 'O_RDWR'),
       does('ofd_lock', 'a', 'F_WRLCK', 0, 50),
@@ -238,7 +238,7 @@ test('data', { skip, timeout: 240_000 }, async (t) => {
   });
 
   await t.test('extended attributes', async (t) => {
-    await on.run(t, 'are set, replaced, listed and removed', [
+    await on.test(t, 'are set, replaced, listed and removed', [
       ...opened('x'),
       does('setxattr', 'f', 'user.a', 'one'),
       fails('EEXIST', 'setxattr', 'f', 'user.a', 'two', CREATE),
@@ -260,7 +260,7 @@ test('data', { skip, timeout: 240_000 }, async (t) => {
       does('setxattr', 'f', `user.${'n'.repeat(250)}`, 'x'),
       fails('E2BIG', 'setxattr', 'f', 'user.huge', [66, 65_537]),
     ]);
-    await on.run(t, 'belong to who may write the file', [
+    await on.test(t, 'belong to who may write the file', [
       does('create', 'f', '', 0o644),
       does('setxattr', 'f', 'user.a', 'x'),
       does('setxattr', 'f', 'trusted.a', 'x'),
@@ -288,7 +288,7 @@ test('data', { skip, timeout: 240_000 }, async (t) => {
       [Tag.MASK, 6],
       [Tag.OTHER, 0],
     );
-    await on.run(t, 'decide, within their mask', [
+    await on.test(t, 'decide, within their mask', [
       ...opened('x'),
       does('setxattr', 'f', ACCESS, list),
       gives({ mode: 0o100760 }, 'stat', 'f'),
@@ -313,7 +313,7 @@ test('data', { skip, timeout: 240_000 }, async (t) => {
       gives({ mode: 0o100740 }, 'stat', 'f'),
       gives([], 'listxattr', 'f'),
     ]);
-    await on.run(t, 'of directories become those of what is made in them', [
+    await on.test(t, 'of directories become those of what is made in them', [
       does('mkdir', 'd'),
       does('setxattr', 'd', DEFAULT, list),
       does('umask', 0o077),
@@ -327,7 +327,7 @@ test('data', { skip, timeout: 240_000 }, async (t) => {
       does('become', ALICE),
       does('open', 'rw', 'd/f', 'O_RDWR'),
     ]);
-    await on.run(t, 'that are none are refused', [
+    await on.test(t, 'that are none are refused', [
       ...opened('x'),
       does('symlink', 'nowhere', 's'),
       fails('ENOTSUP', 'setxattr', 'f', ACCESS, 'none'),
@@ -342,7 +342,7 @@ test('data', { skip, timeout: 240_000 }, async (t) => {
   });
 
   await t.test('everything is there after a remount', async (t) => {
-    await on.run(t, 'before', [
+    await on.test(t, 'before', [
       does('create', 'f', [65, 10_000], 0o640),
       does('chown', 'f', ALICE, BOB),
       does('chmod', 'f', 0o6640),

@@ -16,7 +16,7 @@ test('files', { skip, timeout: 240_000 }, async (t) => {
   const on = await Scenarios.start(t);
 
   await t.test('opening', async (t) => {
-    await on.run(t, 'what cannot be opened', [
+    await on.test(t, 'what cannot be opened', [
       does('create', 'f', 'x'),
       does('mkdir', 'd'),
       fails('ENOENT', 'open', 'a', 'none', 'O_RDONLY'),
@@ -32,7 +32,7 @@ test('files', { skip, timeout: 240_000 }, async (t) => {
       fails('ENAMETOOLONG', 'open', 'a', 'n'.repeat(256), 'O_RDWR|O_CREAT'),
       gives('x', 'cat', 'f'),
     ]);
-    await on.run(t, 'O_TRUNC empties, and tells so by the times, only of what had content', [
+    await on.test(t, 'O_TRUNC empties, and tells so by the times, only of what had content', [
       does('create', 'f', 'content'),
       does('watch', 'f', '.'),
       does('open', 'a', 'f', 'O_RDWR|O_CREAT'),
@@ -43,7 +43,7 @@ test('files', { skip, timeout: 240_000 }, async (t) => {
       gives({ size: 0 }, 'stat', 'a'),
       gives('', 'read', 'a', 9),
     ]);
-    await on.run(t, 'O_APPEND writes at the end, wherever that has come to be', [
+    await on.test(t, 'O_APPEND writes at the end, wherever that has come to be', [
       does('create', 'f', 'one'),
       does('open', 'a', 'f', 'O_RDWR|O_APPEND'),
       does('open', 'b', 'f', 'O_WRONLY|O_APPEND'),
@@ -57,7 +57,7 @@ test('files', { skip, timeout: 240_000 }, async (t) => {
       gives('one!', 'cat', 'f'),
       gives(4, 'lseek', 'a', 0, 'SEEK_END'),
     ]);
-    await on.run(t, 'access modes', [
+    await on.test(t, 'access modes', [
       does('create', 'f', 'x'),
       does('open', 'r', 'f', 'O_RDONLY'),
       does('open', 'w', 'f', 'O_WRONLY'),
@@ -70,7 +70,7 @@ test('files', { skip, timeout: 240_000 }, async (t) => {
       does('open', 'd', '.', 'O_RDONLY|O_DIRECTORY'),
       fails('EISDIR', 'read', 'd', 1),
     ]);
-    await on.run(t, 'O_SYNC and O_DSYNC, and the descriptors of directories, can be flushed', [
+    await on.test(t, 'O_SYNC and O_DSYNC, and the descriptors of directories, can be flushed', [
       does('open', 's', 'f', 'O_CREAT|O_RDWR|O_SYNC'),
       does('open', 'd', 'f', 'O_RDWR|O_DSYNC'),
       gives(1, 'write', 's', 'a'),
@@ -87,7 +87,7 @@ test('files', { skip, timeout: 240_000 }, async (t) => {
     for (const how of ['truncate', 'ftruncate']) {
       const to = (size: number): Step =>
         how === 'truncate' ? does(how, 'f', size) : does(how, 'a', size);
-      await on.run(t, `${how} cuts, grows with zeroes, and changes the times`, [
+      await on.test(t, `${how} cuts, grows with zeroes, and changes the times`, [
         does('create', 'f', [65, 10_000]),
         does('open', 'a', 'f', 'O_RDWR'),
         does('watch', 'f'),
@@ -103,7 +103,7 @@ test('files', { skip, timeout: 240_000 }, async (t) => {
         gives('\0', 'pread', 'a', 9, 999_999_999_999),
       ]);
     }
-    await on.run(t, 'what has no size to be changed', [
+    await on.test(t, 'what has no size to be changed', [
       does('mkdir', 'd'),
       does('mknod', 'p', S_IFIFO | 0o666),
       does('watch', 'd'),
@@ -117,7 +117,7 @@ test('files', { skip, timeout: 240_000 }, async (t) => {
       fails('EFBIG', 'truncate', 'f', 2 ** 53),
       gives('', 'changed', 'd'),
     ]);
-    await on.run(t, 'writing far behind the end leaves a hole', [
+    await on.test(t, 'writing far behind the end leaves a hole', [
       does('open', 'a', 'f', 'O_RDWR|O_CREAT'),
       gives(1, 'pwrite', 'a', 'x', 10_000_000),
       gives({ size: 10_000_001 }, 'stat', 'f'),
@@ -130,7 +130,7 @@ test('files', { skip, timeout: 240_000 }, async (t) => {
   });
 
   await t.test('times', async (t) => {
-    await on.run(t, 'to the nanosecond, before 1970 and after 2038', [
+    await on.test(t, 'to the nanosecond, before 1970 and after 2038', [
       does('create', 'f'),
       does('utimens', 'f', ns(1_234_567_890n, 123_456_789n), ns(4_102_444_800n, 999_999_999n)),
       gives(
@@ -143,7 +143,7 @@ test('files', { skip, timeout: 240_000 }, async (t) => {
       does('utimens', 'f', '0', '0'),
       gives({ atime: '0', mtime: '0' }, 'stat', 'f'),
     ]);
-    await on.run(t, 'now, omitted, and what utimensat changes besides', [
+    await on.test(t, 'now, omitted, and what utimensat changes besides', [
       does('create', 'f'),
       does('utimens', 'f', '1', '2'),
       does('watch', 'f'),
@@ -161,7 +161,7 @@ test('files', { skip, timeout: 240_000 }, async (t) => {
       does('utimens', 'a', '4', '5'),
       gives({ atime: '4', mtime: '5' }, 'stat', 'f'),
     ]);
-    await on.run(t, 'of symbolic links, directories and fifos', [
+    await on.test(t, 'of symbolic links, directories and fifos', [
       does('create', 'f'),
       does('symlink', 'f', 's'),
       does('utimens', 's', '1', '2', false),
@@ -175,7 +175,7 @@ test('files', { skip, timeout: 240_000 }, async (t) => {
       does('utimens', 'p', '7', '8'),
       gives({ mtime: '8' }, 'stat', 'p'),
     ]);
-    await on.run(t, 'who may set them', [
+    await on.test(t, 'who may set them', [
       does('create', 'f', '', 0o644),
       does('create', 'w', '', 0o644),
       does('chmod', 'w', 0o666),
@@ -187,7 +187,7 @@ test('files', { skip, timeout: 240_000 }, async (t) => {
       does('utimens_null', 'w'),
       does('utimens', 'w', 'now', 'now'),
     ]);
-    await on.run(t, 'writing and truncating change mtime and ctime, reading and failing nothing', [
+    await on.test(t, 'writing and truncating change mtime and ctime, reading and failing nothing', [
       does('create', 'f', 'content'),
       does('open', 'a', 'f', 'O_RDWR'),
       does('watch', 'f'),
@@ -218,7 +218,7 @@ test('files', { skip, timeout: 240_000 }, async (t) => {
   });
 
   await t.test('kinds', async (t) => {
-    await on.run(t, 'device numbers', [
+    await on.test(t, 'device numbers', [
       does('mknod', 'c', S_IFCHR | 0o640, 0x103),
       gives({ mode: 0o020640, rdev: 0x103, size: 0, nlink: 1 }, 'stat', 'c'),
       does('mknod', 'b', S_IFBLK | 0o600, 0x12310345),
@@ -229,7 +229,7 @@ test('files', { skip, timeout: 240_000 }, async (t) => {
       does('link', 'c', 'c2'),
       gives({ rdev: 0x103 }, 'stat', 'c2'),
     ]);
-    await on.run(t, 'fifos and sockets are places to meet', [
+    await on.test(t, 'fifos and sockets are places to meet', [
       does('mknod', 'p', S_IFIFO | 0o600),
       fails('ENXIO', 'open', 'w', 'p', 'O_WRONLY|O_NONBLOCK'),
       does('open', 'r', 'p', 'O_RDONLY|O_NONBLOCK'),
@@ -248,7 +248,7 @@ test('files', { skip, timeout: 240_000 }, async (t) => {
   });
 
   await t.test('files without a name', async (t) => {
-    await on.run(t, 'live while they are open', [
+    await on.test(t, 'live while they are open', [
       does('create', 'f', 'content'),
       does('open', 'a', 'f', 'O_RDWR'),
       does('open', 'b', 'f', 'O_RDONLY'),
@@ -266,7 +266,7 @@ test('files', { skip, timeout: 240_000 }, async (t) => {
       does('create', 'f', 'another'),
       gives('content and', 'pread', 'a', 99, 0),
     ]);
-    await on.run(t, 'O_TMPFILE, which may get a name', [
+    await on.test(t, 'O_TMPFILE, which may get a name', [
       does('open', 'a', '.', 'O_TMPFILE|O_RDWR', 0o640),
       does('write', 'a', 'content'),
       gives({ nlink: 0, mode: 0o100640 }, 'stat', 'a'),
@@ -281,7 +281,7 @@ test('files', { skip, timeout: 240_000 }, async (t) => {
       does('open', 'd', '.', 'O_TMPFILE|O_WRONLY', 0o600),
       fails('ENOTDIR', 'open', 'e', 'f', 'O_TMPFILE|O_RDWR'),
     ]);
-    await on.run(t, 'a renamed file stays the one that is open', [
+    await on.test(t, 'a renamed file stays the one that is open', [
       does('create', 'f', 'one'),
       does('open', 'a', 'f', 'O_RDWR'),
       does('mkdir', 'd'),
@@ -296,7 +296,7 @@ test('files', { skip, timeout: 240_000 }, async (t) => {
     const space = async (): Promise<Record<string, number>> =>
       (await on.value('statvfs', on.directory)) as Record<string, number>;
     const before = await space();
-    await on.run(t, 'what a file takes is missing from what is free', [
+    await on.test(t, 'what a file takes is missing from what is free', [
       does('open', 'a', 'f', 'O_RDWR|O_CREAT'),
       does('pwrite', 'a', [1, 1_000_000], 0),
       does('fallocate', 'a', 0, 1_000_000, 7_388_608),

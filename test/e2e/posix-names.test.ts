@@ -41,7 +41,7 @@ test('names', { skip, timeout: 240_000 }, async (t) => {
   const on = await Scenarios.start(t);
 
   for (const kind of KINDS) {
-    await on.run(t, `a ${kind} is made once, and its directory tells`, [
+    await on.test(t, `a ${kind} is made once, and its directory tells`, [
       does('watch', '.'),
       make(kind, 'a'),
       gives('mtime ctime', 'changed', '.'),
@@ -59,7 +59,7 @@ test('names', { skip, timeout: 240_000 }, async (t) => {
   }
 
   for (const kind of KINDS.filter((one) => one !== 'directory')) {
-    await on.run(t, `a ${kind} has as many names as it gets`, [
+    await on.test(t, `a ${kind} has as many names as it gets`, [
       make(kind, 'a'),
       does('mkdir', 'd'),
       does('watch', 'a', '.', 'd'),
@@ -77,7 +77,7 @@ test('names', { skip, timeout: 240_000 }, async (t) => {
     ]);
   }
 
-  await on.run(t, 'what cannot be linked', [
+  await on.test(t, 'what cannot be linked', [
     does('mkdir', 'd'),
     fails('EPERM', 'link', 'd', 'e'),
     fails('ENOENT', 'link', 'none', 'e'),
@@ -95,7 +95,7 @@ test('names', { skip, timeout: 240_000 }, async (t) => {
   ]);
 
   await t.test('removing', async (t) => {
-    await on.run(t, 'directories and files are removed by different calls', [
+    await on.test(t, 'directories and files are removed by different calls', [
       does('mkdir', 'd'),
       does('create', 'd/f'),
       does('watch', '.', 'd', 'd/f'),
@@ -116,7 +116,7 @@ test('names', { skip, timeout: 240_000 }, async (t) => {
       does('rmdir', 'd'),
       gives([], 'list'),
     ]);
-    await on.run(t, 'links of directories are counted', [
+    await on.test(t, 'links of directories are counted', [
       does('mkdir', 'd'),
       gives({ nlink: 2 }, 'stat', 'd'),
       does('mkdir', 'd/e'),
@@ -131,7 +131,7 @@ test('names', { skip, timeout: 240_000 }, async (t) => {
       does('rename', 'd', 'e/d'),
       gives({ nlink: 3 }, 'stat', 'e'),
     ]);
-    await on.run(t, 'a removed directory that somebody is in is empty and takes nothing', [
+    await on.test(t, 'a removed directory that somebody is in is empty and takes nothing', [
       does('mkdir', 'd'),
       does('open', 'd', 'd', 'O_RDONLY|O_DIRECTORY'),
       does('chdir', 'd'),
@@ -148,7 +148,7 @@ test('names', { skip, timeout: 240_000 }, async (t) => {
 
   await t.test('renaming', async (t) => {
     for (const kind of KINDS) {
-      await on.run(t, `a ${kind} keeps its inode and moves`, [
+      await on.test(t, `a ${kind} keeps its inode and moves`, [
         make(kind, 'a'),
         does('mkdir', 'd'),
         does('watch', 'a', '.', 'd'),
@@ -165,7 +165,7 @@ test('names', { skip, timeout: 240_000 }, async (t) => {
     }
     for (const over of KINDS) {
       const isDirectory = over === 'directory';
-      await on.run(t, `over a ${over}`, [
+      await on.test(t, `over a ${over}`, [
         make(over, 'a'),
         does('create', 'f', 'content'),
         does('mkdir', 'd'),
@@ -175,7 +175,7 @@ test('names', { skip, timeout: 240_000 }, async (t) => {
         gives(isDirectory ? ['a', 'f'] : ['a', 'd'], 'list'),
         ...(isDirectory ? [] : [gives('content', 'cat', 'a')]),
       ]);
-      await on.run(t, `exchanging with a ${over}`, [
+      await on.test(t, `exchanging with a ${over}`, [
         make(over, 'a'),
         does('mkdir', 'd'),
         does('create', 'd/f', 'content'),
@@ -188,7 +188,7 @@ test('names', { skip, timeout: 240_000 }, async (t) => {
         remove(over, 'd/f'),
       ]);
     }
-    await on.run(t, 'what cannot be renamed', [
+    await on.test(t, 'what cannot be renamed', [
       does('mkdir', 'd'),
       does('mkdir', 'd/e'),
       does('mkdir', 'full'),
@@ -221,7 +221,7 @@ test('names', { skip, timeout: 240_000 }, async (t) => {
       gives('', 'changed', 'f'),
       gives('', 'changed', 'full'),
     ]);
-    await on.run(t, 'onto another name of the same file nothing happens', [
+    await on.test(t, 'onto another name of the same file nothing happens', [
       does('create', 'a', 'x'),
       does('link', 'a', 'b'),
       does('rename', 'a', 'b'),
@@ -230,7 +230,7 @@ test('names', { skip, timeout: 240_000 }, async (t) => {
       does('rename', 'a', 'a'),
       fails('EEXIST', 'rename', 'a', 'a', NOREPLACE),
     ]);
-    await on.run(t, 'the file that lost its name to another keeps its other names', [
+    await on.test(t, 'the file that lost its name to another keeps its other names', [
       does('create', 'a', 'new'),
       does('create', 'b', 'old'),
       does('link', 'b', 'c'),
@@ -245,7 +245,7 @@ test('names', { skip, timeout: 240_000 }, async (t) => {
       gives({ nlink: 0 }, 'stat', 'b'),
       gives('old', 'pread', 'b', 9, 0),
     ]);
-    await on.run(t, 'parents follow', [
+    await on.test(t, 'parents follow', [
       does('mkdir', 'd'),
       does('mkdir', 'e'),
       does('create', 'd/in-d'),
@@ -267,7 +267,7 @@ test('names', { skip, timeout: 240_000 }, async (t) => {
   await t.test('paths', async (t) => {
     const parts = Array.from({ length: 15 }, () => NAME).join('/');
     const down = Array.from({ length: 15 }, () => [does('mkdir', NAME), does('chdir', NAME)]);
-    await on.run(t, 'names of any bytes, and paths of up to 4095', [
+    await on.test(t, 'names of any bytes, and paths of up to 4095', [
       does('create', 'sp ace\n\x01\xff', 'x'),
       gives(['sp ace\n\x01\xff'], 'list'),
       fails('ENOENT', 'open', 'f', '', 'O_RDONLY'),
@@ -277,7 +277,7 @@ test('names', { skip, timeout: 240_000 }, async (t) => {
       gives('deep', 'cat', `${parts}/${'x'.repeat(4095 - parts.length - 1)}`),
       fails('ENAMETOOLONG', 'create', `${parts}/${'x'.repeat(4096 - parts.length - 1)}`),
     ]);
-    await on.run(t, 'symbolic links', [
+    await on.test(t, 'symbolic links', [
       does('symlink', 'y'.repeat(4095), 'long'),
       gives({ size: 4095, mode: 0o120777 }, 'lstat', 'long'),
       gives('y'.repeat(4095), 'readlink', 'long'),

@@ -47,11 +47,11 @@ test('permissions', { skip, timeout: 240_000 }, async (t) => {
           gives((bits & 6) === 6, 'access', path, 'R_OK|W_OK'),
         );
       }
-      await on.run(t, who, steps);
+      await on.test(t, who, steps);
     }
   });
 
-  await on.run(t, 'directories: search, list, write', [
+  await on.test(t, 'directories: search, list, write', [
     does('mkdir', 'd', 0o755),
     does('create', 'd/f', 'x'),
     does('chmod', 'd/f', 0o666),
@@ -83,7 +83,7 @@ test('permissions', { skip, timeout: 240_000 }, async (t) => {
     does('unlink', 'd/f'),
   ]);
 
-  await on.run(t, 'root needs none of it, but an executable bit to execute', [
+  await on.test(t, 'root needs none of it, but an executable bit to execute', [
     does('create', 'f', 'x', 0),
     gives('x', 'cat', 'f'),
     gives(true, 'access', 'f', 'R_OK|W_OK'),
@@ -103,7 +103,7 @@ test('permissions', { skip, timeout: 240_000 }, async (t) => {
       does('create', 'd/b'),
       does('mkdir', 'd/bd'),
     ];
-    await on.run(t, 'others may not remove or move', [
+    await on.test(t, 'others may not remove or move', [
       ...made,
       fails('EPERM', 'unlink', 'd/a'),
       fails('EPERM', 'rmdir', 'd/ad'),
@@ -116,7 +116,7 @@ test('permissions', { skip, timeout: 240_000 }, async (t) => {
       does('unlink', 'd/c'),
       does('rmdir', 'd/bd'),
     ]);
-    await on.run(t, 'the owner of the directory, and root, may', [
+    await on.test(t, 'the owner of the directory, and root, may', [
       ...made,
       as(0),
       does('chown', 'd', BOB, BOB),
@@ -131,7 +131,7 @@ test('permissions', { skip, timeout: 240_000 }, async (t) => {
   });
 
   await t.test('chmod', async (t) => {
-    await on.run(t, 'is for the owner and root', [
+    await on.test(t, 'is for the owner and root', [
       does('create', 'f'),
       does('chown', 'f', ALICE, STAFF),
       does('watch', 'f'),
@@ -146,7 +146,7 @@ test('permissions', { skip, timeout: 240_000 }, async (t) => {
       does('chmod', 'f', 0),
       modeOf('f', 0),
     ]);
-    await on.run(t, 'the setgid bit goes when the caller is not in the group', [
+    await on.test(t, 'the setgid bit goes when the caller is not in the group', [
       does('create', 'f'),
       does('chown', 'f', ALICE, STAFF),
       as(ALICE, GUESTS),
@@ -159,7 +159,7 @@ test('permissions', { skip, timeout: 240_000 }, async (t) => {
       does('chmod', 'f', 0o6755),
       modeOf('f', 0o6755),
     ]);
-    await on.run(t, 'of open files and through symbolic links', [
+    await on.test(t, 'of open files and through symbolic links', [
       does('create', 'f'),
       does('symlink', 'f', 's'),
       does('chmod', 's', 0o600),
@@ -173,7 +173,7 @@ test('permissions', { skip, timeout: 240_000 }, async (t) => {
   });
 
   await t.test('chown', async (t) => {
-    await on.run(t, 'the owner may give the file to a group of theirs, and no more', [
+    await on.test(t, 'the owner may give the file to a group of theirs, and no more', [
       does('create', 'f'),
       does('chown', 'f', ALICE, GUESTS),
       does('watch', 'f'),
@@ -190,7 +190,7 @@ test('permissions', { skip, timeout: 240_000 }, async (t) => {
       fails('EPERM', 'chown', 'f', -1, GUESTS),
       fails('EPERM', 'chown', 'f', BOB, GUESTS),
     ]);
-    await on.run(t, 'takes setuid and setgid from files, not from directories', [
+    await on.test(t, 'takes setuid and setgid from files, not from directories', [
       does('create', 'f'),
       does('chmod', 'f', 0o6777),
       does('chown', 'f', ALICE, STAFF),
@@ -209,7 +209,7 @@ test('permissions', { skip, timeout: 240_000 }, async (t) => {
       does('chown', 'd', ALICE, STAFF),
       gives({ mode: 0o046777 }, 'stat', 'd'),
     ]);
-    await on.run(t, 'lchown changes the link itself', [
+    await on.test(t, 'lchown changes the link itself', [
       does('create', 'f'),
       does('symlink', 'f', 's'),
       does('lchown', 's', ALICE, STAFF),
@@ -247,10 +247,10 @@ test('permissions', { skip, timeout: 240_000 }, async (t) => {
         does('chmod', 'f', 0o6777),
         modeOf('f', 0o6777),
       ];
-      await on.run(t, `by ${what}`, [...ready, as(ALICE), ...steps, modeOf('f', 0o777)]);
-      await on.run(t, `not by root's ${what}`, [...ready, ...steps, modeOf('f', 0o6777)]);
+      await on.test(t, `by ${what}`, [...ready, as(ALICE), ...steps, modeOf('f', 0o777)]);
+      await on.test(t, `not by root's ${what}`, [...ready, ...steps, modeOf('f', 0o6777)]);
     }
-    await on.run(t, 'reading and failing take nothing', [
+    await on.test(t, 'reading and failing take nothing', [
       does('create', 'f', 'content'),
       does('chmod', 'f', 0o6775),
       as(ALICE),
@@ -261,7 +261,7 @@ test('permissions', { skip, timeout: 240_000 }, async (t) => {
   });
 
   await t.test('who owns what is made', async (t) => {
-    await on.run(t, 'the maker and the umask', [
+    await on.test(t, 'the maker and the umask', [
       as(ALICE, STAFF),
       does('umask', 0o027),
       does('create', 'f', '', 0o666),
@@ -274,7 +274,7 @@ test('permissions', { skip, timeout: 240_000 }, async (t) => {
       gives({ uid: ALICE, gid: STAFF, mode: 0o120777 }, 'lstat', 's'),
       fails('EPERM', 'mknod', 'c', S_IFCHR | 0o666, 0x103),
     ]);
-    await on.run(t, 'in a setgid directory, the group of the directory', [
+    await on.test(t, 'in a setgid directory, the group of the directory', [
       does('mkdir', 'd'),
       does('chown', 'd', 0, GUESTS),
       does('chmod', 'd', 0o2777),
@@ -295,7 +295,7 @@ test('permissions', { skip, timeout: 240_000 }, async (t) => {
       does('create', 'd/h', '', 0o2770),
       gives({ gid: GUESTS, mode: 0o102770 }, 'stat', 'd/h'),
     ]);
-    await on.run(t, 'a file that its mode lets nobody open is open to its maker', [
+    await on.test(t, 'a file that its mode lets nobody open is open to its maker', [
       as(ALICE),
       does('open', 'f', 'f', 'O_CREAT|O_RDWR', 0),
       does('write', 'f', 'x'),

@@ -142,7 +142,7 @@ export class Scenarios {
   }
 
   /** One scenario: each step that did not come to what it must is a failed assertion. */
-  async run(t: Test, name: string, steps: readonly Step[]): Promise<void> {
+  async test(t: Test, name: string, steps: readonly Step[]): Promise<void> {
     const directory = `${this.#target.directory}/s${++this.#made}`;
     const before: Call[] = [
       ['release'],
