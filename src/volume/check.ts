@@ -2,8 +2,8 @@
  * Verifies a volume whose log is owned, without changing anything: loads the newest checkpoint,
  * checks the state, replays what follows, checks the state again, compares it with a replay of the
  * whole log where the log still reaches back to its beginning, and reads every page of every copy.
- * Neither formats nor ends orphans nor takes a checkpoint. What it finds is data (check-findings.ts);
- * a volume that cannot be loaded is a finding as well.
+ * Neither formats nor ends orphans nor takes a checkpoint. What it finds is data
+ * (check-findings.ts); a volume that cannot be loaded is a finding as well.
  */
 import type { HoldfastError } from '../core/errors.js';
 import { lsn, PAGE_BYTES } from '../core/units.js';
