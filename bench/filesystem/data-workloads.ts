@@ -1,6 +1,6 @@
 /** Workloads on the data of few files, by fio. */
 import { MIB } from '../../src/core/units.js';
-import type { Mark, Place, Program, Workload } from './workload.js';
+import { type Place, type Program, timesGluster, type Workload } from './workload.js';
 
 export const FIO: Program = { name: 'fio', package: 'fio' };
 const SEQUENTIAL_MIB = 512;
@@ -87,7 +87,7 @@ function direct({ name, title, rw, depth }: Direct): Workload {
     name,
     title,
     unit: 'IOPS',
-    mark: atLeast(2),
+    mark: timesGluster(2),
     needs: [FIO],
     prepare: prepareRandom,
     run: async (place) => {
@@ -98,10 +98,6 @@ function direct({ name, title, rw, depth }: Direct): Workload {
       );
     },
   };
-}
-
-function atLeast(times: number): Mark {
-  return { peer: 'glusterfs', times };
 }
 
 export const DATA_WORKLOADS: readonly Workload[] = [
@@ -123,7 +119,7 @@ export const DATA_WORKLOADS: readonly Workload[] = [
     name: 'seq-read',
     title: 'sequential read 1M cold',
     unit: 'MiB/s',
-    mark: atLeast(1),
+    mark: timesGluster(1),
     needs: [FIO],
     prepare: (place) => place.once('sequential', () => layOut(place, sequentialFile(place))),
     cold: true,
@@ -134,7 +130,7 @@ export const DATA_WORKLOADS: readonly Workload[] = [
     name: 'sync-write',
     title: '4k random write, fsync each, QD1',
     unit: 'IOPS',
-    mark: atLeast(3),
+    mark: timesGluster(3),
     needs: [FIO],
     prepare: prepareRandom,
     run: async (place) => {
@@ -146,7 +142,7 @@ export const DATA_WORKLOADS: readonly Workload[] = [
     name: 'sync-write-8',
     title: 'the same, 8 jobs',
     unit: 'IOPS',
-    mark: atLeast(3),
+    mark: timesGluster(3),
     needs: [FIO],
     prepare: (place) => place.once('eight', () => layOut(place, eightFiles(place))),
     run: async (place) => {
@@ -158,7 +154,7 @@ export const DATA_WORKLOADS: readonly Workload[] = [
     name: 'append-sync',
     title: '4k append, fdatasync each',
     unit: 'IOPS',
-    mark: atLeast(3),
+    mark: timesGluster(3),
     needs: [FIO],
     run: async (place) => {
       const options = { ioengine: 'psync', bs: '4k', rw: 'write', fdatasync: 1, fallocate: 'none' };

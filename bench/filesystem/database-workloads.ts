@@ -1,7 +1,7 @@
 /** Workloads of real databases. */
 import { chmodSync, mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Place, Program, Workload } from './workload.js';
+import { type Place, type Program, timesGluster, type Workload } from './workload.js';
 
 const SECONDS = 10;
 const PYTHON: Program = { name: 'python3', package: 'python3' };
@@ -29,7 +29,7 @@ const SQLITE: Workload = {
   name: 'sqlite',
   title: 'SQLite WAL, synchronous=full',
   unit: 'inserts/s',
-  mark: { peer: 'glusterfs', times: 3 },
+  mark: timesGluster(3),
   needs: [PYTHON],
   run: async (place) => {
     const seconds = String((SECONDS / 2) * place.scale);
@@ -96,7 +96,7 @@ const PGBENCH: Workload = {
   name: 'pgbench',
   title: 'pgbench -c 4, scale 5',
   unit: 'tps',
-  mark: { peer: 'glusterfs', times: 2 },
+  mark: timesGluster(2),
   needs: [POSTGRES],
   run: async (place) => {
     const postgres = new Postgres(place);

@@ -2,7 +2,7 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Mark, Place, Workload } from './workload.js';
+import { type Place, timesGluster, type Workload } from './workload.js';
 
 const LOAD = fileURLToPath(new URL('./file-load.js', import.meta.url));
 const SECONDS = 10;
@@ -22,10 +22,6 @@ async function load(place: Place, action: string, name: string): Promise<number>
   const output = await place.run([process.execPath, LOAD, action, place.path(name), ...limits]);
   const { operations, seconds } = JSON.parse(output) as Done;
   return operations / seconds;
-}
-
-function atLeast(times: number): Mark {
-  return { peer: 'glusterfs', times };
 }
 
 const FILES_NAME = 'files';
@@ -103,7 +99,7 @@ export const FILE_WORKLOADS: readonly Workload[] = [
     name: 'create',
     title: 'create 4 KB files',
     unit: 'files/s',
-    mark: atLeast(20),
+    mark: timesGluster(20),
     needs,
     run: async (place) => {
       const rate = await load(place, 'create', FILES_NAME);
@@ -115,7 +111,7 @@ export const FILE_WORKLOADS: readonly Workload[] = [
     name: 'list',
     title: 'list + stat cold',
     unit: 'files/s',
-    mark: atLeast(4),
+    mark: timesGluster(4),
     needs,
     prepare: makeFiles,
     cold: true,
@@ -134,7 +130,7 @@ export const FILE_WORKLOADS: readonly Workload[] = [
     name: 'rename',
     title: 'rename',
     unit: 'ops/s',
-    mark: atLeast(20),
+    mark: timesGluster(20),
     needs,
     prepare: makeFiles,
     run: (place) => load(place, 'rename', FILES_NAME),
@@ -143,7 +139,7 @@ export const FILE_WORKLOADS: readonly Workload[] = [
     name: 'unlink',
     title: 'unlink',
     unit: 'files/s',
-    mark: atLeast(10),
+    mark: timesGluster(10),
     needs,
     prepare: makeFiles,
     run: async (place) => {
@@ -156,7 +152,7 @@ export const FILE_WORKLOADS: readonly Workload[] = [
     name: 'create-sync',
     title: 'create + fsync',
     unit: 'files/s',
-    mark: atLeast(3),
+    mark: timesGluster(3),
     needs,
     run: (place) => load(place, 'create-sync', 'synced-files'),
   },
@@ -164,7 +160,7 @@ export const FILE_WORKLOADS: readonly Workload[] = [
     name: 'untar',
     title: 'untar a source tree + sync',
     unit: 'entries/s',
-    mark: atLeast(20),
+    mark: timesGluster(20),
     needs,
     prepare: async (place) => {
       await archive(place);
@@ -175,7 +171,7 @@ export const FILE_WORKLOADS: readonly Workload[] = [
     name: 'find',
     title: 'find with stat, cold',
     unit: 'entries/s',
-    mark: atLeast(4),
+    mark: timesGluster(4),
     needs,
     prepare: makeTree,
     cold: true,
@@ -185,7 +181,7 @@ export const FILE_WORKLOADS: readonly Workload[] = [
     name: 'rm',
     title: 'rm -rf',
     unit: 'entries/s',
-    mark: atLeast(10),
+    mark: timesGluster(10),
     needs,
     prepare: makeTree,
     run: async (place) => {

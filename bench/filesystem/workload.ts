@@ -12,6 +12,10 @@ export interface Mark {
   readonly times: number;
 }
 
+export function timesGluster(times: number): Mark {
+  return { peer: 'glusterfs', times };
+}
+
 export interface Workload {
   /** For `--only`. */
   readonly name: string;
