@@ -113,6 +113,8 @@ export class MountDaemon {
     await awaitTurn({ ...this.#deps, onProgress, isStopped }, record, this.#spec);
     await this.#takeOver(record);
     this.#filesystem = await this.#mountVolume(present(this.#owner, 'an owner'));
+    // Given up while it was loaded: its release has come and gone.
+    if (this.#isOver) this.#filesystem.stop();
     await this.#published();
     this.#assertHeld();
     this.#watch();

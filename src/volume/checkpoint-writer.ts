@@ -99,6 +99,9 @@ export class CheckpointWriter {
     for (const tree of state.trees) tree.onCapture = (leaf) => this.#take(leaf);
     history.placed.push((chunk, place) => this.#placed(chunk, place));
     history.onLogged.push(() => this.#consider());
+    history.onFailure = (error) => {
+      if (this.#job !== null) this.#end(this.#job, error);
+    };
   }
 
   get isRunning(): boolean {

@@ -164,7 +164,7 @@ export class Reclaimer {
   }
 
   #arm(): void {
-    if (this.#timer !== null || this.#stopped) return;
+    if (this.#timer !== null || this.#stopped || this.#deps.history.failure !== null) return;
     this.#timer = this.#deps.clock.after(this.#limits.intervalMs, () => {
       this.#timer = null;
       this.#tick();

@@ -138,3 +138,23 @@ test('a manifest that is damaged is refused', async (t) => {
   top[12] = (top[12] as number) ^ 1;
   t.throws(() => bed.crash(), { code: 'MALFORMED' });
 });
+
+test('a checkpoint ends with the log, wherever it stands, and no timer outlives it', async (t) => {
+  for (const sent of [0, 1, 2, 3]) {
+    const bed = new Bed({ ackDelayMs: null });
+    fill(bed, 0, 100);
+    bed.fs.commit(() => {});
+    let ended: unknown = 'never';
+    bed.fs.checkpoints.begin((error) => {
+      ended = error?.code;
+    });
+    for (let i = 0; i < sent; i++) {
+      bed.owner.acknowledge(1);
+      bed.scheduler.runFor(1);
+    }
+    bed.owner.fail(new HoldfastError('FENCED', 'a newer owner'));
+    bed.scheduler.runFor(60_000);
+    t.equal(ended, 'FENCED', `after ${sent} acknowledgements`);
+    t.ok(bed.scheduler.idle);
+  }
+});

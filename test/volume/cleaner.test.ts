@@ -247,3 +247,19 @@ test('dead segments are deleted once the metadata store answers again', async (t
   t.ok(bed.log.deleted.length > 1);
   t.ok(bed.scheduler.idle);
 });
+
+test('nothing is tried again once the log has failed', async (t) => {
+  const bed = new Bed({ segmentPages: 64, ackDelayMs: null });
+  const inode = bed.file('a');
+  for (let i = 0; i < 5; i++) {
+    bed.fs.write(inode, 0, Buffer.alloc(60 * PAGE_BYTES, i), () => {});
+    bed.fs.commit(() => {});
+  }
+  bed.owner.acknowledge();
+  bed.scheduler.runFor(20_000);
+  t.ok(bed.fs.checkpoints.isRunning, 'a checkpoint is to show that segments are dead');
+  bed.owner.fail(new HoldfastError('FENCED', 'a newer owner'));
+  t.notOk(bed.fs.checkpoints.isRunning);
+  bed.scheduler.runFor(20_000);
+  t.ok(bed.scheduler.idle);
+});
