@@ -2,8 +2,9 @@
  * SEAL and DELETE: what may be done only when a linearizable read of the metadata store says so.
  * Nothing is touched before the answer, and the segment's state is looked at again after it.
  */
-import { HoldfastError } from '../core/errors.js';
+import { asFault, HoldfastError } from '../core/errors.js';
 import type { SegmentOffset } from '../core/units.js';
+import type { DiskFile } from '../io/disk.js';
 import { walkChain } from './chain.js';
 import type { ReplyCallback } from './disk-store-api.js';
 import { newSegment, type Segment } from './replica-state.js';
@@ -42,6 +43,10 @@ export function confirmSeal(
       if (failure !== null) return finish(failure);
       if (state.durableLength < end) return finish('GAP');
       chainCrc(task, state, end, (found) => {
+        if (found instanceof HoldfastError) {
+          if (found.code !== 'DISK_FULL') engine.fail(found);
+          return finish(found.code === 'DISK_FULL' ? 'FULL' : 'DISK');
+        }
         if (engine.state === 'failed') return finish('DISK');
         if (state.deleted) return finish('DELETED');
         if (found === crc) return seal(task, state, end, crc, finish);
@@ -53,12 +58,15 @@ export function confirmSeal(
   });
 }
 
-/** The chain's crc at `end`; null when there is no batch boundary that can be read. */
+/**
+ * The chain's crc at `end`; null when there is no batch boundary that can be read; a fault when what
+ * the journal has of the segment cannot be written to its file now.
+ */
 function chainCrc(
   task: Task,
   state: Segment,
   end: SegmentOffset,
-  done: (crc: number | null) => void,
+  done: (crc: number | HoldfastError | null) => void,
 ): void {
   const known = recentCrc(state, end);
   if (known !== null) {
@@ -66,11 +74,18 @@ function chainCrc(
     return;
   }
   const file = task.engine.files.get(state.id);
-  file.drain();
+  let data: DiskFile;
+  try {
+    file.drain();
+    data = file.data();
+  } catch (error) {
+    done(asFault(error, 'DISK_FAILED'));
+    return;
+  }
   file.pin(1);
   const { id: segment, volume, createEpoch: epoch } = state;
   const from = 0 as SegmentOffset;
-  walkChain({ file: file.data(), segment, volume, epoch, from, crc: 0, until: end }, (found) => {
+  walkChain({ file: data, segment, volume, epoch, from, crc: 0, until: end }, (found) => {
     file.pin(-1);
     done(found.end === end ? found.crc : null);
   });

@@ -132,6 +132,23 @@ test('a start on a full disk fails, and the next one has everything', async (t) 
   }
 });
 
+test('a SEAL on a disk that has become full is refused, and lands when there is room', async (t) => {
+  const rig = new Rig().format().open();
+  const log = new LogOf(seg(1));
+  rig.create(seg(1));
+  rig.append(log.first);
+  // So many that the end is no recent one any more; the last ones wait to be written to the file.
+  for (let i = 0; i < 600; i++) rig.append(log.add(0));
+  const cut = log.ends()[3] as { end: number; crc: number };
+  rig.disk.faults.full = true;
+  rig.append(log.add(0));
+  t.equal(rig.seal(seg(1), cut.end, cut.crc).status, 'FULL');
+  t.equal(rig.look(seg(1))?.sealedEnd, null);
+  rig.disk.faults.full = false;
+  t.equal(rig.append(log.add(0)).status, 'OK', 'it is not frozen');
+  t.equal(rig.seal(seg(1), cut.end, cut.crc).status, 'OK');
+});
+
 test('a read that fails while checksums are rebuilt fails alone', async (t) => {
   for (const page of [0, 1, 3]) {
     const rig = new Rig().format().open();
