@@ -3,6 +3,8 @@
  * cuts, pauses and outages without limit; permanent damage (wiped disks, rot, unreadable sectors)
  * only on as many nodes as every segment can bear to lose.
  */
+import { INDEX_HEADER_BYTES } from '../../src/block/index-snapshot.js';
+import type { SegmentId } from '../../src/core/ids.js';
 import type { SimDisk } from '../fixtures/sim-disk.js';
 import type { StorageMachine } from './machines.js';
 import { describeFault, type Fault, type FaultKind } from './nemesis.js';
@@ -111,8 +113,7 @@ function damage(world: World, fault: Fault, apply: (disk: SimDisk) => string | n
 /** What may rot: all but the lock, which holds nothing. */
 const rottable = (path: string): boolean => path !== 'lock';
 
-function wipe(world: World, fault: Fault): boolean {
-  const machine = damageable(world, fault);
+function wipe(world: World, fault: Fault, machine = damageable(world, fault)): boolean {
   if (machine === undefined || !machine.powered) return false;
   const index = Math.floor(fault.detail * machine.drives.length);
   const drive = machine.drives[index];
@@ -121,6 +122,53 @@ function wipe(world: World, fault: Fault): boolean {
   world.note(() => `${drive.medium.name} (${short(drive.incarnation ?? '')}) is wiped`);
   machine.wipe(index);
   machine.restartAfter(fault.duration);
+  return true;
+}
+
+/** Both indexes of a disk rot while its program is down: it has to begin a new life. */
+function loseIndex(world: World, fault: Fault): boolean {
+  const machine = damageable(world, fault);
+  if (machine === undefined || !machine.powered) return false;
+  const drive = at(machine.drives, fault.detail);
+  if (drive === undefined || drive.incarnation === null) return false;
+  if (fault.detail * 4 - Math.floor(fault.detail * 4) < 0.5) machine.kill();
+  else machine.powerOff();
+  machine.restartAfter(fault.duration);
+  let rotten = 0;
+  drive.medium.forEachFile((path, inode) => {
+    if (!/^index-[AB]$/.test(path) || inode.mediaPages().length === 0) return;
+    inode.flipBit(0, drive.medium.random.below(INDEX_HEADER_BYTES * 8));
+    rotten += 1;
+  });
+  world.checkers.replicas.damaged(drive.incarnation);
+  world.note(() => `${drive.medium.name}: ${rotten} indexes rot`);
+  return true;
+}
+
+/**
+ * A copy is complete at last, and then another one is wiped while the other holders have no power:
+ * an owner that takes over now has only what was copied.
+ */
+function wipeAfterCopy(world: World, fault: Fault): boolean {
+  const copied = world.injector.lastCopy;
+  if (copied === null) return false;
+  const holders = world.checkers.volumes.placed(copied.segment)?.replicas ?? [];
+  const holds = (machine: StorageMachine): boolean =>
+    machine.incarnations().some((incarnation) => holders.includes(incarnation));
+  const lost = world.machines
+    .slice(0, world.spec.damagedNodes)
+    .find((machine) => machine !== copied.machine && holds(machine));
+  if (lost === undefined || !wipe(world, fault, lost)) return false;
+  for (const machine of world.machines) {
+    if (machine === lost || machine === copied.machine || !holds(machine)) continue;
+    if (!machine.powered) continue;
+    machine.powerOff();
+    machine.restartAfter(fault.duration + TAKEOVER_MS);
+  }
+  for (const volume of world.volumes) {
+    const owner = volume.owners.filter((one) => !one.stopped).at(-1);
+    if (owner !== undefined) world.injector.startOwnerSoon(volume, owner.host, fault);
+  }
   return true;
 }
 
@@ -254,7 +302,9 @@ const APPLY: Readonly<Record<FaultKind, Apply>> = {
   },
   'node.power': (world, fault) => powerCycle(machineOf(world, fault), fault),
   'node.pause': pauseNode,
-  'node.wipe': wipe,
+  'node.wipe': (world, fault) => wipe(world, fault),
+  'node.lose-index': loseIndex,
+  'node.wipe-after-copy': wipeAfterCopy,
   'all.power': allPower,
   'disk.flush-error': (world, fault) => {
     const disk = diskOf(world, fault);
@@ -347,6 +397,8 @@ const APPLY: Readonly<Record<FaultKind, Apply>> = {
 
 export class FaultInjector {
   readonly #world: World;
+  /** The newest complete copy, and whose it is. */
+  lastCopy: { readonly machine: StorageMachine; readonly segment: SegmentId } | null = null;
   readonly #undo = new Set<() => void>();
 
   constructor(world: World) {
@@ -358,6 +410,12 @@ export class FaultInjector {
     if (!fired) return;
     this.#world.hit(`fault.${fault.kind}`);
     this.#world.note(() => `FAULT ${describeFault(fault)}`);
+  }
+
+  /** A node has said that its copy of a segment is complete. */
+  copied(machine: StorageMachine, segment: SegmentId): void {
+    this.lastCopy = { machine, segment };
+    this.#world.moment('copied');
   }
 
   /** Ends a fault after its duration, or when everything is healed. */

@@ -9,7 +9,16 @@
 import type { SimRandom } from '../fixtures/sim-random.js';
 
 /** Things in the world's life that a fault may wait for. */
-export const MOMENTS = ['claim', 'fence', 'recover', 'register', 'roll', 'large', 'ack'] as const;
+export const MOMENTS = [
+  'claim',
+  'fence',
+  'recover',
+  'register',
+  'roll',
+  'large',
+  'ack',
+  'copied',
+] as const;
 export type Moment = (typeof MOMENTS)[number];
 
 export const FAULT_KINDS = [
@@ -17,6 +26,8 @@ export const FAULT_KINDS = [
   'node.power',
   'node.pause',
   'node.wipe',
+  'node.lose-index',
+  'node.wipe-after-copy',
   'all.power',
   'disk.flush-error',
   'disk.full',
@@ -68,8 +79,12 @@ const WORST: Partial<Record<FaultKind, Moment>> = {
   'owner.isolate': 'roll',
   'disk.reads-fail': 'fence',
   'node.power': 'large',
+  'node.wipe-after-copy': 'copied',
   'all.power': 'large',
 };
+
+/** Without what they wait for they cannot happen. */
+const NEEDS: ReadonlySet<FaultKind> = new Set(['node.wipe-after-copy']);
 
 /** Mean times of a kind in a seed that enables it. */
 const TIMES: Partial<Record<FaultKind, number>> = {
@@ -90,6 +105,8 @@ const TIMES: Partial<Record<FaultKind, number>> = {
   'disk.rot': 8,
   'disk.bad-sector': 8,
   'node.wipe': 8,
+  'node.lose-index': 4,
+  'node.wipe-after-copy': 6,
   'metadata.rates': 4,
   'all.power': 1.5,
 };
@@ -101,7 +118,7 @@ export function planFaults(random: SimRandom, chaosMs: number): Fault[] {
   for (const kind of enabled) {
     const times = Math.max(1, Math.round(random.exponential(TIMES[kind] ?? 2)));
     for (let i = 0; i < Math.min(times, 8); i++) {
-      const worst = random.chance(0.5) ? WORST[kind] : undefined;
+      const worst = random.chance(0.5) || NEEDS.has(kind) ? WORST[kind] : undefined;
       const waits = worst === undefined && moments.length > 0 && random.chance(0.4);
       faults.push({
         kind,

@@ -111,6 +111,9 @@ export function serve(
       handle: (request, reply) => {
         storage.handle(request, (answer) => {
           world.nodeReplied(machine, request, answer);
+          if (request.type === 'copy' && answer.status === 'OK') {
+            world.injector.copied(machine, request.segment);
+          }
           reply(answer);
         });
       },
@@ -200,10 +203,13 @@ export function ownerDeps(world: World, owner: OwnerProcess): OwnerDeps {
  */
 export function writePlacement(world: World): void {
   const random = world.random.fork('placement');
+  // A node whose only disk does not open has registered none.
+  const usable = world.machines.filter(({ registered }) => (registered ?? []).length > 0);
   for (const replicas of new Set(world.volumes.map((volume) => volume.replicas))) {
+    if (usable.length < replicas) continue;
     const groups: Replica[][] = [];
     for (let group = 0; group < PLACEMENT_GROUPS; group++) {
-      const machines = random.shuffle([...world.machines]).slice(0, replicas);
+      const machines = random.shuffle([...usable]).slice(0, replicas);
       groups.push(
         machines.map((machine) => {
           const incarnation = random.pick(machine.registered ?? []);

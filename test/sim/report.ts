@@ -9,6 +9,9 @@ const TRANSCRIPT_LINES = 60;
 /** What 2000 seeds must have seen at least; fewer seeds, proportionally fewer. */
 const FAULT_FLOOR = 0.5;
 const TAKEOVER_FLOOR = 0.25;
+/** What only some seeds can have: damage that their segments bear, at a rare moment. */
+const RARE_FLOORS: Readonly<Record<string, number>> = { 'node.wipe-after-copy': 0.05 };
+const NEW_INCARNATION_FLOOR = 0.1;
 
 /** Every kind of fault that must fire. */
 export const FAULTS = [
@@ -43,9 +46,11 @@ export const FAULTS = [
   'net.reorder',
   'net.reset',
   'node.kill',
+  'node.lose-index',
   'node.pause',
   'node.power',
   'node.wipe',
+  'node.wipe-after-copy',
   'owner.compete',
   'owner.isolate',
   'owner.kill',
@@ -58,10 +63,13 @@ export function missingCoverage(coverage: Coverage, seeds: number): string[] {
   const missing: string[] = [];
   for (const kind of FAULTS) {
     const fired = coverage.get(`fault.${kind}`);
-    if (fired < seeds * FAULT_FLOOR) missing.push(`fault ${kind} fired ${fired} times`);
+    if (fired < seeds * (RARE_FLOORS[kind] ?? FAULT_FLOOR))
+      missing.push(`fault ${kind} fired ${fired} times`);
   }
   const takeovers = coverage.get('takeovers');
   if (takeovers < seeds * TAKEOVER_FLOOR) missing.push(`${takeovers} takeovers`);
+  const lives = coverage.get('new-incarnation');
+  if (lives < seeds * NEW_INCARNATION_FLOOR) missing.push(`${lives} new incarnations`);
   return missing;
 }
 
