@@ -126,6 +126,7 @@ async function measure(
 ): Promise<number | null> {
   const what = `${workload.name} on ${place.target.name}`;
   try {
+    await place.check();
     await workload.prepare?.(place);
     if (workload.cold === true) await place.target.cool();
     else await settle(scratch);

@@ -1,7 +1,7 @@
 /** A workload: what is done on every target alike, and what is measured of it. */
 import { chmodSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { type RunOptions, run } from './command.js';
+import { Aborted, type RunOptions, run } from './command.js';
 import type { Target, TargetName } from './target.js';
 
 const CLEAN_UP_MS = 20_000;
@@ -70,6 +70,13 @@ export class Place {
     mkdirSync(this.scratch);
     chmodSync(this.scratch, 0o755);
     await this.run(['mkdir', this.directory]);
+  }
+
+  /** Throws when the target is not there (any more): fio would make the directories it misses. */
+  async check(): Promise<void> {
+    await this.run(['test', '-d', this.directory]).catch((thrown) => {
+      throw thrown instanceof Aborted ? thrown : new Error(`${this.target.name} is not mounted`);
+    });
   }
 
   path(name: string): string {
