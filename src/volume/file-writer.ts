@@ -98,18 +98,31 @@ export class FileWriter {
     done: Done,
   ): void {
     let left = missing.length;
-    let failure: HoldfastError | null = null;
+    const failed = new Map<number, HoldfastError>();
     const later = owned(part);
     for (const place of missing) {
       this.#deps.source.fetch(place, 1, (error, data) => {
         left -= 1;
-        if (error !== null && error.code !== 'NOT_FOUND') failure ??= error;
+        if (error !== null) failed.set(place, error);
         if (data !== null) known.set(place, data);
         if (left > 0) return;
+        const failure = this.#failure(later, known, failed);
         if (failure !== null) done(failure);
         else this.#attempt(later, known, done);
       });
     }
+  }
+
+  /** Why the write cannot go on; a page that has moved meanwhile is fetched from where it is. */
+  #failure(
+    part: Target,
+    known: ReadonlyMap<number, Uint8Array>,
+    failed: ReadonlyMap<number, HoldfastError>,
+  ): HoldfastError | null {
+    const slot = this.#deps.state.inodes.slotOf(part.inode);
+    if (failed.size === 0 || slot === 0) return null;
+    const lacking = this.#missing(slot, part, known).find((place) => failed.has(place));
+    return lacking === undefined ? null : (failed.get(lacking) ?? null);
   }
 
   /** Places in the log whose pages the write changes in part only, and that are not in memory. */

@@ -178,3 +178,28 @@ test('small files that are read one after the other come together', async (t) =>
   const place = bed.fs.state.extents.place(inodes[500] as number, 0);
   t.equal(bed.fs.source.at(place, 1).kind, 'absent', 'one alone brings nothing but itself');
 });
+
+test('a write whose page cannot be fetched fails, unless the page has moved meanwhile', async (t) => {
+  const bed = new Bed();
+  const inode = bed.file('a');
+  bed.write(inode, 0, Buffer.alloc(PAGE_BYTES, 'a'));
+  bed.commit();
+  bed.crash();
+  const lost = new HoldfastError('DATA_LOST', 'no good copy is left');
+  const { readPages } = bed.owner;
+  bed.owner.readPages = (_segment, _page, _count, done) => {
+    bed.owner.readPages = readPages;
+    bed.fs.write(inode, 0, Buffer.alloc(PAGE_BYTES, 'b'), () => done(lost, null));
+  };
+  t.equal(bed.write(inode, 1, 'c'), null);
+  t.equal(bed.read(inode, 0, 4).toString(), 'bcbb');
+  bed.commit();
+  bed.crash();
+  let asked = 0;
+  const gone = new HoldfastError('NOT_FOUND', 'the segment is not in the log');
+  bed.owner.readPages = (_segment, _page, _count, done) => {
+    asked += 1;
+    bed.process.clock.soon(() => done(asked < 10 ? gone : lost, null));
+  };
+  t.match(bed.write(inode, 1, 'd'), { code: 'NOT_FOUND' });
+});
