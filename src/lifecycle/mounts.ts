@@ -70,8 +70,8 @@ export async function syncMount(
 
 /**
  * Commits, unmounts, and waits until the daemon has released the volume and is gone; of a dead
- * mount it clears what is left. Throws NOT_FOUND, BUSY (nothing has changed), TIMEOUT (the commit
- * does not end: still mounted), or why the volume has failed.
+ * mount it clears what is left. Throws NOT_FOUND, BUSY (in use, or still being mounted: nothing has
+ * changed), TIMEOUT (the commit does not end: still mounted), or why the volume has failed.
  */
 export async function stopMount(
   deps: MountsDeps,
@@ -84,6 +84,7 @@ export async function stopMount(
     await clearDead(host, status);
     return status;
   }
+  if (status.state === 'starting') throw stillStarting(status);
   const lazy = options.lazy === true;
   // Lazily, the commit comes when the last user has gone, and nodes that are down hold up nothing.
   if (!lazy && (status.state === 'mounted' || status.state === 'unresponsive')) {
@@ -194,6 +195,13 @@ async function statusOf(host: MountHost, mount: MountId): Promise<MountStatus | 
 
 function isMounted(host: MountHost, directory: string): boolean {
   return mountAt(host.mounts.table(), directory) !== undefined;
+}
+
+/** Only who starts it can give that up: it would be mounted behind the back of who stops it. */
+function stillStarting({ volume, directory }: MountStatus): HoldfastError {
+  const hint = 'Wait until it is mounted, or end the command that mounts it.';
+  const message = `"${volume}" is still being mounted at ${directory}`;
+  return new HoldfastError('BUSY', message, { hint });
 }
 
 function deadMount({ directory, logFile }: MountStatus): HoldfastError {

@@ -6,6 +6,7 @@ import { spawn } from 'node:child_process';
 import {
   closeSync,
   constants,
+  lstatSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -38,6 +39,8 @@ const LONGEST_ENTRY = `/mounts/${'0'.repeat(16)}/control`;
 /** A log that is larger when a mount starts begins anew: /run is memory. */
 const LOG_MAX_BYTES = 1 * MIB;
 const ANSWER_MAX_BYTES = 256 * KIB;
+/** Write permission of group and others. */
+const OTHERS_WRITE = 0o022;
 
 export interface MountHostOptions {
   /** Default: /run/holdfast. */
@@ -170,6 +173,7 @@ class RunDirectory implements StateDirectory {
 
   list(): string[] {
     try {
+      this.#checkOwner();
       return readdirSync(this.path(''));
     } catch (thrown) {
       if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return [];
@@ -208,8 +212,20 @@ class RunDirectory implements StateDirectory {
   #make(path: string): void {
     try {
       mkdirSync(path, { recursive: true, mode: 0o700 });
+      this.#checkOwner();
     } catch (thrown) {
       throw this.#fault(thrown);
+    }
+  }
+
+  /** Whoever may write here says what is mounted, and where logs go. */
+  #checkOwner(): void {
+    const { uid, mode } = statSync(this.#root);
+    const isOurs = [uid, lstatSync(this.#root).uid].every((one) => {
+      return one === 0 || one === process.geteuid?.();
+    });
+    if (!isOurs || (mode & OTHERS_WRITE) !== 0) {
+      throw new Error(`others may write to it (owner ${uid}, mode ${(mode & 0o7777).toString(8)})`);
     }
   }
 

@@ -1,0 +1,39 @@
+/** What is refused before anything is touched: a mount that only begins, a state that others write. */
+import { chmodSync, lstatSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t from 'tap';
+import { NodeMountHost } from '../../src/io/node/mount-host.js';
+import { stopMount } from '../../src/lifecycle/mounts.js';
+import { SimProcess, SimScheduler } from '../fixtures/sim-clock.js';
+import { FakeHost, specOf } from './fake-host.js';
+
+const MOUNT = '0123456789abcdef';
+
+t.test('a mount that only begins is not stopped behind the back of who starts it', async (t) => {
+  const host = new FakeHost();
+  Object.defineProperty(host, 'mounts', { value: { resolve: (path: string) => path } });
+  const { clock } = new SimProcess(new SimScheduler());
+  host.add(specOf('new'), { phase: 'starting' });
+  await t.rejects(stopMount({ host, clock }, '/mnt/new'), { code: 'BUSY' });
+  host.add(specOf('newer'), null);
+  await t.rejects(stopMount({ host, clock }, '/mnt/newer'), { code: 'BUSY' }, 'nor earlier');
+});
+
+t.test('a run directory that others may write to is not used', async (t) => {
+  const place = mkdtempSync(join(tmpdir(), 'hf-run-'));
+  t.teardown(() => rmSync(place, { recursive: true, force: true }));
+  const root = join(place, 'run');
+  const { state } = new NodeMountHost({ runDirectory: root, program: [] });
+  t.same(state.list(), [], 'none is fine');
+  state.create(MOUNT);
+  t.same(state.list(), [MOUNT]);
+  t.equal(lstatSync(state.path(MOUNT)).mode & 0o777, 0o700);
+  for (const mode of [0o777, 0o775]) {
+    chmodSync(root, mode);
+    const refused = { code: 'UNAVAILABLE', message: /others may write to it/ };
+    t.throws(() => state.list(), refused);
+    t.throws(() => state.create('1'.repeat(16)), refused);
+    t.throws(() => state.logFile('db'), refused);
+  }
+});
