@@ -23,7 +23,13 @@ t.test('up.json: what is written is read, also after the directory was moved', a
   const addresses = ['127.0.0.1:1', '127.0.0.1:2'];
   t.equal(findUpFile(dir), null);
   t.throws(() => readUpFile(dir), { code: 'INVALID_ARGUMENT' });
-  writeUpFile(dir, { metadata: embeddedIn(dir), nodes: 2, cluster: CLUSTER, addresses, mount: null });
+  writeUpFile(dir, {
+    metadata: embeddedIn(dir),
+    nodes: 2,
+    cluster: CLUSTER,
+    addresses,
+    mount: null,
+  });
   const wanted = { metadata: embeddedIn(dir), nodes: 2, cluster: CLUSTER, addresses, mount: null };
   t.match(findUpFile(dir), { ...wanted, secretFile: join(dir, 'secret') });
   const etcd = 'etcd://127.0.0.1:2379';
