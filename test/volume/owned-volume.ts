@@ -7,7 +7,7 @@ import type { FsError, Inode } from '../../src/volume/filesystem-api.js';
 import { logRoots } from '../../src/volume/log-roots.js';
 import { type MountOptions, mountVolume } from '../../src/volume/mount.js';
 import { digest } from '../../src/volume/state.js';
-import { SimProcess } from '../fixtures/sim-clock.js';
+import { compareWithLog } from '../fixtures/compare-with-log.js';
 import { OwnerWorld, type TestOwner } from '../replication/owner-world.js';
 import { CALLER, ROOT } from './harness.js';
 
@@ -121,22 +121,13 @@ export async function mountOwned(
 /** Whether the durable root and the log behind it give the live state, as nodes hold them now. */
 export async function isReproduced(volume: OwnedVolume): Promise<boolean> {
   const { fs, one, world } = volume;
-  for (;;) {
-    await volume.commit();
-    const at = fs.history.nextLsn;
-    const onlooker = new SimProcess(world.scheduler, 'onlooker');
-    let found: VolumeFilesystem | null = null;
-    await volume.must((done) => {
-      const options = { ...mountOf(one), clock: onlooker.clock, readOnly: true };
-      mountVolume(options, (error, filesystem) => {
-        found = filesystem;
-        done(error);
-      });
-    });
-    onlooker.kill();
-    const seen = present(found as VolumeFilesystem | null, 'a filesystem');
-    // The volume may have been tidying up meanwhile.
-    const isStill = fs.history.isSettled && fs.history.nextLsn === at;
-    if (isStill) return digest(seen.state) === digest(fs.state);
-  }
+  const { owner, roots, sizeBytes } = mountOf(one);
+  let found = false;
+  await volume.must((done) =>
+    compareWithLog({ scheduler: world.scheduler, owner, roots, sizeBytes, fs }, (error, same) => {
+      found = same;
+      done(error);
+    }),
+  );
+  return found;
 }
