@@ -71,8 +71,8 @@ async function findObstacle(
   const others = local.filter(({ mount }) => mount !== spec.mount);
   const rival = others.find((one) => isRival(one, record, spec));
   if (rival !== undefined) {
-    const patienceMs = rival.state === 'stopping' ? LOCAL_END_MS : 0;
-    return { fault: mountedHere(rival), patienceMs };
+    const passes = rival.state === 'stopping' || rival.volumeId === null;
+    return { fault: mountedHere(rival), patienceMs: passes ? LOCAL_END_MS : 0 };
   }
   const presence = await findPresence(deps.store, record.volume);
   if (presence === null) return null;
@@ -82,9 +82,14 @@ async function findObstacle(
   return { fault: mountedThere(presence, record), patienceMs: isHere ? LOCAL_LEASE_MS : 0 };
 }
 
-/** Of two that start at once the earlier one goes on. */
+/**
+ * Of two that start at once the earlier one goes on. One that has not yet looked up which volume it
+ * wants is judged by the name.
+ */
 function isRival(other: MountStatus, record: VolumeRecord, spec: Claimant): boolean {
-  if (other.state === 'dead' || other.volumeId !== record.volume) return false;
+  const { volumeId } = other;
+  const isSame = volumeId === null ? other.volume === record.name : volumeId === record.volume;
+  if (other.state === 'dead' || !isSame) return false;
   if (other.state !== 'starting') return true;
   return other.since < spec.since || (other.since === spec.since && other.mount < spec.mount);
 }

@@ -69,6 +69,20 @@ t.test('of two that start at once the earlier goes on', async (t) => {
   await alone.wait();
 });
 
+t.test('one that started earlier and does not know its volume yet is waited for', async (t) => {
+  const turn = new Turn();
+  const earlier = { phase: 'starting' } as const;
+  turn.host.add(specOf('earlier'), null);
+  const waiting = turn.wait();
+  realClock.after(300, () => turn.host.daemons.set('earlier', { ...earlier, volumeId: VOLUME }));
+  await t.rejects(waiting, { code: 'CONFLICT' });
+  turn.host.daemons.set('earlier', { ...earlier, volumeId: OTHER });
+  await turn.wait();
+  turn.host.daemons.set('earlier', { ...earlier, volumeId: null });
+  realClock.after(300, () => turn.host.daemons.set('earlier', { ...earlier, volumeId: OTHER }));
+  await turn.wait();
+});
+
 t.test('one that ends here is waited for', async (t) => {
   const turn = new Turn();
   turn.host.add(specOf('theirs'), { phase: 'stopping', volumeId: VOLUME });
