@@ -16,9 +16,11 @@ const START_TIMEOUT_MS = 60_000;
 const ADDRESS = '198.18.0.1';
 const VOLUME = 'bench';
 
+// A volume of ours that is mounted in here as well would not be released when it is unmounted.
 const SCRIPT = `
 set -e
 cd "$1"
+umount -a -i -l -t fuse.holdfast
 ip link set lo up
 ip addr add ${ADDRESS}/32 dev lo
 mkdir state log brick-1 brick-2 brick-3
@@ -44,7 +46,15 @@ export async function startGluster(parent: string): Promise<Target> {
   const directory = makeDirectory(parent, 'glusterfs');
   const mount = join(directory, 'mount');
   mkdirSync(mount);
-  const namespaces = ['--mount', '--net', '--pid', '--fork', '--kill-child', '--mount-proc'];
+  const namespaces = [
+    '--mount',
+    '--propagation=slave',
+    '--net',
+    '--pid',
+    '--fork',
+    '--kill-child',
+    '--mount-proc',
+  ];
   const child = spawn('unshare', [...namespaces, 'sh', '-c', SCRIPT, 'sh', directory], {
     stdio: ['pipe', 'pipe', 'pipe'],
     detached: true,

@@ -79,12 +79,14 @@ export async function runFilesystem(options: FilesystemOptions): Promise<Outcome
   const targets: Target[] = [];
   const outcomes = workloads.map((workload) => ({ workload, figures: {} as Figures }));
   try {
-    for (const name of options.targets) {
+    // Holdfast last: a namespace made after its mount would hold on to it.
+    for (const name of [...options.targets].reverse()) {
       for (const { figures } of outcomes) figures[name] = [];
       progress(`starting ${name}`);
       targets.push(await start(name, options));
       if (signal.aborted) throw new Aborted();
     }
+    targets.reverse();
     for (let round = 0; round < rounds; round++) {
       const turn = [...targets.slice(round % targets.length), ...targets].slice(0, targets.length);
       const places = turn.map((target) => new Place({ target, round, scratch, scale, signal }));
@@ -98,7 +100,7 @@ export async function runFilesystem(options: FilesystemOptions): Promise<Outcome
     }
   } finally {
     progress('cleaning up');
-    for (const target of targets.reverse()) await target.close();
+    for (const target of targets) await target.close();
     rmSync(scratch, { recursive: true, force: true });
   }
   return outcomes;
