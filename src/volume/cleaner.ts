@@ -20,7 +20,7 @@ import { pageOfPlace, placeOf, slotOfPlace } from './segments.js';
 import type { VolumeState } from './state.js';
 
 /** Chunks of extents that one turn of the event loop looks at. */
-const SCAN_CHUNKS = 1_024;
+const SCAN_CHUNKS = 256;
 const OPERATION_BYTES = 64;
 const READS_IN_FLIGHT = 4;
 /** Pages that nobody needs are read along when that saves a request. */

@@ -66,7 +66,7 @@ export const CLEAN_UNTIL = 0.75;
 export const CLEAN_PAGES_MAX = 16 * 16 * KIB;
 /** What may be moved besides a share of what is written: while the volume is used, and when not. */
 export const CLEAN_STEADY_BYTES_PER_S = 4 * MIB;
-export const CLEAN_QUIET_BYTES_PER_S = 64 * MIB;
+export const CLEAN_QUIET_BYTES_PER_S = 128 * MIB;
 /** How often a volume that is written to is looked at for space to win back. */
 export const RECLAIM_INTERVAL_MS = 2_000;
 /** A volume is quiet when no more than this was written between two looks. */
