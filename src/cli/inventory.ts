@@ -11,7 +11,7 @@ import { decodeSegmentHeader } from '../block/wire/segment-header.js';
 import { HoldfastError } from '../core/errors.js';
 import type { Incarnation, SegmentId } from '../core/ids.js';
 import { INVENTORY_PAGE } from '../core/limits.js';
-import { type Lsn, lsn, offset } from '../core/units.js';
+import { type Lsn, lsn, offset, type SegmentOffset } from '../core/units.js';
 import type { Clock } from '../io/clock.js';
 import { METADATA_SCHEMA, type NodeRecord, type Replica } from '../metadata/model.js';
 import type { RebuildHeader, RebuildInventory } from '../metadata/rebuild-types.js';
@@ -93,7 +93,8 @@ function joined(nodes: readonly FoundNode[]): NodeRequests {
 
 /**
  * Reads and verifies the header of every segment of which a copy has data, from whichever copy is
- * good; and of sealed segments that no other continues, also the LSN at which they end.
+ * good; and what rebuild needs besides: the LSN at which segments end that no other continues, and
+ * the chain crc where the next segment begins when all copies are longer.
  */
 export async function headersOf(
   nodes: readonly FoundNode[],
@@ -108,14 +109,44 @@ export async function headersOf(
     const header = await readHeader(reader, segment, found);
     if (header !== null) headers.set(segment, header);
   }
-  const continued = new Set([...headers.values()].map(({ previous }) => previous?.segment));
+  const continued = new Set(
+    [...headers.values()].flatMap(({ previous }) => {
+      if (previous === null) return [];
+      // One that a takeover left behind names another end than the one that was sealed.
+      const seal = sealOf(copies.get(previous.segment));
+      return seal === undefined || seal.length === previous.end ? [previous.segment] : [];
+    }),
+  );
   for (const [segment, header] of headers) {
+    const { previous } = header;
+    if (previous !== null) {
+      const crc = await crcBeyond(reader, previous, copies.get(previous.segment) ?? []);
+      if (crc !== null) headers.set(segment, { ...header, previous: { ...previous, crc } });
+    }
     if (continued.has(segment)) continue;
-    const end = await readEndLsn(reader, segment, copies.get(segment) ?? []);
-    if (end !== null) headers.set(segment, { ...header, endLsn: end });
+    const found = copies.get(segment) ?? [];
+    const end = sealOf(found)?.length ?? Math.max(0, ...found.map(({ entry }) => entry.length));
+    const read = await readTo(reader, segment, found, offset(end));
+    if (read === null) continue;
+    headers.set(segment, { ...(headers.get(segment) ?? header), endLsn: read.endLsn });
   }
   reader.close();
   return headers;
+}
+
+function sealOf(copies: readonly FoundCopy[] | undefined): InventoryEntry | undefined {
+  return copies?.find(({ entry }) => entry.state === 'sealed')?.entry;
+}
+
+/** The chain crc at the end that the next segment names; null when a copy ends there anyway. */
+async function crcBeyond(
+  reader: SegmentReader,
+  previous: NonNullable<RebuildHeader['previous']>,
+  copies: readonly FoundCopy[],
+): Promise<number | null> {
+  const { segment, end } = previous;
+  if (end === 0 || copies.some(({ entry }) => entry.length === end)) return null;
+  return (await readTo(reader, segment, copies, end))?.crc ?? null;
 }
 
 interface FoundCopy {
@@ -165,34 +196,29 @@ function readHeader(
   });
 }
 
-/** The LSN after the last record of the longest copy; null when it cannot be read to its end. */
-function readEndLsn(
+/** LSN and chain crc at `end`, which must be a batch's; null when no copy can be read so far. */
+function readTo(
   reader: SegmentReader,
   segment: SegmentId,
   copies: readonly FoundCopy[],
-): Promise<Lsn | null> {
-  const longest = [...copies].sort((a, b) => b.entry.length - a.entry.length)[0];
-  if (longest === undefined) return Promise.resolve(null);
-  const { length, volume, createEpoch } = longest.entry;
-  const replicas = copies.filter(({ entry }) => entry.length === length);
-  let endLsn = lsn(0);
+  end: SegmentOffset,
+): Promise<{ readonly endLsn: Lsn; readonly crc: number } | null> {
+  const able = copies.filter(({ entry }) => entry.length >= end);
+  const [first] = able;
+  if (first === undefined) return Promise.resolve(null);
+  const { volume, createEpoch } = first.entry;
+  const replicas = able.map(({ replica }) => replica);
+  const place = { segment, replicas, volume, createEpoch };
+  const range = { from: offset(0), end, prevCrc: 0, endCrc: null };
+  let last = { endLsn: lsn(0), crc: 0 };
   return new Promise((resolve) => {
     readBatches(
       reader,
-      {
-        segment,
-        replicas: replicas.map(({ replica }) => replica),
-        volume,
-        createEpoch,
-        from: offset(0),
-        end: length,
-        prevCrc: 0,
-        endCrc: null,
-      },
+      { ...place, ...range },
       ({ header }) => {
-        endLsn = lsn(header.firstLsn + header.count);
+        last = { endLsn: lsn(header.firstLsn + header.count), crc: header.headerCrc };
       },
-      (error) => resolve(error === null ? endLsn : null),
+      (error) => resolve(error === null ? last : null),
     );
   });
 }

@@ -5,10 +5,13 @@
  * the segment before it and where that ends. A spare that a takeover abandoned names an end at
  * which its predecessor was not sealed. Segments that the cleaner deleted leave tombstones; one
  * that is missing without a tombstone is a hole, and there is no log across a hole.
+ *
+ * INVARIANT: no segment with data is passed over in silence. It is part of the chain, or deleted,
+ * or another one certainly took its place; else it counts as a loss.
  */
 import { assert } from '../core/assert.js';
 import type { SegmentId } from '../core/ids.js';
-import type { Lsn, SegmentOffset } from '../core/units.js';
+import { type Lsn, offset, type SegmentOffset } from '../core/units.js';
 import type { OpenSegment, PlannedSegment, SealedSegment } from './model.js';
 import type { Copy, FoundSegment, RebuildHeader } from './rebuild-types.js';
 
@@ -30,14 +33,20 @@ interface Linked extends FoundSegment {
   readonly header: RebuildHeader;
 }
 
+interface LinkEnd {
+  readonly end: SegmentOffset;
+  readonly endLsn: Lsn;
+  readonly crc?: number;
+}
+
 interface Link {
   readonly found: Linked;
   /** As the next header says; null for the last segment, and before a deleted one. */
-  readonly end: { readonly end: SegmentOffset; readonly endLsn: Lsn } | null;
+  readonly end: LinkEnd | null;
 }
 
 export function findChain(segments: readonly FoundSegment[], settings: RebuildHeader): Chain {
-  const linked = segments.filter(isLinked).sort(newestFirst);
+  const linked = newestFirst(segments.filter(isLinked), segments);
   const dropped: FoundSegment[] = [];
   for (const tail of linked) {
     if (isAbandoned(tail, segments)) {
@@ -52,7 +61,13 @@ export function findChain(segments: readonly FoundSegment[], settings: RebuildHe
 }
 
 function isLinked(found: FoundSegment): found is Linked {
-  return found.header !== null && !found.deleted && found.copies.some((copy) => dataOf(copy) > 0);
+  if (found.header === null || found.deleted || endedEmpty(found)) return false;
+  return found.copies.some((copy) => dataOf(copy) > 0);
+}
+
+/** Its owner went on elsewhere before a quorum had its header: what copies have is not the log's. */
+function endedEmpty(found: FoundSegment): boolean {
+  return sealedCopy(found)?.entry.length === 0;
 }
 
 /** How many bytes a copy can vouch for. */
@@ -64,15 +79,43 @@ function startLsn(found: Linked): number {
   return found.header.previous?.endLsn ?? 0;
 }
 
-function newestFirst(a: Linked, b: Linked): number {
-  return b.createEpoch - a.createEpoch || startLsn(b) - startLsn(a) || depth(b) - depth(a);
+/**
+ * In the reverse order of the log. Segments that took no records begin at one LSN with those that
+ * continue them: among them the headers decide, and the LSN at the end where no header does.
+ */
+function newestFirst(linked: readonly Linked[], segments: readonly FoundSegment[]): Linked[] {
+  const ranks = new Map(linked.map((found) => [found, rank(found, linked)]));
+  const rankOf = (found: Linked): number => ranks.get(found) ?? 0;
+  return [...linked].sort(
+    (a, b) =>
+      b.createEpoch - a.createEpoch ||
+      startLsn(b) - startLsn(a) ||
+      rankOf(b) - rankOf(a) ||
+      (endLsnOf(b, segments) ?? 0) - (endLsnOf(a, segments) ?? 0),
+  );
 }
 
-/**
- * Segments without records begin at one LSN with their successors: the one with data comes last.
- */
-function depth(found: Linked): number {
-  return found.header.previous === null ? 0 : 1;
+/** How many segments before it, as far as headers tell, end at the LSN at which it begins. */
+function rank(found: Linked, linked: readonly Linked[]): number {
+  const seen = new Set<Linked>();
+  let at: Linked | undefined = found;
+  while (at !== undefined && !seen.has(at) && startLsn(at) === startLsn(found)) {
+    seen.add(at);
+    const { previous }: RebuildHeader = at.header;
+    at = previous === null ? undefined : linked.find((one) => one.segment === previous.segment);
+  }
+  return seen.size + (found.header.previous?.end === 0 ? 1 : 0);
+}
+
+/** As the one that continues it says, or as its caller has read; null when it is not known. */
+function endLsnOf(found: Linked, segments: readonly FoundSegment[]): Lsn | null {
+  const seal = sealedCopy(found);
+  for (const { header } of segments) {
+    if (header?.previous?.segment !== found.segment) continue;
+    const { end, endLsn } = header.previous;
+    if (seal === undefined || seal.entry.length === end) return endLsn;
+  }
+  return found.header.endLsn ?? null;
 }
 
 function sealedCopy(found: FoundSegment): Copy | undefined {
@@ -101,7 +144,7 @@ function walkBack(
     const before = linked.find((found) => found.segment === previous.segment);
     let next: Link | null;
     if (before !== undefined) {
-      next = { found: before, end: { end: previous.end, endLsn: previous.endLsn } };
+      next = { found: before, end: previous };
     } else {
       const known = segments.find((found) => found.segment === previous.segment);
       const gone = known?.deleted === true || previous.end === 0;
@@ -111,9 +154,19 @@ function walkBack(
           `at LSN ${previous.endLsn}, and no disk holds or has deleted it`
         );
       }
-      next = behindGap(at, linked, seen, previous.end === 0 ? previous.endLsn : null);
+      const candidates = linked.filter(
+        (found) => !seen.has(found.segment) && mayPrecede(found, at),
+      );
+      next = behindGap(candidates, segments, previous.end === 0 ? previous.endLsn : null);
+      const begins = previous.endLsn === 0 || segments.some((found) => found.deleted);
+      if (next === null && candidates.length === 0 && begins) break; // all before it was deleted
+      if (next === null) {
+        return (
+          `no segment was found that ends at LSN ${previous.endLsn}, ` +
+          `where segment ${at.segment} continues one that is not there`
+        );
+      }
     }
-    if (next === null) break; // all before it was deleted
     if (seen.has(next.found.segment)) return `segment ${next.found.segment} continues itself`;
     if (next.found.createEpoch > at.createEpoch) {
       return `segment ${at.segment} continues ${next.found.segment}, which is of a later epoch`;
@@ -125,22 +178,27 @@ function walkBack(
   return links;
 }
 
-/** The newest sealed segment that ended before `at` began. */
+function mayPrecede(found: Linked, at: Linked): boolean {
+  return found.createEpoch <= at.createEpoch && startLsn(found) <= startLsn(at);
+}
+
+/**
+ * The newest segment behind one that is not there: behind an empty one, where `endLsn` says where
+ * it must end, or behind deleted ones (null), where it must be sealed. `candidates` newest first.
+ */
 function behindGap(
-  at: Linked,
-  linked: readonly Linked[],
-  seen: ReadonlySet<SegmentId>,
+  candidates: readonly Linked[],
+  segments: readonly FoundSegment[],
   endLsn: Lsn | null,
 ): Link | null {
-  const before = linked
-    .filter((found) => !seen.has(found.segment) && found.createEpoch <= at.createEpoch)
-    .filter((found) => startLsn(found) < startLsn(at) && sealedCopy(found) !== undefined)
-    .sort((a, b) => startLsn(b) - startLsn(a))[0];
-  if (before === undefined) return null;
-  const seal = sealedCopy(before);
-  const known = endLsn ?? before.header.endLsn ?? null;
-  assert(seal !== undefined, 'it was chosen for being sealed');
-  return { found: before, end: known === null ? null : { end: seal.entry.length, endLsn: known } };
+  for (const found of candidates) {
+    const seal = sealedCopy(found);
+    const known = endLsnOf(found, segments);
+    if (endLsn === null ? seal === undefined : known !== endLsn) continue;
+    const end = seal?.entry.length ?? offset(dataOf(longest(found)));
+    return { found, end: known === null ? null : { end, endLsn: known } };
+  }
+  return null;
 }
 
 function assemble(
@@ -154,11 +212,22 @@ function assemble(
   const open: OpenSegment[] = [];
   const losses: string[] = [];
   const unfinished: string[] = [];
+  const tail = links.at(-1)?.found;
+  assert(tail !== undefined, 'a chain has a tail');
+  // Sealed by an owner whose next segments are still empty: then nothing of the chain is open.
+  const isEnded = sealedCopy(tail) !== undefined;
   for (const [index, link] of links.entries()) {
     const { found } = link;
     const isTail = index === links.length - 1;
-    const beforeTail = index === links.length - 2 && sealedCopy(found) === undefined;
-    if (!isTail && !beforeTail) {
+    const beforeTail =
+      tail.header.previous?.segment === found.segment && sealedCopy(found) === undefined;
+    if (isEnded && isTail) {
+      const end = sealTail(found);
+      if (typeof end === 'string') unfinished.push(end);
+      else sealed.push(end);
+      continue;
+    }
+    if (isEnded || (!isTail && !beforeTail)) {
       const end = sealAt(link);
       if (typeof end === 'string') return { type: 'broken', reason: end };
       sealed.push(end);
@@ -181,9 +250,14 @@ function assemble(
   }
   const inChain = new Set(links.map((link) => link.found.segment));
   const rest = segments.filter((found) => !inChain.has(found.segment));
-  const tail = links.at(-1)?.found;
-  assert(tail !== undefined, 'a chain has a tail');
-  const others = sortRest(rest, dropped, tail, needed);
+  const replaced = new Set(links.map(({ found }) => found.header.previous?.segment));
+  const others = sortRest(rest, { dropped, replaced, tail, needed });
+  if (isEnded && !rest.some((found) => mayFollow(found, tail))) {
+    losses.push(
+      `segment ${tail.segment} was sealed, so another one was in use after it, and no disk knows ` +
+        'of one: what was acknowledged there would be lost',
+    );
+  }
   // The tail has too few copies and was ended, the one before it has not: no such log exists.
   const order = open.length > 0 && sealed.at(-1)?.segment === tail.segment;
   if (order) return { type: 'broken', reason: 'the segment before the last could not be ended' };
@@ -197,14 +271,20 @@ function assemble(
   };
 }
 
+interface Chained {
+  readonly dropped: readonly FoundSegment[];
+  /** What the chain's headers continue: whatever else continues one of these was left behind. */
+  readonly replaced: ReadonlySet<SegmentId | undefined>;
+  readonly tail: Linked;
+  readonly needed: number;
+}
+
 /**
  * Segments beside the chain: deleted ones, abandoned ones, empty ones, and those to leave alone.
  */
 function sortRest(
   rest: readonly FoundSegment[],
-  dropped: readonly FoundSegment[],
-  tail: Linked,
-  needed: number,
+  { dropped, replaced, tail, needed }: Chained,
 ): { pendingDelete: PlannedSegment[]; losses: string[]; leftAlone: string[] } {
   const pendingDelete: PlannedSegment[] = [];
   const losses: string[] = [];
@@ -213,10 +293,13 @@ function sortRest(
     if (found.copies.length === 0) continue;
     const known = found.createEpoch > 0;
     const empty = found.copies.every((copy) => copy.entry.length === 0);
-    if (known && (found.deleted || dropped.includes(found))) {
+    if (known && (found.deleted || endedEmpty(found) || dropped.includes(found))) {
       pendingDelete.push(descriptor(found, tail.header.replicas));
     } else if (!empty) {
-      leftAlone.push(`segment ${found.segment} has data and is not part of the log found`);
+      const beside = `segment ${found.segment} has data and is not part of the log found`;
+      const previous = found.header?.previous?.segment;
+      if (previous !== undefined && replaced.has(previous)) leftAlone.push(beside);
+      else losses.push(`${beside}: what was acknowledged in it would be lost`);
     } else if (found.createEpoch < tail.createEpoch || validCopies(found) >= needed) {
       if (known) pendingDelete.push(descriptor(found, tail.header.replicas));
     } else {
@@ -227,6 +310,11 @@ function sortRest(
     }
   }
   return { pendingDelete, losses, leftAlone };
+}
+
+/** A segment without data that its owner may have gone on with; sortRest says if enough show it. */
+function mayFollow(found: FoundSegment, tail: Linked): boolean {
+  return !found.deleted && found.createEpoch >= tail.createEpoch;
 }
 
 /** Replicas whose answer counts: a suspect one proves presence only. */
@@ -264,11 +352,28 @@ function sealAt({ found, end }: Link): SealedSegment | string {
     );
   }
   const exact = found.copies.find((copy) => dataOf(copy) === end.end);
-  if (exact === undefined) {
+  const isLonger = found.copies.some((copy) => dataOf(copy) > end.end);
+  const read = end.end === 0 ? 0 : end.crc;
+  const crc = exact?.entry.crc ?? (isLonger ? read : undefined);
+  if (crc === undefined) {
     const { segment } = found;
-    return `no copy of segment ${segment} ends at ${end.end}, where the next one continues it`;
+    const what = isLonger ? 'is readable up to' : 'reaches';
+    return `no copy of segment ${segment} ${what} ${end.end}, where the next one continues it`;
   }
-  return { ...descriptor(found, found.header.replicas), ...end, crc: exact.entry.crc };
+  const { end: at, endLsn } = end;
+  return { ...descriptor(found, found.header.replicas), end: at, endLsn, crc };
+}
+
+/** The last segment, as it was sealed; what follows it has no header that would say its LSN. */
+function sealTail(found: Linked): SealedSegment | string {
+  const { endLsn } = found.header;
+  const seal = sealedCopy(found);
+  assert(seal !== undefined, 'it was chosen for being sealed');
+  if (endLsn === undefined) {
+    return `the last LSN of segment ${found.segment} must be read from a sealed copy`;
+  }
+  const { length: end, crc } = seal.entry;
+  return { ...descriptor(found, found.header.replicas), end, endLsn, crc };
 }
 
 /** Where the longest copy ends: only when loss is accepted. */

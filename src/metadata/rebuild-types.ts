@@ -31,6 +31,8 @@ export interface RebuildHeader {
     readonly segment: SegmentId;
     readonly end: SegmentOffset;
     readonly endLsn: Lsn;
+    /** The chain crc there, where no copy ends there and the caller has read a longer one. */
+    readonly crc?: number;
   } | null;
   readonly name: string;
   readonly kind: VolumeKind;
@@ -38,7 +40,7 @@ export interface RebuildHeader {
   readonly replicas: number;
   readonly ackQuorum: number;
   readonly group: number;
-  /** The LSN after the longest copy's last record, where the caller has read it. */
+  /** The LSN after the last record of a sealed copy, else of the longest, where it was read. */
   readonly endLsn?: Lsn;
 }
 

@@ -120,8 +120,7 @@ function gather(
   }
   return [...bySegment].sort(byFirst).map(([segment, found]) => {
     const kept = found.filter((copy) => copy.entry.state !== 'deleted');
-    // A tombstone was never created there and knows no epoch but the fence's.
-    const created = kept.filter((copy) => copy.entry.state !== 'tombstone');
+    const created = kept.filter(wasCreated);
     return {
       segment,
       createEpoch: epoch(Math.max(0, ...created.map((copy) => copy.entry.createEpoch))),
@@ -130,6 +129,11 @@ function gather(
       deleted: kept.length < found.length,
     };
   });
+}
+
+/** A tombstone, also one that was sealed at 0 since, knows no epoch but the fence's. */
+function wasCreated({ entry }: Copy): boolean {
+  return entry.state !== 'tombstone' && entry.createEpoch > 0;
 }
 
 /** Null when something with data was not deleted, or nothing was. */
@@ -146,7 +150,7 @@ function ifPurged(volume: VolumeId, segments: readonly FoundSegment[]): RebuiltV
 /** What no order of events can explain. */
 function firstContradiction(segments: readonly FoundSegment[]): string | null {
   for (const { segment, copies, createEpoch, header, deleted } of segments) {
-    const created = copies.filter((copy) => copy.entry.state !== 'tombstone');
+    const created = copies.filter(wasCreated);
     if (created.some((copy) => copy.entry.createEpoch !== createEpoch)) {
       return `copies of segment ${segment} were created at different epochs`;
     }

@@ -36,11 +36,12 @@ function scenario(lines: readonly string[], replicas = 3, ackQuorum = 2): Scenar
     const read = rest.find((one) => one.startsWith('='));
     const max = rest.find((one) => one.startsWith('^'))?.slice(1) ?? created;
     if (link !== undefined) {
-      const [before = '', end, at] = link.slice(1).split(':');
+      const [before = '', end, at, crc] = link.slice(1).split(':');
       const previous = {
         segment: segmentId(before),
         end: offset(Number(end) * 4096),
         endLsn: lsn(Number(at)),
+        ...(crc === undefined ? {} : { crc: Number(crc) }),
       };
       headers.set(segment, {
         ...SETTINGS,
@@ -157,7 +158,37 @@ const CASES: readonly (readonly [string, readonly string[], string | RegExp])[] 
       '3@2 0 open 1 2 3',
       '4@2 0 open 1 2 3',
     ],
-    'sealed | open 1 | delete 2 3 4 | epoch 3',
+    'sealed 1:6:14 | open | delete 2 3 4 | epoch 3',
+  ],
+  [
+    'the last one was sealed, and those after it have no data yet',
+    ['1@1 4 open 1 2 3 <', '2@1 7 open 1 3 <1:4:10 =20', '2@1 5 sealed 2', '3@2 0 open 1 2 3'],
+    'sealed 1:4:10 2:5:20 | open | delete 3 | epoch 3',
+  ],
+  [
+    'the same, and its last LSN was not read',
+    ['1@1 4 sealed 1 2 3 <', '2@1 0 open 1 2 3'],
+    /INCONSISTENT: the last LSN of segment 0+1 must be read from a sealed copy/,
+  ],
+  [
+    'the last one was sealed, and no disk knows the one after it',
+    ['1@1 4 sealed 1 2 3 < =10'],
+    /DATA_LOST: segment 0+1 was sealed, so another one was in use after it/,
+  ],
+  [
+    'the last one was sealed, and too few know the one after it',
+    ['1@1 4 sealed 1 2 3 < =10', '2@1 0 open 1'],
+    /DATA_LOST: 1 of 2 needed replicas of segment 0+2 were found, all empty/,
+  ],
+  [
+    'every copy reaches beyond the end, where the chain was not read',
+    ['1@1 6 open 1 2 3 <', '2@1 5 open 1 2 3 <1:4:10', '3@1 2 open 1 2 3 <2:5:20'],
+    /INCONSISTENT: no copy of segment 0+1 is readable up to 16384/,
+  ],
+  [
+    'the same, and it was read',
+    ['1@1 6 open 1 2 3 <', '2@1 5 open 1 2 3 <1:4:10:77', '3@1 2 open 1 2 3 <2:5:20'],
+    'sealed 1:4:10 | open 2 3 | delete | epoch 2',
   ],
   [
     'an abandoned spare beside a newer epoch',
@@ -197,8 +228,68 @@ const CASES: readonly (readonly [string, readonly string[], string | RegExp])[] 
   ],
   [
     'an empty sealed segment has no header',
-    ['1@1 4 sealed 1 2 3 <', '2@2 0 sealed 1 2 3', '3@3 5 open 1 2 3 <2:0:10'],
+    ['1@1 4 sealed 1 2 3 < =10', '2@2 0 sealed 1 2 3', '3@3 5 open 1 2 3 <2:0:10'],
     'sealed 1:4:10 | open 3 | delete 2 | epoch 4',
+  ],
+  [
+    'the same, and what ends there is gone',
+    ['1@1 4 sealed 1 2 3 < =9', '2@2 0 sealed 1 2 3', '3@3 5 open 1 2 3 <2:0:10'],
+    /INCONSISTENT: no segment was found that ends at LSN 10, where segment 0+3 continues one/,
+  ],
+  [
+    'the same, and it was not sealed yet but ends there',
+    ['1@1 4 open 1 2:3 3 < =10', '2@2 0 sealed 1 2 3', '3@3 5 open 1 2 3 <2:0:10'],
+    'sealed 1:4:10 | open 3 | delete 2 | epoch 4',
+  ],
+  [
+    'segments without records, one behind the other, begin at one LSN',
+    ['1@1 4 sealed 1 2 3 <', '2@1 1 open 1 2 3 <1:4:10', '9@1 5 open 1 2 3 <2:1:10'],
+    'sealed 1:4:10 | open 2 9 | delete | epoch 2',
+  ],
+  [
+    'and behind one without data',
+    [
+      '9@1 1 sealed 1 2 3 < =0',
+      '8@1 4 sealed 1 2 3 <9:1:0 =10',
+      '7@1 0 sealed 1 2 3',
+      '2@1 5 open 1 2 3 <7:0:10',
+    ],
+    'sealed 9:1:0 8:4:10 | open 2 | delete 7 | epoch 2',
+  ],
+  [
+    'sealed at 0, with what a quorum never had on copies that are not cut yet',
+    [
+      '1@1 4 sealed 1 2 3 < =10',
+      '3@1 2 open 1 2 <1:4:10',
+      '3@1 0 sealed 3',
+      '2@1 5 open 1 2 3 <3:0:10',
+    ],
+    'sealed 1:4:10 | open 2 | delete 3 | epoch 2',
+  ],
+  [
+    'a fence of an unknown segment that was sealed at 0 knows no epoch',
+    [
+      '1@1 4 sealed 1 2 3 < =10',
+      '3@1 0 sealed 2 3',
+      '3@0 0 sealed 1 ^2',
+      '2@1 5 open 1 2 3 <3:0:10',
+    ],
+    'sealed 1:4:10 | open 2 | delete 3 | epoch 3',
+  ],
+  [
+    'data that nothing explains is not passed over',
+    [
+      '1@1 4 sealed 1 2 3 < =10',
+      '3@1 0 sealed 1 2 3',
+      '4@1 2 open 1 2 3 <3:0:10',
+      '2@1 5 open 1 <',
+    ],
+    /DATA_LOST: segment 0+2 has data and is not part of the log found/,
+  ],
+  [
+    'nor is data behind a deleted segment that the log does not lead to',
+    ['1@1 4 open 1 2 3 <', '5@1 2 sealed 1:d 2:d 3:d', '2@0 5 open 1 2 3 <5:2:3'],
+    /DATA_LOST: segment 0+2 has data and is not part of the log found/,
   ],
   [
     'too few replicas of the last',

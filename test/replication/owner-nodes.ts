@@ -8,7 +8,13 @@ import {
   decodeSegmentBatch,
   pagesStart,
 } from '../../src/block/wire/batch.js';
-import type { FenceBody, Reply, Request, StatusName } from '../../src/block/wire/messages.js';
+import type {
+  CopyRequest,
+  FenceBody,
+  Reply,
+  Request,
+  StatusName,
+} from '../../src/block/wire/messages.js';
 import type { NodeRequests, ReplyHandler, RequestTarget } from '../../src/block/wire/requests.js';
 import { PageChecksummer } from '../../src/core/checksum.js';
 import { HoldfastError } from '../../src/core/errors.js';
@@ -132,7 +138,7 @@ export class FakeNode {
       this.#add(request.segment, true, request.epoch);
       return 'OK';
     }
-    if (request.type === 'copy') return this.#copy(request.segment, request.end);
+    if (request.type === 'copy') return this.#copy(request);
     if (state === undefined) return request.type === 'delete' ? 'OK' : 'UNKNOWN';
     if ('epoch' in request && request.epoch < state.maxEpoch) return 'STALE';
     if (request.type === 'delete') {
@@ -161,12 +167,14 @@ export class FakeNode {
     }
   }
 
-  #copy(segment: SegmentId, end: number): StatusName {
-    const from = this.peers.find((peer) => peer.state === 'up' && peer.length(segment) >= end);
+  #copy({ segment, end, createEpoch }: CopyRequest): StatusName {
+    const from = this.peers.find(
+      (peer) => peer.state === 'up' && peer.segments.has(segment) && peer.length(segment) >= end,
+    );
     if (from === undefined) return 'DISK';
     const bytes = (from.segments.get(segment) as FakeSegment).bytes.subarray(0, end);
-    const state = this.segments.get(segment) ?? this.#add(segment, true, 0);
-    Object.assign(state, { created: true, sealed: true, bytes });
+    const state = this.segments.get(segment) ?? this.#add(segment, true, createEpoch);
+    Object.assign(state, { created: true, createEpoch, sealed: true, bytes });
     return 'OK';
   }
 
