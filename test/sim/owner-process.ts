@@ -9,6 +9,7 @@ import { LogOwner } from '../../src/replication/owner.js';
 import type { OwnerState } from '../../src/replication/owner-api.js';
 import { SimProcess } from '../fixtures/sim-clock.js';
 import type { SimRandom } from '../fixtures/sim-random.js';
+import { MountedLife } from './mounted-life.js';
 import { type AckedOp, entryOf, firstWrongPage, makeOp } from './ops.js';
 import { ownerDeps } from './parts.js';
 import { short, Violation } from './violation.js';
@@ -34,6 +35,8 @@ export class OwnerProcess {
   #blocked = false;
   #releasing = false;
   #lastNamed = '';
+  /** The volume mounted on this owner, where volumes have files. */
+  life: MountedLife | null = null;
   acked = 0;
   reads = 0;
 
@@ -91,6 +94,13 @@ export class OwnerProcess {
   #serve(epoch: number): void {
     this.#epoch = epoch;
     this.world.hit('takeovers');
+    const { files } = this.volume;
+    if (files !== null) {
+      this.life = new MountedLife(this, files, epoch);
+      this.life.begin();
+      this.#scheduleLeaseChecks();
+      return;
+    }
     if (this.#random.chance(0.5)) this.#replay();
     this.#scheduleAppends();
     this.#scheduleReads();
@@ -141,6 +151,10 @@ export class OwnerProcess {
 
   /** One append, for the liveness checks: calls back when it was acknowledged. */
   appendOnce(done: () => void): void {
+    if (this.life !== null) {
+      this.life.fsyncOnce(done);
+      return;
+    }
     const before = this.acked;
     this.#append();
     const check = (): void => {
@@ -213,8 +227,12 @@ export class OwnerProcess {
     this.replay(() => {});
   }
 
-  /** Replays the log from the beginning and checks all of it. */
-  replay(done: (error: HoldfastError | null) => void): void {
+  /** Replays the log from the beginning, or from the root, and checks all of it. */
+  replay(done: (error: { readonly message: string } | null) => void): void {
+    if (this.life !== null) {
+      this.life.verify(done);
+      return;
+    }
     const { world, volume } = this;
     const ackedBefore = world.checkers.volumes.ackedCount(volume.id);
     const began = world.scheduler.now;
@@ -241,9 +259,12 @@ export class OwnerProcess {
     if (!this.serving || this.#releasing) return;
     this.#releasing = true;
     this.world.note(() => `${this.name} releases ${this.volume.name}`);
-    this.owner.release((error) => {
-      this.world.hit(`release.${error === null ? 'ok' : error.code}`);
-    });
+    const release = (): void =>
+      this.owner.release((error) => {
+        this.world.hit(`release.${error === null ? 'ok' : error.code}`);
+      });
+    if (this.life === null) release();
+    else this.life.release(release);
   }
 
   kill(): void {

@@ -9,6 +9,8 @@ import { type Fault, planFaults } from './nemesis.js';
 export interface VolumeSpec {
   readonly replicas: number;
   readonly ackQuorum: number;
+  /** Small files on the volume layer, instead of bare records. */
+  readonly filesystem: boolean;
 }
 
 export interface WorldSpec {
@@ -42,20 +44,23 @@ const SHAPES: readonly (readonly [number, number])[] = [
   [5, 4],
 ];
 
+const FILESYSTEM_CHANCE = 0.2;
+
 /**
  * Lost copies that a segment bears: acknowledged bytes survive and a takeover can still be
  * completed.
  */
-export function bearable({ replicas, ackQuorum }: VolumeSpec): number {
+export function bearable({ replicas, ackQuorum }: Omit<VolumeSpec, 'filesystem'>): number {
   return Math.min(ackQuorum - 1, replicas - ackQuorum);
 }
 
 export function makeSpec(random: SimRandom): WorldSpec {
   const nodes = 3 + random.below(4);
   const possible = SHAPES.filter(([replicas]) => replicas <= nodes);
+  const files = random.fork('filesystem');
   const volumes = Array.from({ length: random.chance(0.3) ? 2 : 1 }, () => {
     const [replicas, ackQuorum] = random.pick(possible);
-    return { replicas, ackQuorum };
+    return { replicas, ackQuorum, filesystem: files.chance(FILESYSTEM_CHANCE) };
   });
   const chaosMs = random.pick([6_000, 10_000, 16_000]);
   const softBytes = random.pick([48, 96, 192, 400]) * KIB;

@@ -19,6 +19,7 @@ import { VOLUMES, volumeKey } from '../../src/metadata/keys.js';
 import { MemoryServer } from '../../src/metadata/memory.js';
 import { METADATA_SCHEMA, type VolumeRecord } from '../../src/metadata/model.js';
 import type { Operation } from '../../src/metadata/store.js';
+import { FileWorkload } from '../fixtures/file-workload.js';
 import { SimProcess, SimScheduler } from '../fixtures/sim-clock.js';
 import { SimMetadata } from '../fixtures/sim-metadata.js';
 import { SimNetwork } from '../fixtures/sim-network.js';
@@ -43,6 +44,10 @@ export interface VolumeSim {
   nextOp: number;
   /** Acknowledged operations with pages, for reads. */
   readonly acked: AckedOp[];
+  /** What is in the files, for a volume that has some. */
+  readonly files: FileWorkload | null;
+  /** The epoch whose owner goes on with them. */
+  filesEpoch: number;
   /** All its owners, dead ones as well, oldest first. */
   readonly owners: OwnerProcess[];
 }
@@ -111,6 +116,8 @@ export class World {
       ...volume,
       nextOp: 0,
       acked: [],
+      files: volume.filesystem ? this.#filesOf(index) : null,
+      filesEpoch: 0,
       owners: [],
     }));
     this.#faults = options.faults ?? this.spec.faults;
@@ -118,6 +125,12 @@ export class World {
     this.nemesis = new Nemesis(
       (delayMs, callback) => this.scheduler.after(delayMs, callback),
       (fault) => this.injector.fire(fault),
+    );
+  }
+
+  #filesOf(index: number): FileWorkload {
+    return new FileWorkload(this.random.fork(`files${index}`), (what) =>
+      this.checkers.fail(new Violation(15, `the files of volume ${index}: ${what}`)),
     );
   }
 
@@ -234,8 +247,20 @@ export class World {
       const before = this.checkers.volumes.record(record.volume);
       this.checkers.changed(record);
       this.note(() => describeRecord(record));
-      if (before !== null && record.sealed.length > before.sealed.length) this.hit('seals');
+      if (before === null) continue;
+      if (record.sealed.length > before.sealed.length) this.hit('seals');
+      this.#givenUp(before, record);
     }
+  }
+
+  /** What a swap gives up is looked for in the mounts. */
+  #givenUp(before: VolumeRecord, record: VolumeRecord): void {
+    const pending = new Set(record.pendingDelete.map(({ segment }) => segment));
+    const gone = before.sealed.map(({ segment }) => segment).filter((one) => pending.has(one));
+    if (gone.length === 0) return;
+    this.hit('given-up');
+    const volume = this.volumes.find(({ id }) => id === record.volume);
+    for (const owner of volume?.owners ?? []) owner.life?.givesUp(gone);
   }
 
   nodeReplied(machine: StorageMachine, request: Request, reply: Reply): void {

@@ -25,6 +25,8 @@ interface VolumeGhost {
   record: VolumeRecord | null;
   /** LSN → CRC-32 of the record, of everything sealed. */
   readonly final: number[];
+  /** Segments whose records are in `final`: those before a new one may be deleted. */
+  readonly sealed: Set<SegmentId>;
   /** LSN → CRC-32 of the record, of everything acknowledged. */
   readonly acked: (number | undefined)[];
   /** Epoch → true time of its first acknowledgement. */
@@ -70,7 +72,7 @@ export class VolumeGhosts implements Placements {
   #volume(id: VolumeId): VolumeGhost {
     let ghost = this.#volumes.get(id);
     if (ghost === undefined) {
-      ghost = { record: null, final: [], acked: [], firstAck: new Map() };
+      ghost = { record: null, final: [], sealed: new Set(), acked: [], firstAck: new Map() };
       this.#volumes.set(id, ghost);
     }
     return ghost;
@@ -161,7 +163,8 @@ export class VolumeGhosts implements Placements {
   /** Newly sealed segments continue the log where it ended, with what was acknowledged. */
   #extendLog(ghost: VolumeGhost, record: VolumeRecord): void {
     for (const [index, sealed] of record.sealed.entries()) {
-      if (sealed.endLsn <= ghost.final.length && index < record.sealed.length - 2) continue;
+      if (ghost.sealed.has(sealed.segment)) continue;
+      ghost.sealed.add(sealed.segment);
       this.#append(ghost, sealed, record.sealed[index - 1]);
     }
     // Whatever is acknowledged must be below the end, or in a segment that is still open.
