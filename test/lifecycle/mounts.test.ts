@@ -1,4 +1,4 @@
-/** What is refused before anything is touched: a mount that only begins, a state that others write. */
+/** What is refused untouched: a mount that only begins, a run directory that others write to. */
 import { chmodSync, lstatSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -179,7 +179,7 @@ test('small files that are read one after the other come together', async (t) =>
   t.equal(bed.fs.source.at(place, 1).kind, 'absent', 'one alone brings nothing but itself');
 });
 
-test('a write whose page cannot be fetched fails, unless the page has moved meanwhile', async (t) => {
+test('a write fails with its fetch, unless the page has moved meanwhile', async (t) => {
   const bed = new Bed();
   const inode = bed.file('a');
   bed.write(inode, 0, Buffer.alloc(PAGE_BYTES, 'a'));
