@@ -8,6 +8,9 @@ import { endAll, holdfastBin, type Process, startNode } from '../fixtures/proces
 
 interface Ready {
   readonly cluster: string;
+  readonly pid: number;
+  readonly mount: string | null;
+  readonly notMounted: string | null;
   readonly nodes: readonly { readonly address: string; readonly pid: number }[];
   readonly volumes: readonly string[];
 }
@@ -37,8 +40,19 @@ function directory(t: Test): string {
   return path;
 }
 
+/** Nothing of these tests stands where another run, or the real thing, has its mounts. */
+function environment(dataDir: string): Record<string, string> {
+  return { HOLDFAST_RUN_DIR: join(dataDir, 'run') };
+}
+
+function upArgs(dataDir: string, ...more: string[]): string[] {
+  return ['up', '--data-dir', dataDir, '--mount', join(dataDir, 'mnt'), ...more];
+}
+
 async function startUp(dataDir: string, ...more: string[]): Promise<{ up: Process; ready: Ready }> {
-  const up = startNode(holdfastBin, ['up', '--data-dir', dataDir, '--json', ...more]);
+  const up = startNode(holdfastBin, upArgs(dataDir, '--json', ...more), {
+    env: environment(dataDir),
+  });
   const ready = JSON.parse(await up.line(/^\{/, SLOW_MS)) as Ready;
   return { up, ready };
 }
@@ -50,7 +64,9 @@ interface Said {
 }
 
 async function holdfast(dataDir: string, args: string[], input: string[] = []): Promise<Said> {
-  const command = startNode(holdfastBin, [...args, '--data-dir', dataDir]);
+  const command = startNode(holdfastBin, [...args, '--data-dir', dataDir], {
+    env: environment(dataDir),
+  });
   for (const line of input) command.write(line);
   command.child.stdin?.end();
   const { code } = await command.exited;
@@ -73,14 +89,14 @@ async function untilGone(pids: readonly number[]): Promise<void> {
 t.test('a first cluster: works, is shown, stops in order, and keeps its data', async (t) => {
   const dir = directory(t);
   const { up, ready } = await startUp(dir);
-  t.same(ready.volumes, ['demo']);
+  t.same(ready.volumes, ['demo', 'events']);
   t.equal(statSync(join(dir, 'secret')).mode & 0o777, 0o600);
 
   const second = await holdfast(dir, ['up']);
   t.equal(second.code, 18, second.stderr);
   t.match(second.stderr, /already runs on .*pid/);
 
-  const appended = await holdfast(dir, ['log', 'append', 'demo'], ['one', 'two', 'three']);
+  const appended = await holdfast(dir, ['log', 'append', 'events'], ['one', 'two', 'three']);
   t.same(appended.lines, ['20', '21', '22'], appended.stderr);
   const status = await holdfast(dir, ['status', '--json']);
   const { nodes, problems } = JSON.parse(status.lines[0] ?? '{}');
@@ -93,17 +109,17 @@ t.test('a first cluster: works, is shown, stops in order, and keeps its data', a
 
   const again = await startUp(dir);
   t.equal(again.ready.cluster, ready.cluster);
-  const read = await holdfast(dir, ['log', 'read', 'demo', '--from', '20']);
+  const read = await holdfast(dir, ['log', 'read', 'events', '--from', '20']);
   t.same(read.lines.slice(0, 3), ['one', 'two', 'three'], read.stderr);
   t.equal(await again.up.stop(20_000), 0);
 });
 
 t.test('no acknowledged record is lost when a node and then the writer are killed', async (t) => {
   const dir = directory(t);
-  const { up, ready } = await startUp(dir);
-  const make = ['volume', 'create', 'events', '--size', '1GiB', '--label', 'log=plain'];
+  const { up, ready } = await startUp(dir, '--no-mount');
+  const make = ['volume', 'create', 'lines', '--size', '1GiB', '--label', 'log=plain'];
   t.equal((await holdfast(dir, make)).code, 0);
-  const writer = startNode(holdfastBin, ['log', 'append', 'events', '--data-dir', dir]);
+  const writer = startNode(holdfastBin, ['log', 'append', 'lines', '--data-dir', dir]);
   let written = 0;
   const feed = setInterval(() => {
     for (let i = 0; i < 5; i++) writer.write(`record ${written++}`);
@@ -124,9 +140,9 @@ t.test('no acknowledged record is lost when a node and then the writer are kille
     'acknowledged in order, each once',
   );
 
-  const refused = await holdfast(dir, ['log', 'read', 'events']);
+  const refused = await holdfast(dir, ['log', 'read', 'lines']);
   t.equal(refused.code, 18, 'an owner that did not release is not pushed aside silently');
-  const read = await holdfast(dir, ['log', 'read', 'events', '--take-over']);
+  const read = await holdfast(dir, ['log', 'read', 'lines', '--take-over']);
   t.equal(read.code, 0, read.stderr);
   t.ok(read.lines.length >= acked.length, `${read.lines.length} of ${acked.length}`);
   t.same(
@@ -138,12 +154,12 @@ t.test('no acknowledged record is lost when a node and then the writer are kille
 
 t.test('nodes end with their parent, however that ends', async (t) => {
   const dir = directory(t);
-  const { up, ready } = await startUp(dir, '--nodes', '1');
+  const { up, ready } = await startUp(dir, '--nodes', '1', '--no-mount');
   await up.kill();
   const pids = ready.nodes.map(({ pid }) => pid);
   await untilGone(pids);
   t.notOk(pids.some(isAlive));
-  const again = await startUp(dir);
+  const again = await startUp(dir, '--no-mount');
   t.equal(again.ready.cluster, ready.cluster, 'and the directory can be used again');
   t.equal(await again.up.stop(20_000), 0);
 });
@@ -152,16 +168,17 @@ t.test('lost metadata comes back from the disks, or from an export', async (t) =
   const dir = directory(t);
   const old = join(dir, 'old.json');
   const fresh = join(dir, 'fresh.json');
-  const first = await startUp(dir);
-  await holdfast(dir, ['log', 'append', 'demo'], ['kept']);
+  const first = await startUp(dir, '--no-mount');
+  await holdfast(dir, ['log', 'append', 'events'], ['kept']);
   t.equal((await holdfast(dir, ['metadata', 'export', old])).code, 0);
-  const before = await holdfast(dir, ['volume', 'show', 'demo', '--json']);
+  const before = await holdfast(dir, ['volume', 'show', 'events', '--json']);
   const { epoch } = JSON.parse(before.lines[0] ?? '{}');
   await first.up.stop(20_000);
 
   for (const way of [['rebuild'], ['import', fresh]]) {
     rmSync(join(dir, 'metadata'), { recursive: true });
-    const up = startNode(holdfastBin, ['up', '--data-dir', dir, '--json']);
+    const env = environment(dir);
+    const up = startNode(holdfastBin, upArgs(dir, '--json', '--no-mount'), { env });
     await up.until('the warning', SLOW_MS, () => /metadata.*is gone/.test(up.stderr) || undefined);
     if (way[0] === 'import') {
       const stale = await holdfast(dir, ['metadata', 'import', old]);
@@ -171,9 +188,9 @@ t.test('lost metadata comes back from the disks, or from an export', async (t) =
     t.equal(back.code, 0, back.stderr);
     const ready = JSON.parse(await up.line(/^\{/, SLOW_MS)) as Ready;
     t.equal(ready.cluster, first.ready.cluster);
-    const shown = await holdfast(dir, ['volume', 'show', 'demo', '--json']);
+    const shown = await holdfast(dir, ['volume', 'show', 'events', '--json']);
     t.ok(JSON.parse(shown.lines[0] ?? '{}').epoch > epoch, 'the epoch is above what nodes knew');
-    const read = await holdfast(dir, ['log', 'read', 'demo', '--from', '20']);
+    const read = await holdfast(dir, ['log', 'read', 'events', '--from', '20']);
     t.equal(read.lines[0], 'kept', `${way[0]}: ${read.stderr}`);
     if (way[0] === 'rebuild') await holdfast(dir, ['metadata', 'export', fresh]);
     t.equal(await up.stop(20_000), 0);
