@@ -13,8 +13,8 @@ import type { Lease, MetadataStore } from './store.js';
 export interface LeasedWork {
   /**
    * Once a turn, after the lease was renewed: brings about that all is published under
-   * `loop.lease()`. False: something changed meanwhile, another turn follows at once. Its faults are
-   * told to `failed`; NOT_FOUND and WRONG_CLUSTER cost the lease.
+   * `loop.lease()`. False: something changed meanwhile, another turn follows at once. Its faults
+   * are told to `failed`; NOT_FOUND and WRONG_CLUSTER cost the lease.
    */
   publish(loop: LeaseLoop): Promise<boolean>;
   /** The lease and what was published under it are gone. */

@@ -380,7 +380,7 @@ export class Service {
     if (this.#rollPending !== null) {
       this.#proposeRoll(record, this.#rollPending, ready ? planned.segment : null);
     } else if (this.#proposeVolumeSwap(record)) {
-      // Behind a roll, and in its turn: the next roll has to ask the next spare first.
+      // It gets its turn: the next roll has to ask the next spare first.
     } else if (this.#releasing && !this.#unfinished()) {
       // Until then a spare may be what the last records need to become durable.
       return;
@@ -462,11 +462,8 @@ export class Service {
   #proposeVolumeSwap(record: VolumeRecord): boolean {
     const next = this.volumeSwaps.begin(record);
     if (next === null) return false;
-    this.#propose(
-      next.name,
-      (found) => next.change(found) ?? found,
-      () => this.volumeSwaps.landed(),
-    );
+    const change = (found: VolumeRecord): VolumeRecord => next.change(found) ?? found;
+    this.#propose(next.name, change, () => this.volumeSwaps.landed());
     return true;
   }
 

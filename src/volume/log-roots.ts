@@ -12,7 +12,7 @@ import type { RootStore } from './root-store.js';
 /** What of LogOwner this needs. */
 export type RootOwner = Pick<LogOwner, 'record' | 'setRoot' | 'deleteSealed'>;
 
-/** For an owner in the state `serving`. A swap fails with the owner's end only: FENCED or CLOSED. */
+/** For an owner in the state `serving`. A swap fails only when the owner ends: FENCED or CLOSED. */
 export function logRoots(owner: RootOwner): RootStore {
   return {
     get root() {

@@ -1,4 +1,4 @@
-/** Presence through outages, in simulated time. What holds over every store: contract/presence.ts. */
+/** Presence through outages, in simulated time. Over every store: contract/presence.ts. */
 import { test } from 'tap';
 import { encodePresence } from '../../src/metadata/encoding.js';
 import { ownerKey } from '../../src/metadata/keys.js';
