@@ -59,8 +59,8 @@ export function confirmSeal(
 }
 
 /**
- * The chain's crc at `end`; null when there is no batch boundary that can be read; a fault when what
- * the journal has of the segment cannot be written to its file now.
+ * The chain's crc at `end`; null when there is no batch boundary that can be read; a fault when
+ * what the journal has of the segment cannot be written to its file now.
  */
 function chainCrc(
   task: Task,

@@ -65,7 +65,7 @@ function isLinked(found: FoundSegment): found is Linked {
   return found.copies.some((copy) => dataOf(copy) > 0);
 }
 
-/** Its owner went on elsewhere before a quorum had its header: what copies have is not the log's. */
+/** Its owner went on elsewhere before a quorum had its header: copies of it are not the log's. */
 function endedEmpty(found: FoundSegment): boolean {
   return sealedCopy(found)?.entry.length === 0;
 }

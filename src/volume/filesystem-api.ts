@@ -175,7 +175,7 @@ export interface Filesystem {
     length: number,
     done: (error: FsError | HoldfastError | null, parts: readonly Uint8Array[]) => void,
   ): void;
-  /** What is needed of `data` is copied before this returns. Calls back when it is in the history. */
+  /** `data` is copied before this returns. Calls back when it is in the history. */
   write(inode: Inode, offset: number, data: Buffer, done: Done): void;
   /** fallocate(2): KEEP_SIZE 1, PUNCH_HOLE 2, ZERO_RANGE 16. */
   fallocate(inode: Inode, offset: number, length: number, mode: number): void;

@@ -129,7 +129,7 @@ test('an index that cannot be read now, or both on bad sectors, cost nothing', a
   t.match(rig.look(seg(1)), { durableLength: log.end, suspectFrom: null });
 });
 
-test('a bad sector in one copy of the superblock is written anew; two keep the disk shut', async (t) => {
+test('one bad copy of the superblock is written anew; two keep the disk shut', async (t) => {
   const rig = new Rig().format().open();
   const log = filled(rig, 3);
   const before = rig.incarnation;

@@ -132,7 +132,7 @@ test('a start on a full disk fails, and the next one has everything', async (t) 
   }
 });
 
-test('a SEAL on a disk that has become full is refused, and lands when there is room', async (t) => {
+test('a SEAL on a full disk is refused, and lands when there is room', async (t) => {
   const rig = new Rig().format().open();
   const log = new LogOf(seg(1));
   rig.create(seg(1));
