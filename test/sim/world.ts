@@ -13,17 +13,17 @@ import {
   type VolumeId,
 } from '../../src/core/ids.js';
 import { JOURNAL_BATCH_MAX_BYTES } from '../../src/core/limits.js';
-import { epoch } from '../../src/core/units.js';
 import { decodeVolume, encodeVolume } from '../../src/metadata/encoding.js';
 import { VOLUMES, volumeKey } from '../../src/metadata/keys.js';
 import { MemoryServer } from '../../src/metadata/memory.js';
-import { METADATA_SCHEMA, type VolumeRecord } from '../../src/metadata/model.js';
+import type { VolumeRecord } from '../../src/metadata/model.js';
 import type { Operation } from '../../src/metadata/store.js';
 import { FileWorkload } from '../fixtures/file-workload.js';
 import { SimProcess, SimScheduler } from '../fixtures/sim-clock.js';
 import { SimMetadata } from '../fixtures/sim-metadata.js';
 import { SimNetwork } from '../fixtures/sim-network.js';
 import { SimRandom } from '../fixtures/sim-random.js';
+import { volumeRecord } from '../fixtures/volume-record.js';
 import { Checkers } from './checkers.js';
 import { Coverage } from './coverage.js';
 import { FaultInjector } from './faults.js';
@@ -180,24 +180,8 @@ export class World {
   }
 
   #createVolume(volume: VolumeSim): void {
-    const record: VolumeRecord = {
-      schema: METADATA_SCHEMA,
-      volume: volume.id,
-      name: volume.name,
-      kind: 'filesystem',
-      sizeBytes: 1 << 30,
-      replicas: volume.replicas,
-      ackQuorum: volume.ackQuorum,
-      labels: {},
-      createdAt: '2026-01-01T00:00:00Z',
-      epoch: epoch(0),
-      owner: null,
-      planned: [],
-      open: [],
-      sealed: [],
-      root: null,
-      pendingDelete: [],
-    };
+    const { name, replicas, ackQuorum } = volume;
+    const record = volumeRecord(volume.id, { name, replicas, ackQuorum });
     const put: Operation = {
       type: 'put',
       key: volumeKey(volume.id),
