@@ -11,8 +11,13 @@ import { GROUP_HARD_PAGES, PLACE_PAGES } from './limits.js';
 
 export const CHUNK_STRIDE = 512;
 const CHUNK_IDS = PLACE_PAGES / CHUNK_STRIDE;
-/** Pages come in pieces of 64 KiB: a small commit takes no megabyte. */
+/**
+ * Memory comes in pieces of 64 KiB, and what a chunk leaves of its last one is the next chunk's
+ * first: a commit of one page takes a page, and not a piece that V8 has to account for.
+ */
 const PIECE_PAGES = 16;
+
+const NO_MEMORY = Buffer.alloc(0);
 
 assert(GROUP_HARD_PAGES < CHUNK_STRIDE, 'a group fits into a chunk');
 
@@ -29,13 +34,18 @@ export interface PageRange {
 
 export class PendingChunk {
   readonly id: number;
-  readonly #pieces: Buffer[] = [];
+  readonly #pieces: Buffer[];
+  /** Pages of the first piece; all others have PIECE_PAGES. */
+  readonly #firstPages: number;
   #count = 0;
   /** Where in files its pages are, or were: to be told of their places. */
   readonly ranges: PageRange[] = [];
 
-  constructor(id: number) {
+  /** `first` is memory to begin with: whole pages, perhaps none. */
+  constructor(id: number, first: Buffer) {
     this.id = id;
+    this.#pieces = [first];
+    this.#firstPages = first.length / PAGE_BYTES;
   }
 
   get count(): number {
@@ -47,44 +57,66 @@ export class PendingChunk {
     return this.id * CHUNK_STRIDE;
   }
 
-  /** Takes `count` more pages, all zero; returns the place of the first. */
+  get #capacity(): number {
+    return this.#firstPages + (this.#pieces.length - 1) * PIECE_PAGES;
+  }
+
+  /** Takes `count` more pages, contents undefined; returns the place of the first. */
   take(count: number): number {
     const first = this.#count;
     this.#count += count;
     assert(this.#count <= GROUP_HARD_PAGES, 'pages of a group');
-    while (this.#pieces.length * PIECE_PAGES < this.#count) {
+    while (this.#capacity < this.#count) {
       this.#pieces.push(Buffer.allocUnsafeSlow(PIECE_PAGES * PAGE_BYTES));
     }
     return this.place + first;
   }
 
-  piece(index: number): Buffer {
-    return present(this.#pieces[Math.floor(index / PIECE_PAGES)], 'a page of the chunk');
+  /** As many of `count` pages from `index` on as stand together in memory, as a view. */
+  stretch(index: number, count: number): Buffer {
+    const behind = index - this.#firstPages;
+    const piece = behind < 0 ? 0 : 1 + Math.floor(behind / PIECE_PAGES);
+    const at = (behind < 0 ? index : behind % PIECE_PAGES) * PAGE_BYTES;
+    const bytes = present(this.#pieces[piece], 'a page of the chunk');
+    return bytes.subarray(at, Math.min(at + count * PAGE_BYTES, bytes.length));
   }
 
   /** The bytes of page `index`, as a view. */
   page(index: number): Buffer {
-    const at = (index % PIECE_PAGES) * PAGE_BYTES;
-    return this.piece(index).subarray(at, at + PAGE_BYTES);
+    return this.stretch(index, 1);
   }
 
   /** Copies whole pages in from `index` on. */
   copyIn(index: number, data: Uint8Array, from: number, to: number): void {
     for (let at = from, page = index; at < to; ) {
-      const start = (page % PIECE_PAGES) * PAGE_BYTES;
-      const length = Math.min(PIECE_PAGES * PAGE_BYTES - start, to - at);
-      this.piece(page).set(data.subarray(at, at + length), start);
-      at += length;
-      page += length / PAGE_BYTES;
+      const target = this.stretch(page, (to - at) / PAGE_BYTES);
+      target.set(data.subarray(at, at + target.length));
+      at += target.length;
+      page += target.length / PAGE_BYTES;
     }
   }
 
+  /** `count` pages from `index` on, as few views. */
+  views(index: number, count: number): Buffer[] {
+    const views: Buffer[] = [];
+    for (let at = index; at < index + count; ) {
+      const view = this.stretch(at, index + count - at);
+      views.push(view);
+      at += view.length / PAGE_BYTES;
+    }
+    return views;
+  }
+
   /** All its pages, for the log. */
-  parts(): Uint8Array[] {
-    return this.#pieces.map((piece, index) => {
-      const pages = Math.min(PIECE_PAGES, this.#count - index * PIECE_PAGES);
-      return piece.subarray(0, pages * PAGE_BYTES);
-    });
+  parts(): Buffer[] {
+    return this.views(0, this.#count);
+  }
+
+  /** Memory that it has not used, and never will once its group is closed. */
+  rest(): Buffer {
+    const spare = this.#capacity - this.#count;
+    const last = present(this.#pieces[this.#pieces.length - 1], 'a piece');
+    return last.subarray(last.length - spare * PAGE_BYTES);
   }
 }
 
@@ -93,11 +125,15 @@ export class PendingPool {
   readonly #chunks = new Map<number, PendingChunk>();
   readonly #free: number[] = [];
   #next = 1;
+  /** The chunk opened last. */
+  #last: PendingChunk | null = null;
 
+  /** A chunk for a new group; the group of the one before is closed. */
   open(): PendingChunk {
     const id = this.#free.pop() ?? this.#next++;
     assert(id < CHUNK_IDS, 'too many groups on their way');
-    const chunk = new PendingChunk(id);
+    const chunk = new PendingChunk(id, this.#last?.rest() ?? NO_MEMORY);
+    this.#last = chunk;
     this.#chunks.set(id, chunk);
     return chunk;
   }
@@ -127,16 +163,6 @@ export class PendingPool {
 
   /** `count` pages from `place` on as few views. */
   views(place: number, count: number): Uint8Array[] {
-    const chunk = this.of(place);
-    const views: Uint8Array[] = [];
-    const end = this.indexOf(place) + count;
-    for (let index = this.indexOf(place); index < end; ) {
-      const start = index % PIECE_PAGES;
-      const pages = Math.min(PIECE_PAGES - start, end - index);
-      const bytes = chunk.piece(index).subarray(start * PAGE_BYTES, (start + pages) * PAGE_BYTES);
-      views.push(bytes);
-      index += pages;
-    }
-    return views;
+    return this.of(place).views(this.indexOf(place), count);
   }
 }
