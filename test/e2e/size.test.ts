@@ -3,11 +3,11 @@
  * the time until the mount is ready; a huge sparse file and a large directory beside them.
  * HOLDFAST_SIZE=full: a million files, and the marks that they must meet.
  */
-import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { cannotMount } from '../fuse/mounted.js';
 import { MountBed } from './mount-bed.js';
+import { python } from './python.js';
 
 const skip = cannotMount();
 if (skip !== false) {
@@ -26,27 +26,6 @@ t.setTimeout(isFull ? 3_000_000 : 240_000);
 const bed = await MountBed.start();
 t.teardown(() => bed.close());
 t.afterEach(() => bed.assertNothingLeft());
-
-/** A Python program on the mount, for as long as it takes. */
-function python(program: string, directory: string): Promise<string> {
-  const limit = ['-k', '5', isFull ? '1200' : '120'];
-  const script = `cd ${directory} && python3 -`;
-  const child = spawn('timeout', [...limit, 'sh', '-c', script], { cwd: '/' });
-  child.stdin.end(program);
-  let text = '';
-  child.stdout.on('data', (data) => {
-    text += String(data);
-  });
-  child.stderr.on('data', (data) => {
-    text += String(data);
-  });
-  return new Promise((resolve, reject) => {
-    child.on('close', (status) => {
-      if (status === 0) resolve(text.trim());
-      else reject(new Error(`exit ${status}: ${text}`));
-    });
-  });
-}
 
 /** Resident, and the most that ever was. */
 function memory(pid: number): { readonly rss: number; readonly peak: number } {
@@ -88,7 +67,7 @@ t.test('many files', async (t) => {
   const first = await bed.mount('many', directory);
   const timed = async (what: string, count: number, program: string): Promise<string> => {
     const started = performance.now();
-    const text = await python(program, directory);
+    const text = await python(program, directory, isFull ? 1_200 : 120);
     const ms = performance.now() - started;
     const rate = Math.round((count / ms) * 1000);
     const now = (await bed.mounts())[0]?.live?.pid ?? first.live.pid;
