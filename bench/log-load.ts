@@ -3,12 +3,14 @@
  */
 import { MIB, PAGE_BYTES } from '../src/core/units.js';
 import { nodeClock } from '../src/io/node/clock.js';
+import type { Replica } from '../src/metadata/model.js';
 import type { Appended } from '../src/replication/owner-api.js';
 import { type ReadSource, SegmentReader } from '../src/replication/reader.js';
 import type { BenchCluster } from './cluster.js';
 import type { Measured } from './stats.js';
 
 const RECORD = Buffer.from('bench: one extent');
+const PREPARE_ATTEMPTS = 20;
 
 /** Keeps `depth` operations under way until time is up, then waits for the last ones. */
 export async function keepBusy(
@@ -74,20 +76,23 @@ export class PageReads {
 
   /** Appends what is to be read, and picks one of its replicas. */
   static async prepare(cluster: BenchCluster): Promise<PageReads> {
-    let last: Appended | null = null;
     const block = Buffer.alloc(MIB);
     for (let i = 0; i < block.length; i += 4) block.writeUInt32LE((i * 2_654_435_761) >>> 0, i);
     // Until one record lies in the current segment, wherever the segments happen to roll.
-    for (let i = 0; i < 4; i++) last = await cluster.log.append({ record: RECORD, pages: [block] });
-    const { segment, firstPage } = last as Appended;
-    const { current } = cluster.log.owner.inspect();
-    if (current?.segment !== segment) throw new Error('the log has rolled on');
-    const has = (firstPage + block.length / PAGE_BYTES) * PAGE_BYTES;
-    const whole = current.replicas.find(({ durable }) => durable >= has);
-    if (whole === undefined) throw new Error('no replica has what was acknowledged');
+    let found: { readonly at: Appended; readonly replica: Replica } | null = null;
+    for (let i = 0; i < PREPARE_ATTEMPTS && found === null; i++) {
+      const at = await cluster.log.append({ record: RECORD, pages: [block] });
+      const has = (at.firstPage + block.length / PAGE_BYTES) * PAGE_BYTES;
+      const { current } = cluster.log.owner.inspect();
+      if (current?.segment !== at.segment) continue;
+      const whole = current.replicas.find(({ durable }) => durable >= has);
+      if (whole !== undefined) found = { at, replica: whole.replica };
+    }
+    if (found === null) throw new Error('the log rolls on and on: nothing to read stays in place');
+    const { segment, firstPage } = found.at;
     const { clients: requests, directories: directory } = cluster;
     const reader = new SegmentReader({ clock: nodeClock, requests, directory });
-    const replicas = [whole.replica];
+    const replicas = [found.replica];
     return new PageReads(reader, { segment, replicas }, firstPage, MIB / PAGE_BYTES);
   }
 
