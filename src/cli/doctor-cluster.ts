@@ -1,6 +1,7 @@
 /** What a cluster must have: a metadata store that keeps up, nodes, right clocks, room, copies. */
 import { statfsSync } from 'node:fs';
 import type { DiskStatus } from '../block/wire/messages.js';
+import { formatSize } from '../core/sizes.js';
 import { parseAddress } from '../io/address.js';
 import { CLUSTER_KEY } from '../metadata/keys.js';
 import type { MemberHealth, MetadataStore } from '../metadata/store.js';
@@ -14,7 +15,6 @@ import {
   survey,
   volumeProblems,
 } from './survey.js';
-import { formatSize } from './text.js';
 import { programVersion } from './version.js';
 
 const LATENCY_TRIES = 5;

@@ -1,11 +1,12 @@
 /** `holdfast mounts`: what is mounted on this machine. */
 import type { Command } from 'commander';
+import { formatSize } from '../core/sizes.js';
 import { nodeClock } from '../io/node/clock.js';
 import type { MountStatus } from '../lifecycle/mount-types.js';
 import { clearDead, listMounts } from '../lifecycle/mounts.js';
 import { mountDeps } from './machine.js';
 import { addExamples, printResult } from './output.js';
-import { formatSize, table } from './text.js';
+import { table } from './text.js';
 
 export function addMountsCommand(program: Command): void {
   const command = program

@@ -8,6 +8,7 @@ import {
   NODE_MAX_DISKS,
   ZONE_MAX_BYTES,
 } from '../core/limits.js';
+import { parseSize } from '../core/sizes.js';
 import { PAGE_BYTES } from '../core/units.js';
 import { isWildcard, parseAddress } from '../io/address.js';
 import type { Address } from '../io/network.js';
@@ -15,7 +16,6 @@ import { LOG_LEVELS } from '../io/node/log.js';
 import { flag, parsed, resolveSettings, textList } from './config.js';
 import { NodeDaemon, type NodeSettings } from './node-daemon.js';
 import { loadSecret } from './secret.js';
-import { parseSize } from './sizes.js';
 
 const DEFAULT_LISTEN = '127.0.0.1:7400';
 const JOURNAL_MAX_BYTES = 2 ** 36;

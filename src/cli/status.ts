@@ -1,11 +1,12 @@
 /** `holdfast status`: nodes with their disks, volumes, and what is wrong with any of them. */
 import type { Command } from 'commander';
 import type { DiskStatus } from '../block/wire/messages.js';
+import { formatSize } from '../core/sizes.js';
 import { EXIT_PROBLEMS } from './errors.js';
 import { addExamples, printResult } from './output.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
 import { type NodeState, nodeProblems, survey, volumeProblems } from './survey.js';
-import { formatSize, table } from './text.js';
+import { table } from './text.js';
 import { volumeTable } from './volume.js';
 
 export function addStatusCommand(program: Command): void {

@@ -1,19 +1,6 @@
 /** How numbers and tables are read from and written for people: sizes, labels, aligned columns. */
 import { invalid } from '../core/errors.js';
 
-/** "10 GiB", "1.5 TiB", "512 B". */
-export function formatSize(bytes: number): string {
-  const names = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
-  let value = bytes;
-  let at = 0;
-  while (value >= 1024 && at < names.length - 1) {
-    value /= 1024;
-    at += 1;
-  }
-  const number = at === 0 || value >= 100 ? Math.round(value) : Number(value.toPrecision(3));
-  return `${number} ${names[at]}`;
-}
-
 /**
  * Rows of cells as aligned columns, with a heading; nothing but the heading when there are none.
  */

@@ -1,8 +1,9 @@
 /** What `holdfast up` says once everything runs: what there is, and what to try. */
 import { relative, resolve } from 'node:path';
+import { formatSize } from '../core/sizes.js';
 import type { DirectoryCache } from '../metadata/directory-cache.js';
 import type { VolumeRecord } from '../metadata/model.js';
-import { formatSize, table } from './text.js';
+import { table } from './text.js';
 import { DEMO, DEMO_LOG, type Running } from './up-cluster.js';
 import { UP_DIRECTORY } from './up-file.js';
 import type { DemoMount } from './up-mount.js';

@@ -4,7 +4,9 @@
  */
 import { hostname } from 'node:os';
 import type { Command } from 'commander';
+import { parseDuration } from '../core/durations.js';
 import { HoldfastError, invalid } from '../core/errors.js';
+import { formatSize } from '../core/sizes.js';
 import { PAGE_BYTES } from '../core/units.js';
 import { awaitTurn } from '../lifecycle/claim.js';
 import type { Replica, VolumeRecord } from '../metadata/model.js';
@@ -15,12 +17,10 @@ import { SegmentReader } from '../replication/reader.js';
 import { type CheckProgress, type CheckReport, checkVolume } from '../volume/check.js';
 import type { CheckedSegment, SegmentCopy } from '../volume/check-pages.js';
 import { logRoots } from '../volume/log-roots.js';
-import { parseDuration } from './durations.js';
 import { mountDeps } from './machine.js';
 import { addExamples, printResult, showProgress } from './output.js';
 import { OwnedLog } from './owned-log.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
-import { formatSize } from './text.js';
 
 /** A node that does not answer is asked so often, so long apart. */
 const ATTEMPTS = 4;

@@ -1,12 +1,13 @@
 /** `holdfast volume show`: one volume with all that is known of it, from here. */
 import type { Command } from 'commander';
+import { formatSize } from '../core/sizes.js';
 import { listMounts } from '../lifecycle/mounts.js';
 import type { PresenceRecord, VolumeRecord } from '../metadata/model.js';
 import { findPresence } from '../metadata/presence.js';
 import { mountDeps } from './machine.js';
 import { addExamples, printResult } from './output.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
-import { formatSize, table } from './text.js';
+import { table } from './text.js';
 
 export function addShowCommand(volume: Command): void {
   const show = sessionOptions(volume.command('show <name>'))

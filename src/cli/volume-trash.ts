@@ -4,15 +4,16 @@
  */
 import type { Command } from 'commander';
 import { z } from 'zod';
+import { formatDuration, parseDuration } from '../core/durations.js';
 import { HoldfastError, invalid } from '../core/errors.js';
+import { formatSize } from '../core/sizes.js';
 import type { VolumeRecord } from '../metadata/model.js';
 import { isExpired, type PurgeRule } from '../metadata/trash.js';
 import { type PurgeOutcome, purgeVolume } from '../replication/purge.js';
 import { parsed, resolveSettings } from './config.js';
-import { formatDuration, parseDuration } from './durations.js';
 import { addExamples, printResult, showProgress } from './output.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
-import { formatSize, table } from './text.js';
+import { table } from './text.js';
 
 const DEFAULT_RETENTION = '7d';
 const PURGE_TIMEOUT_MS = 60_000;

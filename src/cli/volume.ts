@@ -1,12 +1,12 @@
 /** `holdfast volume`: creates, lists, shows and grows volumes; the rest is in volume-*.ts. */
 import type { Command } from 'commander';
 import { invalid } from '../core/errors.js';
+import { formatSize, parseSize } from '../core/sizes.js';
 import type { VolumeKind, VolumeRecord } from '../metadata/model.js';
 import { listNodes } from '../metadata/nodes.js';
 import { addExamples, printResult } from './output.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
-import { parseSize } from './sizes.js';
-import { formatSize, parseLabels, table } from './text.js';
+import { parseLabels, table } from './text.js';
 import { addCheckCommand } from './volume-check.js';
 import { addShowCommand } from './volume-show.js';
 import { addTrashCommands, trashTable } from './volume-trash.js';

@@ -1,9 +1,9 @@
 /** Faults on their way to a person or a script: lines, exit codes, sizes. */
 import { test } from 'tap';
 import { EXIT_CODES, reportFailure } from '../../src/cli/errors.js';
-import { parseSize } from '../../src/cli/sizes.js';
 import { assert } from '../../src/core/assert.js';
 import { ErrorCode, HoldfastError } from '../../src/core/errors.js';
+import { parseSize } from '../../src/core/sizes.js';
 
 test('every code of a fault has an exit code of its own', async (t) => {
   t.same(Object.keys(EXIT_CODES).sort(), Object.keys(ErrorCode).sort());

@@ -5,10 +5,11 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { formatSize, parseLabels, table } from '../../src/cli/text.js';
+import { parseLabels, table } from '../../src/cli/text.js';
 import { embeddedIn, findUpFile, readUpFile, writeUpFile } from '../../src/cli/up-file.js';
 import { holdUpLock } from '../../src/cli/up-lock.js';
 import type { ClusterId } from '../../src/core/ids.js';
+import { formatSize } from '../../src/core/sizes.js';
 
 const CLUSTER = 'c'.repeat(32) as ClusterId;
 

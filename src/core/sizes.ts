@@ -1,5 +1,5 @@
 /** Sizes as people write them. Units are powers of 1024 and are written so: GiB, not GB. */
-import { invalid } from '../core/errors.js';
+import { invalid } from './errors.js';
 
 const UNITS: Readonly<Record<string, number>> = {
   B: 1,
@@ -29,4 +29,17 @@ export function parseSize(text: string, what = 'size'): number {
   const bytes = Number(number) * scale;
   if (Number.isSafeInteger(bytes)) return bytes;
   throw invalid(`${what} "${text.slice(0, 40)}" is not a whole number of bytes below 8 PiB`, HINT);
+}
+
+/** "10 GiB", "1.5 TiB", "512 B". */
+export function formatSize(bytes: number): string {
+  const names = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
+  let value = bytes;
+  let at = 0;
+  while (value >= 1024 && at < names.length - 1) {
+    value /= 1024;
+    at += 1;
+  }
+  const number = at === 0 || value >= 100 ? Math.round(value) : Number(value.toPrecision(3));
+  return `${number} ${names[at]}`;
 }

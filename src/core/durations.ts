@@ -1,5 +1,5 @@
 /** Times as people write them: 90s, 30m, 12h, 7d. */
-import { invalid } from '../core/errors.js';
+import { invalid } from './errors.js';
 
 const UNITS: Readonly<Record<string, number>> = {
   s: 1_000,
