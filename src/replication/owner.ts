@@ -26,7 +26,7 @@ import {
 import { holders } from './placement-table.js';
 import { SegmentReader } from './reader.js';
 import { RecordSwapper } from './record-swapper.js';
-import { replayLog } from './replay.js';
+import { type ReplayReader, replayLog } from './replay.js';
 import { type AppendDone, Service } from './service.js';
 import type { Stream } from './stream.js';
 import { deletion, newRoot, type VolumeSwap } from './volume-swaps.js';
@@ -203,7 +203,12 @@ export class LogOwner implements VolumeOwner {
     const heard = (found: ReplayedRecord): void => {
       if (this.#state.type === 'serving') onRecord(found);
     };
-    replayLog(this.#reader, { record, tails, from }, heard, (error) =>
+    // As any other read: from whoever has a copy by now, and again until one answers.
+    const reader: ReplayReader = {
+      soon: (callback) => this.#reader.soon(callback),
+      readPages: (of, page, count, read) => this.readPages(of.segment, page, count, read),
+    };
+    replayLog(reader, { record, tails, from }, heard, (error) =>
       this.checkLease((lapsed) => done(lapsed ?? error)),
     );
   }

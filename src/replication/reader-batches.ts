@@ -1,13 +1,21 @@
 /**
- * Reads a range of a segment batch by batch, in order, with read-ahead, and verifies the chain:
- * each batch stands where it should, belongs to this segment and epoch, and continues the one
- * before it. Takeover and replay are built on it.
+ * Reads the heads of a segment's batches in order, with read-ahead, and verifies the chain: each
+ * batch stands where it should, belongs to this segment and epoch, and continues the one before it.
+ * Replay is built on it.
+ *
+ * Data pages are not needed: a head brings its own checksums (header, and through it entries and
+ * table), and the chain ties heads to each other and to the sealed end. Whoever reads a data page
+ * later verifies it then, as those of older segments are, so a lost one costs itself only. Runs of
+ * small batches are read through, data and all, in large requests; behind a batch with much data the
+ * next head is asked for alone; and where a request with data pages fails, only its heads are asked
+ * for again.
  */
 import {
   type BatchHeader,
   batchSegmentBytes,
   decodeBatchHeader,
-  decodeSegmentBatch,
+  pagesStart,
+  verifyHead,
 } from '../block/wire/batch.js';
 import { assert } from '../core/assert.js';
 import { HoldfastError } from '../core/errors.js';
@@ -30,9 +38,15 @@ export interface BatchRange extends ReadSource {
 
 export interface ReadBatch {
   readonly header: BatchHeader;
-  /** The verified batch in segment form, padding included; valid during the callback only. */
-  readonly bytes: Buffer;
+  /** The verified head in segment form, padding included; valid during the callback only. */
+  readonly head: Buffer;
 }
+
+/** A batch with so many data pages (128 KiB) is skipped: reading them would take longer. */
+const SKIPPED_PAGES = 32;
+/** How far is read ahead: at the start, and at most. It doubles with each answer. */
+const WINDOW_START = 4;
+const WINDOW_MAX = READ_MAX_IN_FLIGHT * READ_MAX_PAGES;
 
 /**
  * Gives every batch of the range to `onBatch` in order, then calls `done` once: with null, with
@@ -58,13 +72,21 @@ class BatchReading {
   readonly #endPage: number;
   /** Answers that came before an earlier one, by their first page. */
   readonly #early = new Map<number, Uint8Array>();
+  /** Answers of former runs are not wanted any more. A run is read without gaps. */
+  #run = 0;
   #inFlight = 0;
   /** The next page to ask for, and the next one to be taken into the buffer. */
   #askPage: number;
   #takePage: number;
-  /** What was read and not yet decoded: begins at #at. */
+  /** What was read from #at on, up to #takePage. */
   #buffer: Buffer = Buffer.alloc(0);
+  /** Where the next batch begins, and how many pages of it are needed at least. */
   #at: SegmentOffset;
+  #need = 1;
+  /** How many pages from #at on may be asked for ahead of need. */
+  #window = WINDOW_START;
+  /** Before this page nothing but heads is asked for: a larger request has failed. */
+  #headsOnlyTo = 0;
   #chainCrc: number;
   #finished = false;
 
@@ -86,22 +108,59 @@ class BatchReading {
   }
 
   pump(): void {
-    while (
-      !this.#finished &&
-      this.#askPage < this.#endPage &&
-      this.#inFlight + this.#early.size < READ_MAX_IN_FLIGHT
-    ) {
-      const page = this.#askPage;
-      const count = Math.min(READ_MAX_PAGES, this.#endPage - page);
-      this.#askPage += count;
-      this.#inFlight += 1;
-      this.#reader.readPages(this.#range, page, count, (error, data) => {
-        this.#inFlight -= 1;
-        if (this.#finished) return;
-        if (error !== null) this.#finish(error);
-        else this.#arrived(page, data as Uint8Array);
-      });
+    while (!this.#finished && this.#inFlight + this.#early.size < READ_MAX_IN_FLIGHT) {
+      const count = this.#nextCount();
+      if (count === 0) break;
+      this.#ask(count);
     }
+  }
+
+  /** How many pages to ask for now: what is needed, more where that pays, none if there is time. */
+  #nextCount(): number {
+    const atPage = this.#at / PAGE_BYTES;
+    const left = Math.min(READ_MAX_PAGES, this.#endPage - this.#askPage);
+    const needed = atPage + this.#need - this.#askPage;
+    if (this.#headsOnly) return Math.max(0, Math.min(needed, left));
+    const ahead = Math.ceil(this.#window / READ_MAX_IN_FLIGHT);
+    if (needed > 0) return Math.min(Math.max(needed, ahead), left);
+    return this.#askPage + ahead <= atPage + this.#window ? Math.min(ahead, left) : 0;
+  }
+
+  get #headsOnly(): boolean {
+    return this.#at / PAGE_BYTES < this.#headsOnlyTo;
+  }
+
+  #ask(count: number): void {
+    const page = this.#askPage;
+    const run = this.#run;
+    this.#askPage += count;
+    this.#inFlight += 1;
+    this.#reader.readPages(this.#range, page, count, (error, data) => {
+      if (this.#finished || run !== this.#run) return;
+      this.#inFlight -= 1;
+      if (error === null) this.#arrived(page, data as Uint8Array);
+      else if (this.#headsOnly) this.#finish(error);
+      else this.#readHeadsOnly(page + count);
+    });
+  }
+
+  /** What could not be read may be data that nobody needs here. */
+  #readHeadsOnly(to: number): void {
+    this.#headsOnlyTo = to;
+    this.#beginRun();
+    this.pump();
+  }
+
+  /** Goes on at #at, without what was read or asked for. */
+  #beginRun(): void {
+    this.#run += 1;
+    this.#inFlight = 0;
+    this.#early.clear();
+    this.#buffer = Buffer.alloc(0);
+    this.#askPage = this.#at / PAGE_BYTES;
+    this.#takePage = this.#askPage;
+    this.#window = 1;
+    this.#need = 1;
   }
 
   #arrived(page: number, data: Uint8Array): void {
@@ -113,8 +172,7 @@ class BatchReading {
         next = this.#early.get(this.#takePage)
       ) {
         this.#early.delete(this.#takePage);
-        this.#takePage += next.length / PAGE_BYTES;
-        this.#decode(next);
+        this.#take(next);
       }
     } catch (thrown) {
       if (!(thrown instanceof HoldfastError)) throw thrown;
@@ -125,26 +183,42 @@ class BatchReading {
     else this.pump();
   }
 
-  #decode(data: Uint8Array): void {
-    const rest = this.#buffer;
-    const buffer =
-      rest.length === 0
-        ? Buffer.from(data.buffer, data.byteOffset, data.length)
-        : Buffer.concat([rest, data]);
-    let at = 0;
-    while (at < buffer.length) {
-      const header = this.#verified(() => decodeBatchHeader(buffer, at));
-      const bytes = batchSegmentBytes(header);
-      if (this.#at + bytes > this.#range.end) throw this.#fault('it crosses the end');
-      if (at + bytes > buffer.length) break;
+  /** Adds what follows to the buffer and decodes the heads that are whole now. */
+  #take(data: Uint8Array): void {
+    const start = this.#takePage * PAGE_BYTES;
+    this.#takePage += data.length / PAGE_BYTES;
+    this.#window = Math.min(this.#window * 2, WINDOW_MAX);
+    // What comes before #at are data pages of the batch that was decoded last.
+    const fresh = Buffer.from(data.buffer, data.byteOffset, data.length).subarray(
+      Math.min(data.length, Math.max(0, this.#at - start)),
+    );
+    this.#buffer = this.#buffer.length === 0 ? fresh : Buffer.concat([this.#buffer, fresh]);
+    while (this.#at < this.#range.end && this.#buffer.length > 0) {
+      const header = this.#verified(() => decodeBatchHeader(this.#buffer));
+      const headBytes = pagesStart(header);
+      this.#need = headBytes / PAGE_BYTES;
+      if (this.#at + batchSegmentBytes(header) > this.#range.end) {
+        throw this.#fault('it crosses the end');
+      }
+      if (headBytes > this.#buffer.length) break;
       this.#check(header);
-      this.#verified(() => decodeSegmentBatch(buffer, at));
-      this.#onBatch({ header, bytes: buffer.subarray(at, at + bytes) });
-      this.#chainCrc = header.headerCrc;
-      this.#at = offset(this.#at + bytes);
-      at += bytes;
+      const head = this.#buffer.subarray(0, headBytes);
+      this.#verified(() => verifyHead(header, head));
+      this.#onBatch({ header, head });
+      this.#step(header);
     }
-    this.#buffer = buffer.subarray(at);
+  }
+
+  /** To the next batch. */
+  #step(header: BatchHeader): void {
+    const bytes = batchSegmentBytes(header);
+    this.#chainCrc = header.headerCrc;
+    this.#at = offset(this.#at + bytes);
+    this.#need = 1;
+    this.#buffer = this.#buffer.subarray(bytes);
+    if (header.pageCount >= SKIPPED_PAGES) this.#window = 1;
+    else if (!this.#headsOnly) return;
+    if (this.#at / PAGE_BYTES > this.#askPage) this.#beginRun();
   }
 
   #check(header: BatchHeader): void {
@@ -160,7 +234,7 @@ class BatchReading {
     }
   }
 
-  #verified(decode: () => BatchHeader): BatchHeader {
+  #verified<T>(decode: () => T): T {
     try {
       return decode();
     } catch (thrown) {

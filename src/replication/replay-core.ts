@@ -112,8 +112,8 @@ export class ReplayCheck {
   }
 
   /** The records of one batch from `from` on. Their bytes are views into the batch. */
-  batch({ header, bytes }: ReadBatch): ReplayedRecord[] {
-    const entries = decodeEntries(header, bytes);
+  batch({ header, head }: ReadBatch): ReplayedRecord[] {
+    const entries = decodeEntries(header, head);
     if (header.offset === 0) {
       this.#segmentHeader(header, entries[0]?.record ?? Buffer.alloc(0));
       return [];

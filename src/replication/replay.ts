@@ -11,6 +11,9 @@ import type { SegmentReader } from './reader.js';
 import { readBatches } from './reader-batches.js';
 import { planReplay, ReplayCheck, type ReplaySpan, type ReplayTail } from './replay-core.js';
 
+/** Where replay gets pages from; as SegmentReader. */
+export type ReplayReader = Pick<SegmentReader, 'readPages' | 'soon'>;
+
 export interface ReplayOptions {
   readonly record: VolumeRecord;
   /** The open segments that belong to the log and their committed ends, in log order. */
@@ -25,7 +28,7 @@ export interface ReplayOptions {
  * UNAVAILABLE.
  */
 export function replayLog(
-  reader: SegmentReader,
+  reader: ReplayReader,
   options: ReplayOptions,
   onRecord: (record: ReplayedRecord) => void,
   done: (error: HoldfastError | null, nextLsn: Lsn) => void,

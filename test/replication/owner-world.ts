@@ -105,7 +105,16 @@ export class OwnerWorld {
         })),
       isLive: (node) => this.nodes.find((one) => one.node === node)?.state === 'up',
       placement: (replicas) => {
-        return { schema: 1, replicas, groups: groups.map((group) => [...group, ...this.moved]) };
+        const { moved } = this;
+        const stayed = groups.map((group) =>
+          group.filter(({ node }) => !moved.some((one) => one.node === node)),
+        );
+        const kept = replicas - moved.length;
+        return {
+          schema: 1,
+          replicas,
+          groups: stayed.map((group) => [...group.slice(0, kept), ...moved]),
+        };
       },
     };
   }

@@ -2,8 +2,9 @@
 import t from 'tap';
 import type { Incarnation } from '../../src/core/ids.js';
 import { PAGE_BYTES } from '../../src/core/units.js';
+import type { SealedSegment } from '../../src/metadata/model.js';
 import { resize } from '../../src/metadata/volume-record.js';
-import { id } from './owner-nodes.js';
+import { type FakeNode, type FakeSegment, id } from './owner-nodes.js';
 import { expectedLog, OwnerWorld } from './owner-world.js';
 
 const TINY = { segmentSoftBytes: 16 * PAGE_BYTES };
@@ -416,4 +417,27 @@ t.test('a replica behind a lost reply is asked how far it is', async (t) => {
   world.append(one, 2);
   await world.until(() => one.acked.length === 4, 5_000);
   t.pass('PING told that it was durable');
+});
+
+t.test('replay reads from whoever has a copy by now, and waits while nobody answers', async (t) => {
+  const world = new OwnerWorld({ nodes: 6, limits: TINY });
+  const one = await world.serving();
+  for (let i = 0; i < 20; i++) await world.appended(one, 1);
+  await world.until(() => world.record.sealed.length >= 2);
+  await world.pass(1_000);
+  const { segment, replicas } = world.record.sealed[0] as SealedSegment;
+  const first = world.nodes.filter((node) => replicas.some((one) => one.node === node.node));
+  const elsewhere = world.nodes.find((node) => !first.includes(node)) as FakeNode;
+  const copy = first[0]?.segments.get(segment);
+  elsewhere.segments.set(segment, { ...(copy as FakeSegment) });
+  world.moved.push(elsewhere.replica);
+  // Replaced, deleted there since, and behind.
+  first[0]?.wipe();
+  (first[1]?.segments.get(segment) as FakeSegment).deleted = true;
+  (first[2]?.segments.get(segment) as FakeSegment).bytes = Buffer.alloc(0);
+  t.same(await world.replayed(one), expectedLog(20));
+
+  elsewhere.ignore.add('read');
+  world.scheduler.after(20_000, () => elsewhere.ignore.clear());
+  t.same(await world.replayed(one), expectedLog(20));
 });

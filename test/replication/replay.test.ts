@@ -256,11 +256,77 @@ for (const [name, run] of Object.entries(faults)) {
   });
 }
 
-t.test('a lost page ends the replay with DATA_LOST, after what comes before it', async (t) => {
+/** Loses a page on all nodes: rotten on two, unreadable on the third. */
+function lose(w: World, writer: SegmentWriter, page: number): void {
+  const [first, second, third] = w.nodes.nodes;
+  first?.rot(writer.segment, page);
+  second?.rot(writer.segment, page);
+  third?.unreadable.add(page);
+}
+
+t.test('a lost head ends the replay with DATA_LOST, after what comes before it', async (t) => {
   const { w, open } = threeSegments();
   for (const writer of w.writers) w.nodes.putAll(writer.segment, writer.bytes());
   for (const node of w.nodes.nodes) node.rot(open.segment, 2);
   const { error, records } = w.replayStored(0, [{ writer: open }]);
   t.equal(error?.code, 'DATA_LOST');
-  t.same(records, expected(0, 25));
+  t.same(records, expected(0, 26));
+});
+
+t.test('a lost data page is missed by nobody: replay needs heads only', async (t) => {
+  for (const pages of [1, 2, 30, 31, 40, 300]) {
+    const w = new World();
+    const open = w.begin(1);
+    write(open, 30, pages);
+    // Of the first, a middle and the last batch: head, then its data.
+    const lost = [1, 14, 29].map((batch) => 1 + batch * (pages + 1) + 1);
+    w.nodes.putAll(open.segment, open.bytes());
+    for (const page of lost) lose(w, open, page);
+    const { error, next, records } = w.replayStored(0, [{ writer: open }]);
+    t.equal(error, null, `${pages} pages each`);
+    t.equal(next, 30);
+    t.same(records, expected(0, 30));
+  }
+});
+
+t.test('the only copy of a page is found wherever it is', async (t) => {
+  const { w, open } = threeSegments();
+  for (const writer of w.writers) w.nodes.putAll(writer.segment, writer.bytes());
+  const [first, second, third] = w.nodes.nodes;
+  first?.rot(open.segment, 2);
+  second?.unreadable.add(2);
+  third?.rot(open.segment, 3);
+  const { error, records } = w.replayStored(0, [{ writer: open }]);
+  t.equal(error, null);
+  t.same(records, expected(0, 30));
+});
+
+/** Pages that were asked for, and in how many requests. */
+function asked(w: World): { pages: number; requests: number } {
+  const { requests } = w.nodes;
+  return { pages: requests.reduce((sum, one) => sum + one.count, 0), requests: requests.length };
+}
+
+t.test('batches with much data are skipped, runs of small ones are read in bulk', async (t) => {
+  const large = new World();
+  const data = large.begin(1);
+  write(data, 30, 500);
+  t.equal(large.replay(0, [{ writer: data }]).error, null);
+  t.ok(asked(large).pages < 80, `${asked(large).pages} pages for 30 batches of 2 MiB`);
+
+  const small = new World();
+  const fine = small.begin(1);
+  write(fine, 3_000, 1);
+  t.equal(small.replay(0, [{ writer: fine }]).error, null);
+  t.ok(asked(small).requests < 60, `${asked(small).requests} requests for 3,000 small batches`);
+  t.ok(asked(small).pages <= 6_001, 'nothing twice');
+
+  const mixed = new World();
+  const both = mixed.begin(1);
+  for (let i = 0; i < 10; i++) {
+    write(both, 100);
+    write(both, 10, 500);
+  }
+  t.equal(mixed.replay(0, [{ writer: both }]).error, null);
+  t.ok(asked(mixed).pages < 10_000, `${asked(mixed).pages} of ${both.at / PAGE_BYTES} pages`);
 });

@@ -272,16 +272,22 @@ export function pageChecksums(header: BatchHeader, head: Uint8Array): Uint32Arra
   return table;
 }
 
+/** Verifies entries and page checksum table against their header; throws MALFORMED. */
+function verifyEntries(header: BatchHeader, bytes: Uint8Array): void {
+  const end = headBytes(header);
+  if (bytes.length < end) throw malformed('batch: cut short');
+  if (crc32(bytes.subarray(BATCH_HEADER_BYTES, end)) !== header.bodyCrc) {
+    throw malformed('batch: body checksum mismatch');
+  }
+}
+
 /**
  * Verifies body and pages of a batch against its (already verified) header; throws MALFORMED.
  * `pages` is where the data pages begin in `bytes`: headBytes on the wire, pagesStart in a segment.
  */
 function verifyBody(header: BatchHeader, bytes: Uint8Array, pages: number): void {
-  const end = headBytes(header);
   if (bytes.length < pages + header.pageCount * PAGE_BYTES) throw malformed('batch: cut short');
-  if (crc32(bytes.subarray(BATCH_HEADER_BYTES, end)) !== header.bodyCrc) {
-    throw malformed('batch: body checksum mismatch');
-  }
+  verifyEntries(header, bytes);
   const table = pageChecksums(header, bytes);
   const checksummer = new PageChecksummer(header.segment);
   const first = (header.offset + pagesStart(header)) / PAGE_BYTES;
@@ -289,6 +295,12 @@ function verifyBody(header: BatchHeader, bytes: Uint8Array, pages: number): void
     if (checksummer.page(bytes, pages + i * PAGE_BYTES, first + i) !== table[i]) {
       throw malformed(`batch: checksum mismatch in page ${first + i}`);
     }
+  }
+}
+
+function verifyPadding(header: BatchHeader, bytes: Uint8Array): void {
+  for (let i = headBytes(header); i < pagesStart(header); i++) {
+    if (bytes[i] !== 0) throw malformed('batch: padding is not zero');
   }
 }
 
@@ -304,12 +316,19 @@ export function decodeWireBatch(bytes: Uint8Array): BatchHeader {
 export function decodeSegmentBatch(bytes: Uint8Array, at = 0): BatchHeader {
   const header = decodeBatchHeader(bytes, at);
   const batch = bytes.subarray(at, at + batchSegmentBytes(header));
-  const start = pagesStart(header);
-  verifyBody(header, batch, start);
-  for (let i = headBytes(header); i < start; i++) {
-    if (batch[i] !== 0) throw malformed('batch: padding is not zero');
-  }
+  verifyBody(header, batch, pagesStart(header));
+  verifyPadding(header, batch);
   return header;
+}
+
+/**
+ * Verifies the head of a batch in segment form, `pagesStart(header)` bytes, against its (already
+ * verified) header; throws MALFORMED. Of the data pages nothing is known then but their checksums.
+ */
+export function verifyHead(header: BatchHeader, head: Uint8Array): void {
+  assert(head.length === pagesStart(header), 'a head in whole pages');
+  verifyEntries(header, head);
+  verifyPadding(header, head);
 }
 
 export interface DecodedEntry {
