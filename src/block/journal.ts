@@ -56,6 +56,8 @@ export class Journal {
   #queue: JournalEntry[] = [];
   #flying: JournalEntry[] = [];
   #busy = false;
+  /** Extra entries are a reason to write a group by now. */
+  #extraDue = false;
   #failed = false;
   #lap: number;
   #sequence: number;
@@ -112,9 +114,8 @@ export class Journal {
 
   /** Writes the extra entries that no group has taken along. */
   submitExtra(): void {
-    if (this.#busy) return;
-    for (const entry of this.#options.extra()) this.#queue.push(entry);
-    this.#next();
+    this.#extraDue = true;
+    if (!this.#busy) this.#next();
   }
 
   /** Begins a new lap although the current one has room, once the one before it is clean. */
@@ -154,8 +155,10 @@ export class Journal {
   }
 
   #next(): void {
-    if (this.#failed || this.#queue.length === 0) return;
+    if (this.#failed || (this.#queue.length === 0 && !this.#extraDue)) return;
+    this.#extraDue = false;
     for (const entry of this.#options.extra()) this.#queue.push(entry);
+    if (this.#queue.length === 0) return;
     let count = 0;
     let length = 0;
     while (count < this.#queue.length && count < JOURNAL_GROUP_MAX_ENTRIES) {
