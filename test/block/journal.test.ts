@@ -35,7 +35,7 @@ class Rig {
   entry(name: string): JournalEntry {
     return {
       segment: '2'.repeat(32) as SegmentId,
-      entryType: EntryType.LENGTH,
+      entryType: EntryType.length,
       parts: [Buffer.from(name)],
       bytes: name.length,
       written: () => this.written.push(name),
