@@ -3,7 +3,7 @@ import { closeSync, openSync, readdirSync, readSync, statSync, writeSync } from 
 import { join } from 'node:path';
 import t from 'tap';
 import { cannotMount } from '../fuse/mounted.js';
-import { MountBed, shell } from './mount-bed.js';
+import { isAlive, MountBed, shell, until } from './mount-bed.js';
 
 const skip = cannotMount();
 if (skip !== false) {
@@ -89,3 +89,36 @@ t.test('a damaged copy is found, and lost data is named', async (t) => {
   t.match(lost, { what: 'page 0 is lost' });
   t.equal(lost?.inode, inode);
 });
+
+t.test(
+  'a page lost behind the newest checkpoint: EIO for it, everything else is there',
+  async (t) => {
+    const { live, keeperPid } = await bed.mount('db', directory);
+    const wrote = await shell(
+      `yes LOST-BEFORE-IT-WAS-CHECKED | head -c 20480 > late; echo small > beside
+     head -c 90000000 /dev/zero > more-than-a-segment; sync late beside more-than-a-segment
+     stat -c %i late`,
+      { cwd: directory },
+    );
+    t.equal(wrote.status, 0, wrote.text);
+    for (const pid of [keeperPid ?? -1, live.pid]) process.kill(pid, 'SIGKILL');
+    await until('both are gone', () => !isAlive(live.pid));
+    t.equal((await bed.holdfast('umount', directory)).code, 0);
+    const marker = Buffer.from('LOST-BEFORE-IT-WAS-CHECKED');
+    for (const node of bed.cluster.nodes.keys()) t.ok(damage(node, marker) > 0);
+
+    await bed.mount('db', directory);
+    const found = await shell('cat beside; wc -c < more-than-a-segment; cat late', {
+      cwd: directory,
+    });
+    t.match(found.text, /^small\n90000000\n/);
+    t.match(found.text, /Input\/output error/);
+    t.equal((await bed.holdfast('umount', directory)).code, 0);
+    const { code, report, stderr } = await check();
+    t.equal(code, 27, stderr);
+    t.ok(
+      report?.findings.some((one) => one.kind === 'page' && one.inode === Number(wrote.text)),
+      JSON.stringify(report?.findings),
+    );
+  },
+);
