@@ -1,0 +1,55 @@
+/**
+ * Which callers have a volume mounted through the plugin: the engine gives each container's use an
+ * id, and the volume is unmounted with the last of them. Kept in files on /run, as the mounts are:
+ * both outlive the plugin's process, and neither outlives the machine.
+ */
+import { z } from 'zod';
+import { HoldfastError } from '../core/errors.js';
+import type { SmallFiles } from '../io/small-files.js';
+
+const file = z.object({ version: z.literal(1), callers: z.array(z.string()) });
+
+export class Claims {
+  readonly #files: SmallFiles;
+
+  constructor(files: SmallFiles) {
+    this.#files = files;
+  }
+
+  /** In the order in which they came. Throws MALFORMED. */
+  of(volume: string): readonly string[] {
+    const text = this.#files.read(volume);
+    if (text === null) return [];
+    try {
+      return file.parse(JSON.parse(text)).callers;
+    } catch (cause) {
+      // Taking it for "nobody" would unmount the volume below its users.
+      const message = `who uses "${volume}" on this machine cannot be read`;
+      const hint = 'Remove its file in the "docker" directory of the state once nobody does.';
+      throw new HoldfastError('MALFORMED', message, { hint, cause });
+    }
+  }
+
+  /** Idempotent. */
+  add(volume: string, caller: string): void {
+    const callers = this.of(volume);
+    if (!callers.includes(caller)) this.#write(volume, [...callers, caller]);
+  }
+
+  /** Idempotent; returns how many are left. */
+  remove(volume: string, caller: string): number {
+    const before = this.of(volume);
+    const callers = before.filter((one) => one !== caller);
+    if (callers.length < before.length) this.#write(volume, callers);
+    return callers.length;
+  }
+
+  clear(volume: string): void {
+    this.#files.remove(volume);
+  }
+
+  #write(volume: string, callers: readonly string[]): void {
+    if (callers.length === 0) this.#files.remove(volume);
+    else this.#files.write(volume, JSON.stringify({ version: 1, callers }));
+  }
+}

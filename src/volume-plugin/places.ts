@@ -1,0 +1,31 @@
+/**
+ * Where volumes appear on this machine, one directory each below a root, and where the engine sees
+ * them: at the same path, or, for an engine that sees nothing but a plugin's own directory, once
+ * more below that.
+ */
+import { posix } from 'node:path';
+
+export interface Places {
+  /** Where the machine mounts a volume. */
+  directory(volume: string): string;
+  /** The volume whose directory this is; null: none of this plugin's. */
+  volumeAt(directory: string): string | null;
+  /** The path to tell the engine. */
+  shown(volume: string): string;
+  /** Makes a mounted volume appear at shown(); idempotent. */
+  show(volume: string): Promise<void>;
+  /** Takes it away from shown(), if it is there. */
+  hide(volume: string): Promise<void>;
+}
+
+/** The engine sees what the machine sees. */
+export function samePlaces(root: string): Places {
+  const directory = (volume: string): string => posix.join(root, volume);
+  return {
+    directory,
+    volumeAt: (path) => (posix.dirname(path) === root ? posix.basename(path) : null),
+    shown: directory,
+    show: async () => {},
+    hide: async () => {},
+  };
+}

@@ -1,0 +1,318 @@
+/**
+ * The Docker volume plugin: the engine's calls, turned into those of the one module that knows
+ * volumes (src/lifecycle/volumes.ts). Nothing is kept in memory but who waits for whom: what exists
+ * is asked of the metadata store, what is mounted of the machine, and who uses it stands in Claims.
+ *
+ * INVARIANT: calls for one volume follow one another.
+ * INVARIANT: a claim is written after the mount stands and removed before it is taken away. A
+ * plugin that is killed between leaves a mount without claims, which sweep() takes away.
+ */
+import { asFault, HoldfastError } from '../core/errors.js';
+import type { Clock } from '../io/clock.js';
+import type { Log } from '../io/log.js';
+import type { MachineVolume, VolumeInfo } from '../lifecycle/volume-types.js';
+import type { VolumeLifecycle } from '../lifecycle/volumes.js';
+import type { Claims } from './claims.js';
+import {
+  isReadOnly,
+  parseOptions,
+  refuseOther,
+  type VolumeDefaults,
+  wantedVolume,
+} from './options.js';
+import type { Places } from './places.js';
+import {
+  CALLS,
+  errorText,
+  isPluginPath,
+  type PluginBody,
+  type PluginPath,
+  type PluginReply,
+  type PluginVolume,
+  parseBody,
+} from './protocol.js';
+import { statusOf } from './status.js';
+
+const SWEEP_MS = 30_000;
+/** Within the engine's minute, with time to say why. */
+const UNMOUNT_COMMIT_MS = 40_000;
+const LIST_PAGE = 500;
+
+export interface VolumePluginDeps {
+  /** Rejects while the cluster cannot be reached; asked again at the next call. */
+  readonly lifecycle: () => Promise<VolumeLifecycle>;
+  readonly places: Places;
+  readonly claims: Claims;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+export interface VolumePluginSettings {
+  readonly defaults: VolumeDefaults;
+  /** How long to wait for another machine to release a volume, or to be found dead. */
+  readonly waitMs: number;
+  /** How long removed volumes are kept; null: until somebody purges them. */
+  readonly keepMs: number | null;
+}
+
+/** One call: `signal` aborts when nobody waits for its answer any more. */
+interface Call {
+  readonly signal: AbortSignal;
+}
+
+type Handlers = {
+  readonly [P in PluginPath]: (
+    body: PluginBody<P>,
+    call: Call,
+  ) => Promise<Readonly<Record<string, unknown>>>;
+};
+
+export class VolumePlugin {
+  readonly #deps: VolumePluginDeps;
+  readonly #settings: VolumePluginSettings;
+  /** Per volume: the end of the last call for it. */
+  readonly #last = new Map<string, Promise<unknown>>();
+  #isClosed = false;
+
+  constructor(deps: VolumePluginDeps, settings: VolumePluginSettings) {
+    this.#deps = deps;
+    this.#settings = settings;
+  }
+
+  /**
+   * Answers one request of the engine's, always in time. Null for a path that the protocol does not
+   * have. `gone` aborts when the engine hangs up.
+   */
+  async answer(path: string, text: string, gone: AbortSignal): Promise<PluginReply | null> {
+    if (!isPluginPath(path)) return null;
+    const { clock, log } = this.#deps;
+    const since = clock.monotonic();
+    let fault: HoldfastError | null = null;
+    let reply: Readonly<Record<string, unknown>> = {};
+    let volume: unknown;
+    try {
+      const body = parseBody(path, text);
+      volume = (body as { readonly Name?: string }).Name;
+      reply = await this.#within(path, body, gone);
+    } catch (thrown) {
+      fault = asFault(thrown, 'UNAVAILABLE');
+    }
+    const facts = {
+      call: path.slice(path.indexOf('.') + 1),
+      volume,
+      ms: clock.monotonic() - since,
+    };
+    if (fault !== null) {
+      log.warn({ ...facts, code: fault.code, error: fault.message }, 'A call was refused.');
+      return { Err: errorText(fault) };
+    }
+    if (CHANGES.has(path)) log.info(facts, 'A call was done.');
+    return { ...reply, Err: '' };
+  }
+
+  /** Takes away, now and from time to time, what no container uses any more. */
+  async sweep(): Promise<void> {
+    try {
+      const machine = (await this.#deps.lifecycle()).machine;
+      for (const { directory } of await machine.list()) {
+        const volume = directory === null ? null : this.#deps.places.volumeAt(directory);
+        if (volume !== null) await this.#inTurn(volume, () => this.#unmountUnused(volume));
+      }
+    } catch (thrown) {
+      const { code, message } = asFault(thrown, 'UNAVAILABLE');
+      this.#deps.log.warn({ code, error: message }, 'Unused mounts were not taken away.');
+    }
+    if (!this.#isClosed) this.#deps.clock.after(SWEEP_MS, () => void this.sweep());
+  }
+
+  /** Mounts stay: whoever uses them does not need this process. */
+  close(): void {
+    this.#isClosed = true;
+  }
+
+  /** Runs a call; gives up waiting for it, but not on it, before the engine does. */
+  #within<P extends PluginPath>(
+    path: P,
+    body: PluginBody<P>,
+    gone: AbortSignal,
+  ): Promise<Readonly<Record<string, unknown>>> {
+    const { withinMs } = CALLS[path];
+    const given = new AbortController();
+    const forget = (): void => given.abort();
+    gone.addEventListener('abort', forget);
+    if (gone.aborted) forget();
+    return new Promise((resolve, reject) => {
+      const timer = this.#deps.clock.after(withinMs, () => {
+        forget();
+        const message = `this takes more than ${withinMs / 1000} s, and goes on`;
+        const hint = 'Try again; "holdfast status" says what the cluster lacks.';
+        reject(new HoldfastError('TIMEOUT', message, { retryable: true, hint }));
+      });
+      const handler = this.#handlers[path] as Handlers[P];
+      const done = handler(body, { signal: given.signal });
+      done.then(resolve, reject).finally(() => {
+        timer.cancel();
+        gone.removeEventListener('abort', forget);
+      });
+    });
+  }
+
+  readonly #handlers: Handlers = {
+    '/Plugin.Activate': async () => ({ Implements: ['VolumeDriver'] }),
+    '/VolumeDriver.Capabilities': async () => ({ Capabilities: { Scope: 'global' } }),
+    '/VolumeDriver.Create': ({ Name, Opts }) => {
+      return this.#inTurn(Name, () => this.#create(Name, Opts ?? {}));
+    },
+    '/VolumeDriver.Remove': ({ Name }) => this.#inTurn(Name, () => this.#remove(Name)),
+    '/VolumeDriver.Mount': ({ Name, ID }, call) => {
+      return this.#inTurn(Name, () => this.#mount(Name, ID, call));
+    },
+    '/VolumeDriver.Unmount': ({ Name, ID }) => {
+      return this.#inTurn(Name, () => this.#unmount(Name, ID));
+    },
+    '/VolumeDriver.Path': async ({ Name }) => ({ Mountpoint: await this.#mountpoint(Name) }),
+    '/VolumeDriver.Get': async ({ Name }) => ({ Volume: await this.#describe(Name) }),
+    '/VolumeDriver.List': async () => ({ Volumes: await this.#list() }),
+  };
+
+  #inTurn<T>(volume: string, action: () => Promise<T>): Promise<T> {
+    const before = this.#last.get(volume) ?? Promise.resolve();
+    const result = before.then(action, action);
+    const ended = result.then(
+      () => {},
+      () => {},
+    );
+    this.#last.set(volume, ended);
+    void ended.then(() => {
+      if (this.#last.get(volume) === ended) this.#last.delete(volume);
+    });
+    return result;
+  }
+
+  async #create(name: string, options: Readonly<Record<string, string>>) {
+    const asked = parseOptions(options);
+    const lifecycle = await this.#deps.lifecycle();
+    const found = await lifecycle.byName(name);
+    if (found !== null) refuseOther(found, asked);
+    else await lifecycle.create(wantedVolume(name, asked, this.#settings.defaults));
+    return {};
+  }
+
+  async #mount(name: string, caller: string, { signal }: Call) {
+    const { claims, places } = this.#deps;
+    // What cannot be read is no reason to mount: it would be nobody's.
+    claims.of(name);
+    const lifecycle = await this.#deps.lifecycle();
+    const here = await this.#here(lifecycle, name);
+    // A volume that works here needs no metadata store for one more container.
+    if (here === null || here.condition.abnormal) {
+      const info = await findVolume(lifecycle, name);
+      const options = { readOnly: isReadOnly(info), waitMs: this.#settings.waitMs };
+      await lifecycle.mount(info.id, places.directory(name), options);
+    }
+    await places.show(name);
+    if (signal.aborted) {
+      await this.#unmountUnused(name);
+      throw new HoldfastError('CLOSED', `nobody waits for the mount of "${name}" any more`);
+    }
+    claims.add(name, caller);
+    return { Mountpoint: places.shown(name) };
+  }
+
+  async #unmount(name: string, caller: string) {
+    this.#deps.claims.remove(name, caller);
+    await this.#unmountUnused(name);
+    return {};
+  }
+
+  /** Those that have no claim; also what an earlier call could not take away. */
+  async #unmountUnused(name: string): Promise<void> {
+    const { claims, places } = this.#deps;
+    if (claims.of(name).length > 0) return;
+    await places.hide(name);
+    const lifecycle = await this.#deps.lifecycle();
+    await lifecycle.unmount(places.directory(name), { timeoutMs: UNMOUNT_COMMIT_MS });
+  }
+
+  async #remove(name: string) {
+    const { claims } = this.#deps;
+    const lifecycle = await this.#deps.lifecycle();
+    const callers = claims.of(name).length;
+    if (callers > 0 && (await this.#here(lifecycle, name)) !== null) {
+      const users = callers === 1 ? 'a container' : `${callers} containers`;
+      const hint = 'Stop them first; "docker ps --filter volume=NAME" lists them.';
+      throw new HoldfastError('BUSY', `${users} of this machine use "${name}"`, { hint });
+    }
+    // Claims on a mount that is gone are those of containers that are, too.
+    claims.clear(name);
+    await this.#unmountUnused(name);
+    const info = await lifecycle.byName(name);
+    if (info === null) return {};
+    // A machine that died with it must not come back with it: then its last owner is shut out.
+    const isOrphan = info.held && info.mounted === null && info.attachments.length === 0;
+    if (isOrphan) await lifecycle.fence(info.id);
+    await lifecycle.remove(info.id, { keepMs: this.#settings.keepMs });
+    return {};
+  }
+
+  async #mountpoint(name: string): Promise<string> {
+    const here = await this.#here(await this.#deps.lifecycle(), name);
+    return here === null ? '' : this.#deps.places.shown(name);
+  }
+
+  async #describe(name: string): Promise<PluginVolume> {
+    const lifecycle = await this.#deps.lifecycle();
+    const info = await findVolume(lifecycle, name);
+    const here = await this.#here(lifecycle, name);
+    const callers = this.#deps.claims.of(name).length;
+    return { ...this.#entry(info, here), Status: statusOf({ info, here, callers }) };
+  }
+
+  async #list(): Promise<PluginVolume[]> {
+    const lifecycle = await this.#deps.lifecycle();
+    const mounted = await this.#ours(lifecycle);
+    const found: PluginVolume[] = [];
+    for (let token: string | undefined; ; ) {
+      const page = await lifecycle.list({
+        limit: LIST_PAGE,
+        ...(token === undefined ? {} : { token }),
+      });
+      for (const info of page.volumes)
+        found.push(this.#entry(info, mounted.get(info.name) ?? null));
+      if (page.next === null) return found.sort((a, b) => (a.Name < b.Name ? -1 : 1));
+      token = page.next;
+    }
+  }
+
+  #entry({ name, createdAt }: VolumeInfo, here: MachineVolume | null): PluginVolume {
+    const path = here === null ? '' : this.#deps.places.shown(name);
+    return { Name: name, Mountpoint: path, CreatedAt: createdAt };
+  }
+
+  async #here(lifecycle: VolumeLifecycle, name: string): Promise<MachineVolume | null> {
+    return (await this.#ours(lifecycle)).get(name) ?? null;
+  }
+
+  /** What this plugin has mounted, by volume. */
+  async #ours(lifecycle: VolumeLifecycle): Promise<ReadonlyMap<string, MachineVolume>> {
+    const { places } = this.#deps;
+    const all = await lifecycle.machine.list();
+    return new Map(
+      all
+        .filter(({ directory, name }) => directory !== null && places.volumeAt(directory) === name)
+        .map((one) => [one.name, one]),
+    );
+  }
+}
+
+const CHANGES: ReadonlySet<string> = new Set(
+  ['Create', 'Remove', 'Mount', 'Unmount'].map((call) => `/VolumeDriver.${call}`),
+);
+
+/** Throws NOT_FOUND. */
+async function findVolume(lifecycle: VolumeLifecycle, name: string): Promise<VolumeInfo> {
+  const info = await lifecycle.byName(name);
+  if (info !== null) return info;
+  const hint = `Make it with "docker volume create -d holdfast ${name}".`;
+  throw new HoldfastError('NOT_FOUND', `no volume is named "${name}"`, { hint });
+}
