@@ -8,13 +8,13 @@
 import { HoldfastError } from '../core/errors.js';
 import type { Clock } from '../io/clock.js';
 import type { GroupAccess } from '../io/group-access.js';
+import { OperationLocks } from '../lifecycle/operation-locks.js';
 import type { MachineVolume } from '../lifecycle/volume-types.js';
 import type { VolumeLifecycle } from '../lifecycle/volumes.js';
 import { type Usage, usageOf } from './capability.js';
 import { asVolumeId, invalidArgument, noVolume, requiredPath, requiredVolumeId } from './checks.js';
 import { refuseMisuse } from './controller.js';
 import { CsiError } from './errors.js';
-import { VolumeLocks } from './locks.js';
 import {
   type Node,
   type NodeExpandVolumeRequest,
@@ -33,6 +33,8 @@ import { topologyOf } from './topology.js';
 /** For an owner elsewhere that is just letting go; kubelet gives a call two minutes. */
 const WAIT_MS = 20_000;
 const TAKEOVER_MS = 60_000;
+/** A repetition waits a little for the call before it, then it gets ABORTED. */
+const CALLS = { waitMs: 5_000, limitMs: 115_000 };
 
 export interface NodeServiceOptions {
   readonly volumes: VolumeLifecycle;
@@ -48,12 +50,12 @@ export interface NodeServiceOptions {
 export class NodeService implements Node {
   readonly #options: NodeServiceOptions;
   readonly #volumes: VolumeLifecycle;
-  readonly #locks: VolumeLocks;
+  readonly #locks: OperationLocks;
 
   constructor(options: NodeServiceOptions) {
     this.#options = options;
     this.#volumes = options.volumes;
-    this.#locks = new VolumeLocks(options.clock);
+    this.#locks = new OperationLocks(options.clock, CALLS);
   }
 
   async NodeGetCapabilities() {
@@ -75,7 +77,7 @@ export class NodeService implements Node {
     const id = requiredVolumeId(request.volume_id);
     const path = requiredPath('staging_target_path', request.staging_target_path);
     const usage = usageOf(request.volume_capability);
-    return await this.#locks.alone(id, 'NodeStageVolume', async () => {
+    return await this.#alone(id, async () => {
       await this.#stage(id, path, usage);
       return {};
     });
@@ -84,7 +86,7 @@ export class NodeService implements Node {
   async NodeUnstageVolume(request: NodeUnstageVolumeRequest): Promise<object> {
     const id = requiredVolumeId(request.volume_id);
     const path = requiredPath('staging_target_path', request.staging_target_path);
-    return await this.#locks.alone(id, 'NodeUnstageVolume', async () => {
+    return await this.#alone(id, async () => {
       const there = await this.#here(id);
       if (there === null) return {};
       if (there.targets.length > 0) {
@@ -109,7 +111,7 @@ export class NodeService implements Node {
     const staging = requiredPath('staging_target_path', request.staging_target_path);
     if (staging === target) throw invalidArgument('target_path and staging_target_path are one.');
     const readOnly = request.readonly || usage.readOnly;
-    return await this.#locks.alone(id, 'NodePublishVolume', async () => {
+    return await this.#alone(id, async () => {
       try {
         await this.#publish({ id, staging, target, usage, readOnly });
       } catch (thrown) {
@@ -189,7 +191,7 @@ export class NodeService implements Node {
   async NodeUnpublishVolume(request: NodeUnpublishVolumeRequest): Promise<object> {
     const id = requiredVolumeId(request.volume_id);
     const target = requiredPath('target_path', request.target_path);
-    return await this.#locks.alone(id, 'NodeUnpublishVolume', async () => {
+    return await this.#alone(id, async () => {
       const other = await this.#shownAt(target);
       if (other !== null && other !== id) {
         throw new CsiError('FAILED_PRECONDITION', `${target} shows another volume, ${other}.`);
@@ -232,10 +234,14 @@ export class NodeService implements Node {
       throw new CsiError('OUT_OF_RANGE', message);
     }
     if (!(await this.#isAt(request.volume_path, id))) throw notThere(request);
-    return await this.#locks.alone(id, 'NodeExpandVolume', async () => {
+    return await this.#alone(id, async () => {
       await this.#volumes.growHere(id);
       return { capacity_bytes: sizeBytes };
     });
+  }
+
+  #alone<T>(id: string, work: () => Promise<T>): Promise<T> {
+    return this.#locks.run(id, `volume ${id}`, work);
   }
 
   async #here(id: string): Promise<MachineVolume | null> {
