@@ -2,12 +2,11 @@
  * An HTTP server on a unix socket for programs that post JSON to it: bodies are bounded, whoever
  * hangs up is noticed, and a socket file that a killed process left is taken over.
  */
-import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { chmodSync } from 'node:fs';
 import http from 'node:http';
-import net from 'node:net';
-import { dirname } from 'node:path';
 import { HoldfastError } from '../../core/errors.js';
 import type { HttpAnswer } from './http.js';
+import { claimSocketPath } from './unix-socket.js';
 
 const BODY_MAX_BYTES = 1024 * 1024;
 const HEADERS_MAX_BYTES = 16 * 1024;
@@ -16,6 +15,7 @@ const REQUEST_TIMEOUT_MS = 10_000;
 const MAX_CONNECTIONS = 1024;
 /** Of clients that keep one open between calls. */
 const IDLE_MS = 60_000;
+const IN_USE_HINT = 'Another plugin serves it: stop that one first, or give --socket.';
 
 /** `gone` aborts when the client hangs up before it has its answer. */
 export type PostAnswerer = (path: string, body: string, gone: AbortSignal) => Promise<HttpAnswer>;
@@ -37,9 +37,7 @@ export async function servePosts(path: string, answer: PostAnswerer): Promise<Po
   server.keepAliveTimeout = IDLE_MS;
   server.maxConnections = MAX_CONNECTIONS;
   try {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
-    if (await isServed(path)) throw inUse(path);
-    rmSync(path, { force: true });
+    await claimSocketPath(path, IN_USE_HINT);
     await listen(server, path);
     chmodSync(path, 0o600);
   } catch (thrown) {
@@ -85,19 +83,6 @@ async function readBody(request: http.IncomingMessage): Promise<string | null> {
   return Buffer.concat(parts).toString('utf8');
 }
 
-/** A socket file stays when its process is killed; then nobody accepts. */
-function isServed(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = net.connect({ path });
-    const end = (served: boolean): void => {
-      socket.destroy();
-      resolve(served);
-    };
-    socket.once('connect', () => end(true));
-    socket.once('error', () => end(false));
-  });
-}
-
 function listen(server: http.Server, path: string): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
@@ -108,8 +93,7 @@ function listen(server: http.Server, path: string): Promise<void> {
 }
 
 function inUse(path: string): HoldfastError {
-  const hint = 'Another plugin serves it: stop that one first, or give --socket.';
-  return new HoldfastError('ADDRESS_IN_USE', `${path} is in use`, { hint });
+  return new HoldfastError('ADDRESS_IN_USE', `${path} is in use`, { hint: IN_USE_HINT });
 }
 
 function close(server: http.Server): Promise<void> {
