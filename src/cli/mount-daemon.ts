@@ -133,7 +133,12 @@ class MountProcess {
     const parts = { clock, random, log, store, requests, directory, host };
     const { pid } = process;
     const residentBytes = (): number => process.memoryUsage.rss();
-    const here = { hostname: hostname(), pid, residentBytes, device: fuseDevice };
+    const here = {
+      hostname: this.#spec.machine ?? hostname(),
+      pid,
+      residentBytes,
+      device: fuseDevice,
+    };
     const handlers = {
       onProgress: (text: string) => link.say({ event: 'progress', text }),
       onReady: (agreed: InitReply) => {

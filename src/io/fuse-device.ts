@@ -47,6 +47,10 @@ export interface MountEntry {
   readonly source: string;
   /** MAJOR:MINOR of the filesystem, as st_dev. */
   readonly device: string;
+  /** Which part of the filesystem is seen there: `/`, but of bind mounts. */
+  readonly root: string;
+  /** Of this mount, whatever the filesystem is. */
+  readonly readOnly: boolean;
 }
 
 /** What a mount or umount command said. */

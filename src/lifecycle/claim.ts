@@ -11,7 +11,7 @@ import { LEASE_TTL_SECONDS } from '../core/limits.js';
 import type { Clock } from '../io/clock.js';
 import type { MountHost } from '../io/mount-host.js';
 import type { PresenceRecord, VolumeRecord } from '../metadata/model.js';
-import { findPresence } from '../metadata/presence.js';
+import { findCurrentPresence } from '../metadata/presence.js';
 import type { MetadataStore } from '../metadata/store.js';
 import type { MountSpec, MountStatus } from './mount-types.js';
 import { listMounts } from './mounts.js';
@@ -74,7 +74,7 @@ async function findObstacle(
     const passes = rival.state === 'stopping' || rival.volumeId === null;
     return { fault: mountedHere(rival), patienceMs: passes ? LOCAL_END_MS : 0 };
   }
-  const presence = await findPresence(deps.store, record.volume);
+  const presence = await findCurrentPresence(deps.store, record);
   if (presence === null) return null;
   const source = others.find(({ owner }) => owner === presence.owner);
   if (source?.state === 'dead') return null;

@@ -32,6 +32,7 @@ const live = z.object({
   sizeBytes: z.number(),
   usedBytes: z.number(),
   files: z.number(),
+  freeFiles: z.number(),
   dirtyBytes: z.number(),
   lastCommit: z.string().nullable(),
   leaseHeld: z.boolean(),

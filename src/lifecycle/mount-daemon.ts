@@ -17,7 +17,7 @@ import type { FuseDevice } from '../io/fuse-device.js';
 import type { Log } from '../io/log.js';
 import type { MountHost } from '../io/mount-host.js';
 import type { Random } from '../io/random.js';
-import { METADATA_SCHEMA, type VolumeRecord } from '../metadata/model.js';
+import { METADATA_SCHEMA, type VolumeKind, type VolumeRecord } from '../metadata/model.js';
 import { RAW_LOG_LABEL } from '../metadata/names.js';
 import { Presence } from '../metadata/presence.js';
 import type { MetadataStore } from '../metadata/store.js';
@@ -107,7 +107,7 @@ export class MountDaemon {
     this.#heartbeat();
     const { record } = await this.#volumes.byName(this.#spec.volume);
     this.#record = record;
-    checkKind(record);
+    checkKind(record, this.#spec.kind);
     const onProgress = (text: string): void => this.#progress(text);
     const isStopped = (): boolean => this.#isOver;
     await awaitTurn({ ...this.#deps, onProgress, isStopped }, record, this.#spec);
@@ -388,6 +388,7 @@ export class MountDaemon {
       const found = await this.#volumes.get(known.volume);
       if (found === null || this.#isOver) return;
       const { record } = found;
+      freeFiles: space?.freeFiles ?? 0,
       if (record.epoch > known.epoch) {
         const message = `"${record.name}" has a newer owner, ${record.owner?.address ?? 'unknown'}`;
         void this.#fail(new HoldfastError('FENCED', message));
@@ -423,16 +424,10 @@ export class MountDaemon {
   }
 }
 
-function stuck(volume: string, doing: string): HoldfastError {
-  const message = `"${volume}" is taken over, but cannot be loaded: ${doing}`;
-  const hint = 'Check with "holdfast status" that enough of its nodes are up.';
-  return new HoldfastError('TIMEOUT', message, { retryable: true, hint });
-}
-
-function checkKind({ name, kind, labels }: VolumeRecord): void {
-  if (kind !== 'filesystem') {
-    const hint = 'Only volumes of the kind "filesystem" can be mounted so far.';
-    throw new HoldfastError('INVALID_ARGUMENT', `"${name}" is a ${kind} volume`, { hint });
+function checkKind({ name, kind, labels }: VolumeRecord, wanted: VolumeKind): void {
+  if (kind !== wanted) {
+    const message = `"${name}" is a volume of the kind "${kind}", not "${wanted}"`;
+    throw new HoldfastError('INVALID_ARGUMENT', message);
   }
   if (labels[RAW_LOG_LABEL.key] !== RAW_LOG_LABEL.value) return;
   const hint = `It has the label ${RAW_LOG_LABEL.key}=${RAW_LOG_LABEL.value}: see "holdfast log".`;

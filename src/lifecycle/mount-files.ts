@@ -23,6 +23,8 @@ const spec = z.object({
   waitMs: z.number(),
   metricsListen: z.string().nullable(),
   foreground: z.boolean(),
+  kind: z.enum(['filesystem', 'block']).default('filesystem'),
+  machine: z.string().nullable().default(null),
   since: z.string(),
   logFile: z.string(),
 });

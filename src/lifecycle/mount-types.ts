@@ -3,6 +3,7 @@
  * directory, of the control socket and of the daemon. All of it is plain data that survives JSON.
  */
 import type { OwnerId, VolumeId } from '../core/ids.js';
+import type { VolumeKind } from '../metadata/model.js';
 
 /** Names a mount's state directory; random, never reused. */
 export type MountId = string;
@@ -29,6 +30,10 @@ export interface MountRequest {
   readonly metricsListen?: string;
   /** The mount ends, in order, with the process that started it. */
   readonly foreground?: boolean;
+  /** What the volume must be. Default: filesystem. */
+  readonly kind?: VolumeKind;
+  /** What presences call this machine. Default: its host name. */
+  readonly machine?: string;
 }
 
 export type MountPhase =
@@ -51,6 +56,8 @@ export interface LiveStatus {
   readonly sizeBytes: number;
   readonly usedBytes: number;
   readonly files: number;
+  /** How many more there could be. */
+  readonly freeFiles: number;
   /** Changes that a power cut would lose now. */
   readonly dirtyBytes: number;
   /** ISO 8601; null before the first. */
@@ -81,10 +88,12 @@ export interface MountStatus {
 }
 
 /** A volume to be mounted, as it stands in the state directory and is given to the daemon. */
-export interface MountSpec extends Required<Omit<MountRequest, 'metricsListen'>> {
+export interface MountSpec extends Required<Omit<MountRequest, 'metricsListen' | 'machine'>> {
   readonly version: 1;
   readonly mount: MountId;
   readonly metricsListen: string | null;
+  /** Null: called by its host name. */
+  readonly machine: string | null;
   readonly since: string;
   readonly logFile: string;
 }

@@ -5,6 +5,7 @@
  * standard input ends, the keeper removes the state directory.
  */
 import { HoldfastError, invalid } from '../core/errors.js';
+import { COMMIT_INTERVAL_DEFAULT_MS } from '../core/limits.js';
 import { checkMountPoint, mountArguments, mountDescriptor, unmountFuse } from '../fuse/launcher.js';
 import type { FuseDescriptor } from '../io/fuse-device.js';
 import type { Keeper, MountHost } from '../io/mount-host.js';
@@ -16,7 +17,6 @@ import type { MountRequest, MountSpec, MountStatus } from './mount-types.js';
 import { findMount, listMounts, type MountsDeps, unmountDead } from './mounts.js';
 
 const DEFAULT_TIMEOUT_MS = 60_000;
-const DEFAULT_COMMIT_INTERVAL_MS = 5_000;
 /** A daemon that says nothing for so long is taken for dead: it repeats what it does. */
 const PATIENCE_MS = 15_000;
 /** For giving a volume back after a start that failed. */
@@ -119,13 +119,15 @@ class Launch {
     refuseHiding(host, request, directory);
     this.#spec = {
       timeoutMs: DEFAULT_TIMEOUT_MS,
-      commitIntervalMs: DEFAULT_COMMIT_INTERVAL_MS,
+      commitIntervalMs: COMMIT_INTERVAL_DEFAULT_MS,
       waitMs: 0,
       foreground: false,
+      kind: 'filesystem',
       ...request,
       flags,
       readOnly,
       metricsListen: request.metricsListen ?? null,
+      machine: request.machine ?? null,
       version: 1,
       mount: Buffer.from(random.bytes(MOUNT_ID_BYTES)).toString('hex'),
       directory,

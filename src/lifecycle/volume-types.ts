@@ -7,14 +7,16 @@
  * under way here: try again). What else is meant stands at each call.
  */
 import type { VolumeId } from '../core/ids.js';
-import type { VolumeKind } from '../metadata/model.js';
+import type { Attachment, BlockFilesystem, VolumeKind } from '../metadata/model.js';
 import type { MountStatus } from './mount-types.js';
 
-export type { VolumeKind } from '../metadata/model.js';
-
-/** What a block volume may be formatted with. */
-export const BLOCK_FILESYSTEMS = ['ext4', 'xfs'] as const;
-export type BlockFilesystem = (typeof BLOCK_FILESYSTEMS)[number];
+export type {
+  Attachment,
+  BlockFilesystem,
+  MachineRecord,
+  VolumeKind,
+} from '../metadata/model.js';
+export { BLOCK_FILESYSTEMS } from '../metadata/model.js';
 
 /** What may be changed at any time. */
 export interface VolumeSettings {
@@ -38,14 +40,6 @@ export interface CreateVolume extends VolumeSettings {
   /** Of a block volume that is mounted as a filesystem: with which. */
   readonly fsType?: BlockFilesystem;
   readonly labels?: Readonly<Record<string, string>>;
-}
-
-/** A machine that may use a volume, as the orchestrator says. */
-export interface Attachment {
-  readonly machine: string;
-  readonly readOnly: boolean;
-  /** ISO 8601. */
-  readonly since: string;
 }
 
 /** Where a volume is mounted, as the metadata store knows: ends with its process, or 10 s later. */
@@ -92,16 +86,6 @@ export interface VolumePage {
   readonly volumes: readonly VolumeInfo[];
   /** To go on with; null: that was all. */
   readonly next: string | null;
-}
-
-/** A machine on which volumes can be mounted, as its driver registered it. */
-export interface MachineRecord {
-  /** Unique; up to 256 bytes. What attachments and presences name. */
-  readonly machine: string;
-  /** Where it stands; null: unknown. */
-  readonly zone: string | null;
-  /** ISO 8601. */
-  readonly registeredAt: string;
 }
 
 export interface Capacity {

@@ -13,7 +13,7 @@ import type { Log } from '../io/log.js';
 import { decodePresence, encodePresence } from './encoding.js';
 import { OWNERS, ownerKey } from './keys.js';
 import { LeaseLoop } from './lease-loop.js';
-import type { PresenceRecord } from './model.js';
+import type { PresenceRecord, VolumeRecord } from './model.js';
 import type { Compare, KeyValue, MetadataStore } from './store.js';
 import { absent } from './volumes.js';
 
@@ -96,6 +96,29 @@ export async function findPresence(
 ): Promise<PresenceRecord | null> {
   const { entry } = await store.get(ownerKey(volume));
   return entry === null ? null : presenceOf(entry);
+}
+
+/**
+ * As findPresence, of an owner that may still be one: not of one that was fenced since, which goes on
+ * telling that it is there until it knows.
+ */
+export async function findCurrentPresence(
+  store: MetadataStore,
+  { volume, epoch }: Pick<VolumeRecord, 'volume' | 'epoch'>,
+): Promise<PresenceRecord | null> {
+  const found = await findPresence(store, volume);
+  return found !== null && found.epoch >= epoch ? found : null;
+}
+
+/** Takes away what a fenced owner of an older epoch said, if it still stands. */
+export async function clearPresence(
+  store: MetadataStore,
+  { volume, epoch }: Pick<VolumeRecord, 'volume' | 'epoch'>,
+): Promise<void> {
+  const key = ownerKey(volume);
+  const { entry } = await store.get(key);
+  if (entry === null || presenceOf(entry).epoch >= epoch) return;
+  await store.transact([{ key, modRevision: entry.modRevision }], [{ type: 'delete', key }]);
 }
 
 /** Of all volumes, in the order of their ids. */

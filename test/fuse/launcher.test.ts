@@ -64,6 +64,8 @@ const OURS: MountEntry = {
   type: 'fuse.holdfast',
   source: 'db',
   device: '0:40',
+  root: '/',
+  readOnly: false,
 };
 
 test('mount(8) is told everything by options', async (t) => {
@@ -138,13 +140,19 @@ test('unmounting', async (t) => {
 
 test('the table of mounts is read with its escapes', async (t) => {
   const text = [
-    '36 35 98:0 /mnt1 / rw,noatime master:1 - ext4 /dev/root rw',
+    '36 35 98:0 /mnt1 / ro,noatime master:1 - ext4 /dev/root rw',
     '42 27 0:39 / /tmp/a\\040b\\134c rw,relatime - fuse.holdfast v\\303\\266l rw,user_id=0',
     'nonsense',
     '',
   ].join('\n');
   t.same(parseMountTable(text), [
-    { mountPoint: '/', type: 'ext4', source: '/dev/root', device: '98:0' },
-    { mountPoint: '/tmp/a b\\c', type: 'fuse.holdfast', source: 'völ', device: '0:39' },
+    {
+      ...{ mountPoint: '/', type: 'ext4', source: '/dev/root', device: '98:0' },
+      ...{ root: '/mnt1', readOnly: true },
+    },
+    {
+      ...{ mountPoint: '/tmp/a b\\c', type: 'fuse.holdfast', source: 'völ', device: '0:39' },
+      ...{ root: '/', readOnly: false },
+    },
   ]);
 });

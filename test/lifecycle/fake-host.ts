@@ -36,7 +36,14 @@ export function specOf(mount: string, more: Partial<MountSpec> = {}): MountSpec 
     version: 1,
     ...{ mount, volume: 'db', directory: `/mnt/${mount}`, metadata: 'etcd://h:1' },
     ...{ secretFile: null, readOnly: false, commitIntervalMs: 5000, flags: [], timeoutMs: 1000 },
-    ...{ waitMs: 0, metricsListen: null, foreground: false, since: '2026-01-01T00:00:00.000Z' },
+    ...{
+      waitMs: 0,
+      metricsListen: null,
+      machine: null,
+      kind: 'filesystem',
+      foreground: false,
+      since: '2026-01-01T00:00:00.000Z',
+    },
     logFile: '/run/log/db.log',
     ...more,
   };
@@ -79,7 +86,7 @@ export class FakeHost implements MountHost {
     if (daemon === 'silent') throw new HoldfastError('TIMEOUT', 'no answer');
     const live: LiveStatus = {
       ...{ phase: 'mounted', detail: 'serving', pid: 42, volumeId: null, epoch: 1, sizeBytes: 1 },
-      ...{ usedBytes: 0, files: 1, dirtyBytes: 0, lastCommit: null, leaseHeld: true },
+      ...{ usedBytes: 0, files: 1, freeFiles: 1, dirtyBytes: 0, lastCommit: null, leaseHeld: true },
       residentBytes: 1,
       ...daemon,
     };

@@ -136,7 +136,7 @@ export function parseMountTable(text: string): MountEntry[] {
   const entries: MountEntry[] = [];
   for (const line of text.split('\n')) {
     const [before, after] = line.split(' - ');
-    const [, , device, , mountPoint] = (before ?? '').split(' ');
+    const [, , device, root, mountPoint, options] = (before ?? '').split(' ');
     const [type, source] = (after ?? '').split(' ');
     if (device === undefined || mountPoint === undefined || type === undefined) continue;
     entries.push({
@@ -144,6 +144,8 @@ export function parseMountTable(text: string): MountEntry[] {
       type,
       source: asText(plain(source ?? '')),
       device,
+      root: asText(plain(root ?? '')),
+      readOnly: (options ?? '').split(',').includes('ro'),
     });
   }
   return entries;

@@ -1,0 +1,67 @@
+/**
+ * Bind mounts of volumes: their directories, or their devices as files. Whatever else is mounted at
+ * a target is somebody else's and stays.
+ */
+import { HoldfastError, invalid } from '../core/errors.js';
+import { MOUNT_TYPE, mountAt } from '../fuse/launcher.js';
+import type { FuseMounts, MountEntry } from '../io/fuse-device.js';
+import type { MachineCommands } from '../io/machine-commands.js';
+import { isDeviceFile, shows } from './here.js';
+import { failed, type LoopDevice } from './loop-devices.js';
+import type { BindRequest } from './volume-types.js';
+
+const COMMAND_MS = 30_000;
+
+export interface BindingDeps {
+  readonly commands: MachineCommands;
+  readonly mounts: FuseMounts;
+  /** Throws BUSY or UNAVAILABLE. */
+  readonly umount: (path: string) => Promise<void>;
+}
+
+/** `loops` are those of volumes, when the source is a device. */
+export async function bindMount(
+  { commands, mounts, umount }: BindingDeps,
+  { source, target, readOnly = false }: BindRequest,
+  loops: readonly LoopDevice[],
+): Promise<void> {
+  const loop = loops.find(({ device }) => device === source) ?? null;
+  const from = mountAt(mounts.table(), source);
+  if (loop === null && from === undefined) {
+    throw new HoldfastError('NOT_FOUND', `no volume is mounted at ${source}`);
+  }
+  const isSame = (entry: MountEntry): boolean =>
+    loop === null ? entry.device === from?.device : isDeviceFile(entry, loop);
+  const there = mountAt(mounts.table(), target);
+  if (there !== undefined) {
+    if (isSame(there) && there.readOnly === readOnly) return;
+    const how = there.readOnly ? ', read-only' : '';
+    const message = `${target} has ${there.source} (${there.type}${how}) already`;
+    throw new HoldfastError('ALREADY_EXISTS', message, { hint: 'Unmount that first.' });
+  }
+  const made = loop === null ? commands.makeDirectory(target) : commands.makeFile(target);
+  const options = readOnly ? 'bind,ro' : 'bind';
+  const args = ['-i', '-o', options, source, target];
+  const { status, stderr } = await commands.run('mount', args, COMMAND_MS);
+  if (status === 0) return;
+  // It binds first and makes it read-only then.
+  if (mountAt(mounts.table(), target) !== undefined) await umount(target).catch(() => {});
+  if (made && mountAt(mounts.table(), target) === undefined) commands.removeEmpty(target);
+  throw failed(`${source} cannot be bound to ${target}`, stderr);
+}
+
+export async function unbindMount(
+  { commands, mounts, umount }: BindingDeps,
+  target: string,
+  loops: readonly LoopDevice[],
+): Promise<void> {
+  // A call that was repeated while the first one hung may have bound it twice.
+  for (;;) {
+    const entry = mountAt(mounts.table(), target);
+    if (entry === undefined) break;
+    const isOurs = entry.type === MOUNT_TYPE || loops.some((loop) => shows(entry, loop));
+    if (!isOurs) throw invalid(`${target} has ${entry.source} (${entry.type}), which is no volume`);
+    await umount(target);
+  }
+  commands.removeEmpty(target);
+}

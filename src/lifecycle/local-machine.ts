@@ -1,0 +1,351 @@
+/**
+ * MachineVolumes in this process: mounts by a MountStarter, everything else by the machine's own
+ * programs. Nothing is remembered: each call looks first, so that it may be repeated, and follow on
+ * one that a crash cut off.
+ *
+ * INVARIANT: a call that fails leaves no directory that was made for it, so that nobody takes an
+ * empty one for a volume.
+ */
+import { HoldfastError, invalid } from '../core/errors.js';
+import { MOUNT_TYPE, mountAt, unmountFuse } from '../fuse/launcher.js';
+import type { MountEntry } from '../io/fuse-device.js';
+import type { MachineCommands } from '../io/machine-commands.js';
+import { bindMount, unbindMount } from './binding.js';
+import { type Found, publicView, volumesHere } from './here.js';
+import { StateFile } from './keeper.js';
+import {
+  attachLoop,
+  blockFile,
+  detachLoop,
+  ensureFilesystem,
+  failed,
+  growLoop,
+  type LoopDevice,
+  listLoops,
+  sizeFile,
+} from './loop-devices.js';
+import type { MachineVolumes } from './machine.js';
+import { type FuseMountsHere, mountOnce, unmountOnce } from './mount-once.js';
+import { listMounts } from './mounts.js';
+import { OperationLocks } from './operation-locks.js';
+import { statsOf } from './statistics.js';
+import type {
+  BindRequest,
+  BlockFilesystem,
+  MachineMountRequest,
+  MachineVolume,
+  VolumeStats,
+} from './volume-types.js';
+
+const COMMAND_MS = 30_000;
+const OPERATION_LIMIT_MS = 180_000;
+const GROW_MS = 15_000;
+const POLL_MS = 100;
+
+export interface LocalMachineDeps extends FuseMountsHere {
+  readonly commands: MachineCommands;
+  readonly name: string;
+  /** Below it block volumes are mounted, where nobody looks. */
+  readonly blockRoot: string;
+  /** How long to wait for another operation on the same volume; default: not at all. */
+  readonly lockWaitMs?: number;
+}
+
+export class LocalMachine implements MachineVolumes {
+  readonly name: string;
+  readonly #deps: LocalMachineDeps;
+  readonly #commands: MachineCommands;
+  readonly #locks: OperationLocks;
+
+  constructor(deps: LocalMachineDeps) {
+    const { clock, commands, name, lockWaitMs = 0 } = deps;
+    this.name = name;
+    this.#deps = deps;
+    this.#commands = commands;
+    this.#locks = new OperationLocks(clock, { waitMs: lockWaitMs, limitMs: OPERATION_LIMIT_MS });
+  }
+
+  async list(): Promise<MachineVolume[]> {
+    return (await this.#look()).map(publicView);
+  }
+
+  async #look(): Promise<Found[]> {
+    const { host, blockRoot } = this.#deps;
+    const statuses = await listMounts(this.#deps);
+    const hasBlock = statuses.some(({ directory }) => directory.startsWith(`${blockRoot}/`));
+    const loops = hasBlock ? await listLoops(this.#commands) : [];
+    const deviceOf = (mount: string): string | null =>
+      host.state.read(mount, StateFile.DEVICE)?.trim() ?? null;
+    return volumesHere({ statuses, table: host.mounts.table(), loops, deviceOf, blockRoot });
+  }
+
+  mount(request: MachineMountRequest, directory: string): Promise<MachineVolume> {
+    return this.#alone(request.name, async (signal) => {
+      checkAbsolute(directory);
+      const isThere = this.#at(directory) !== undefined;
+      const made = isThere ? false : this.#commands.makeDirectory(directory);
+      try {
+        if (request.kind === 'filesystem') await mountOnce(this.#deps, request, directory, signal);
+        else await this.#mountBlock(request, directory, signal);
+        return await this.#found((one) => one.directory === this.#resolve(directory), directory);
+      } catch (thrown) {
+        if (made && this.#at(directory) === undefined) this.#commands.removeEmpty(directory);
+        throw thrown;
+      }
+    });
+  }
+
+  async #mountBlock(
+    request: MachineMountRequest,
+    directory: string,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { fsType = 'ext4', readOnly = false, flags = [] } = request;
+    const mountPoint = this.#resolve(directory);
+    const before = this.#at(directory);
+    const isOpen = (await this.#look()).some(({ id, loop }) => id === request.id && loop !== null);
+    const loop = await this.#open(request, signal);
+    try {
+      if (before !== undefined) return sameFilesystem(before, loop, request, mountPoint);
+      await ensureFilesystem(this.#commands, loop, fsType);
+      const options = [readOnly ? 'ro' : 'rw', ...(fsType === 'xfs' ? ['nouuid'] : []), ...flags];
+      const args = ['-i', '-t', fsType, '-o', options.join(','), loop.device, mountPoint];
+      const { status, stderr } = await this.#commands.run('mount', args, COMMAND_MS);
+      if (status !== 0) throw failed(`${loop.device} cannot be mounted at ${mountPoint}`, stderr);
+    } catch (thrown) {
+      // What was open before may be somebody's.
+      if (!isOpen) await this.#close(loop, {}).catch(() => {});
+      throw thrown;
+    }
+  }
+
+  openDevice(request: MachineMountRequest): Promise<MachineVolume> {
+    return this.#alone(request.name, async (signal) => {
+      if (request.kind !== 'block') {
+        throw invalid(`"${request.name}" is a volume of the kind "filesystem"`, 'It is no device.');
+      }
+      const { device } = await this.#open(request, signal);
+      return await this.#found((one) => one.device === device, device);
+    });
+  }
+
+  /** Mounts what holds the file, and attaches a device to it; what is there already stays. */
+  async #open(request: MachineMountRequest, signal: AbortSignal): Promise<LoopDevice> {
+    const { id, name, sizeBytes, readOnly = false } = request;
+    const below = `${this.#deps.blockRoot}/${id}`;
+    const file = blockFile(below, id);
+    const before = (await listLoops(this.#commands)).find((one) => one.file === file);
+    if (before !== undefined && before.readOnly !== readOnly) {
+      const how = before.readOnly ? 'read-only' : 'for writing';
+      const message = `"${name}" is open ${how} already, as ${before.device}`;
+      throw new HoldfastError('ALREADY_EXISTS', message);
+    }
+    if (this.#at(below) === undefined) this.#commands.makeDirectory(below);
+    const { flags: _, ...wanted } = request;
+    const status = await mountOnce(this.#deps, wanted, below, signal);
+    if (before !== undefined) return before;
+    try {
+      if (!readOnly) await sizeFile(this.#commands, file, sizeBytes);
+      return await attachLoop(this.#commands, file, readOnly);
+    } catch (thrown) {
+      await unmountOnce(this.#deps, status.directory, { lazy: true }).catch(() => {});
+      throw thrown;
+    }
+  }
+
+  closeDevice(volume: string): Promise<void> {
+    return this.#alone(volume, async () => {
+      const found = (await this.#look()).find(({ name, kind }) => {
+        return name === volume && kind === 'block';
+      });
+      if (found === undefined) return;
+      const { loop, entries, mount } = found;
+      if (entries.length > 0) throw stillShown(volume, entries);
+      if (loop !== null) await detachLoop(this.#commands, loop);
+      await this.#release(mount.directory, {});
+    });
+  }
+
+  async unmount(
+    directory: string,
+    options: { readonly lazy?: boolean; readonly timeoutMs?: number } = {},
+  ): Promise<void> {
+    checkAbsolute(directory);
+    const mountPoint = this.#resolve(directory);
+    const found = (await this.#look()).find((one) => one.directory === mountPoint);
+    await this.#alone(found?.name ?? mountPoint, async () => {
+      const entry = this.#at(directory);
+      const loop = await this.#loopOf(entry);
+      if (loop === null) return await this.#unmountFuse(mountPoint, options);
+      const others = (found?.targets ?? []).map((target) => ({ mountPoint: target }));
+      if (others.length > 0 && options.lazy !== true) throw stillShown(loop.device, others);
+      const args = ['-i', '-c', ...(options.lazy === true ? ['-l'] : []), mountPoint];
+      await this.#umount(args, mountPoint);
+      await this.#close(loop, options);
+    });
+  }
+
+  /** Whether it is ours; a bound one goes as well, since that is what umount means. */
+  async #unmountFuse(
+    mountPoint: string,
+    options: { readonly lazy?: boolean; readonly timeoutMs?: number },
+  ): Promise<void> {
+    const found = (await this.#look()).find((one) => one.directory === mountPoint);
+    if (found !== undefined && found.targets.length > 0 && options.lazy !== true) {
+      throw stillShown(
+        found.name,
+        found.targets.map((target) => ({ mountPoint: target })),
+      );
+    }
+    await unmountOnce(this.#deps, mountPoint, options);
+    const left = this.#at(mountPoint);
+    if (left?.type === MOUNT_TYPE) await unmountFuse(this.#deps.host.mounts, mountPoint, options);
+  }
+
+  async #loopOf(entry: MountEntry | undefined): Promise<LoopDevice | null> {
+    if (entry?.device.startsWith('7:') !== true) return null;
+    const loops = await listLoops(this.#commands);
+    return loops.find(({ number }) => number === entry.device) ?? null;
+  }
+
+  async #close(
+    loop: LoopDevice,
+    options: { readonly lazy?: boolean; readonly timeoutMs?: number },
+  ): Promise<void> {
+    await detachLoop(this.#commands, loop);
+    await this.#release(`${this.#deps.blockRoot}/${loop.id}`, options);
+  }
+
+  async #release(
+    below: string,
+    options: { readonly lazy?: boolean; readonly timeoutMs?: number },
+  ): Promise<void> {
+    await unmountOnce(this.#deps, below, options);
+    if (this.#at(below) === undefined) this.#commands.removeEmpty(below);
+  }
+
+  bind(request: BindRequest): Promise<void> {
+    checkAbsolute(request.source);
+    checkAbsolute(request.target);
+    return this.#alone(request.target, async () => {
+      const loops = request.source.startsWith('/dev/') ? await listLoops(this.#commands) : [];
+      await bindMount(this.#binding, request, loops);
+    });
+  }
+
+  unbind(target: string): Promise<void> {
+    checkAbsolute(target);
+    return this.#alone(target, async () => {
+      const loops = this.#at(target) === undefined ? [] : await listLoops(this.#commands);
+      await unbindMount(this.#binding, target, loops);
+    });
+  }
+
+  get #binding() {
+    const { host } = this.#deps;
+    return {
+      commands: this.#commands,
+      mounts: host.mounts,
+      umount: (path: string) => this.#umount(['-i', '-c', path], path),
+    };
+  }
+
+  grow(volume: string, sizeBytes: number): Promise<void> {
+    return this.#alone(volume, async () => {
+      const deadline = this.#deps.clock.monotonic() + GROW_MS;
+      for (;;) {
+        const found = (await this.#look()).find(({ name }) => name === volume);
+        if (found === undefined) return;
+        const seen = found.mount.live?.sizeBytes ?? 0;
+        if (seen >= sizeBytes) return await this.#growBlock(found, sizeBytes);
+        if (this.#deps.clock.monotonic() >= deadline) {
+          const message = `the mount of "${volume}" has not seen its new size yet`;
+          throw new HoldfastError('TIMEOUT', message, { retryable: true, hint: 'Try again.' });
+        }
+        await new Promise<void>((resolve) => this.#deps.clock.after(POLL_MS, resolve));
+      }
+    });
+  }
+
+  async #growBlock({ loop, directory, fsType }: Found, sizeBytes: number): Promise<void> {
+    if (loop === null || loop.readOnly) return;
+    await sizeFile(this.#commands, loop.file, sizeBytes);
+    const mounted = directory === null || fsType === null ? null : { directory, type: fsType };
+    await growLoop(this.#commands, loop, mounted);
+  }
+
+  async stats(path: string): Promise<VolumeStats> {
+    checkAbsolute(path);
+    const where = path.startsWith('/dev/') ? path : this.#resolve(path);
+    const found = (await this.#look()).find(({ device, directory, targets }) => {
+      return device === where || directory === where || targets.includes(where);
+    });
+    if (found === undefined) throw new HoldfastError('NOT_FOUND', `no volume is at ${path}`);
+    return await statsOf(this.#commands, found, where);
+  }
+
+  async #umount(args: readonly string[], path: string): Promise<void> {
+    const { status, stderr } = await this.#commands.run('umount', args, COMMAND_MS);
+    if (status === 0) return;
+    if (/busy/.test(stderr)) {
+      const hint = `See who with "fuser -vm ${path}".`;
+      throw new HoldfastError('BUSY', `${path} is in use`, { hint });
+    }
+    throw failed(`${path} cannot be unmounted`, stderr);
+  }
+
+  async #found(test: (one: Found) => boolean, where: string): Promise<MachineVolume> {
+    const found = (await this.#look()).find(test);
+    if (found !== undefined) return publicView(found);
+    throw new HoldfastError('UNAVAILABLE', `${where} was unmounted again at once`);
+  }
+
+  #at(directory: string): MountEntry | undefined {
+    const { mounts } = this.#deps.host;
+    const path = tryResolve(() => mounts.resolve(directory));
+    return path === null ? undefined : mountAt(mounts.table(), path);
+  }
+
+  #resolve(directory: string): string {
+    return tryResolve(() => this.#deps.host.mounts.resolve(directory)) ?? directory;
+  }
+
+  #alone<T>(key: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    return this.#locks.run(key, `"${key}"`, work);
+  }
+}
+
+/** Null: its parent is missing, and so is everything in it. */
+function tryResolve(resolve: () => string): string | null {
+  try {
+    return resolve();
+  } catch (thrown) {
+    if (thrown instanceof HoldfastError && thrown.code === 'NOT_FOUND') return null;
+    throw thrown;
+  }
+}
+
+function checkAbsolute(path: string): void {
+  const isPlain = path.startsWith('/') && !path.includes('\0') && !path.split('/').includes('..');
+  if (!isPlain) throw invalid(`"${path.slice(0, 256)}" is no absolute path`);
+}
+
+/** Throws ALREADY_EXISTS when what is mounted there is not what is wanted. */
+function sameFilesystem(
+  entry: MountEntry,
+  loop: LoopDevice,
+  { name, fsType, readOnly = false }: MachineMountRequest,
+  mountPoint: string,
+): void {
+  const isType = fsType === undefined || entry.type === (fsType satisfies BlockFilesystem);
+  if (entry.device === loop.number && isType && entry.readOnly === readOnly) return;
+  const how = entry.readOnly ? ', read-only' : '';
+  const message = `${mountPoint} has ${entry.source} (${entry.type}${how}) already`;
+  throw new HoldfastError('ALREADY_EXISTS', message, { hint: `It is not "${name}" as wanted.` });
+}
+
+function stillShown(what: string, at: readonly { readonly mountPoint: string }[]): HoldfastError {
+  const places = at.map(({ mountPoint }) => mountPoint).join(', ');
+  const message = `"${what}" is still mounted at ${places}`;
+  return new HoldfastError('BUSY', message, { hint: 'Unmount it there first.' });
+}

@@ -1,0 +1,209 @@
+/**
+ * Block volumes as devices: loop devices over the one file of a volume, with direct I/O, so that a
+ * flush of the device is an fsync of the file and nothing is cached twice. Which device belongs to
+ * which volume is read from the kernel; the file's name is the volume's id, which is seen there even
+ * when the mount below it is gone.
+ *
+ * INVARIANT: a file has one loop device at most (two would not see each other's writes).
+ * INVARIANT: a device is formatted only when nothing was ever written to it, or when a former
+ * format was begun and not ended. Whatever cannot be told counts as data.
+ */
+import { z } from 'zod';
+import { HoldfastError, invalid, malformed } from '../core/errors.js';
+import { isId, type VolumeId } from '../core/ids.js';
+import { PAGE_BYTES } from '../core/units.js';
+import type { CommandOutput, MachineCommands } from '../io/machine-commands.js';
+import type { BlockFilesystem } from './volume-types.js';
+
+const COMMAND_MS = 30_000;
+const FORMAT_MS = 90_000;
+const SUFFIX = '.block';
+/** Beside the file while a format is under way. */
+const FORMATTING = 'formatting';
+/** What blkid says when it knows nothing of what it saw. */
+const BLKID_NOTHING = 2;
+
+export interface LoopDevice {
+  /** /dev/loop3 */
+  readonly device: string;
+  /** As in the table of mounts. */
+  readonly number: string;
+  readonly id: VolumeId;
+  /** As the kernel names it now. */
+  readonly file: string;
+  readonly readOnly: boolean;
+}
+
+const listing = z.object({
+  loopdevices: z.array(
+    z.object({
+      name: z.string(),
+      'maj:min': z.string(),
+      'back-file': z.string().nullable(),
+      ro: z.boolean(),
+    }),
+  ),
+});
+
+/** The file of a block volume, below its mount. */
+export function blockFile(directory: string, id: VolumeId): string {
+  return `${directory}/${id}${SUFFIX}`;
+}
+
+/** All loop devices over files of volumes. */
+export async function listLoops(commands: MachineCommands): Promise<LoopDevice[]> {
+  const args = ['--list', '--json', '--output', 'NAME,MAJ:MIN,BACK-FILE,RO'];
+  const { status, stdout, stderr } = await commands.run('losetup', args, COMMAND_MS);
+  if (status !== 0) throw failed('the loop devices cannot be listed', stderr);
+  // With no loop device at all it says nothing.
+  if (stdout.trim() === '') return [];
+  const parsed = listing.safeParse(parseJson(stdout));
+  if (!parsed.success) throw malformed('losetup said something that cannot be understood');
+  return parsed.data.loopdevices.flatMap((one) => {
+    const file = (one['back-file'] ?? '').replace(/ \(deleted\)$/, '');
+    const name = file.slice(file.lastIndexOf('/') + 1);
+    const id = name.endsWith(SUFFIX) ? name.slice(0, -SUFFIX.length) : '';
+    if (!isId(id)) return [];
+    const number = one['maj:min'].trim();
+    return [{ device: one.name, number, id: id as VolumeId, file, readOnly: one.ro }];
+  });
+}
+
+/** Makes the file as large as the volume; never smaller. */
+export async function sizeFile(
+  commands: MachineCommands,
+  file: string,
+  sizeBytes: number,
+): Promise<void> {
+  const size = String(sizeBytes - (sizeBytes % PAGE_BYTES));
+  const { status, stderr } = await commands.run('truncate', ['-s', `>${size}`, file], COMMAND_MS);
+  if (status !== 0) throw failed(`${file} cannot be made`, stderr);
+}
+
+/** The device over `file`, attached now or before. */
+export async function attachLoop(
+  commands: MachineCommands,
+  file: string,
+  readOnly: boolean,
+): Promise<LoopDevice> {
+  const args = [
+    ...['--find', '--show', '--nooverlap', '--direct-io=on'],
+    ...['--sector-size', String(PAGE_BYTES), ...(readOnly ? ['--read-only'] : []), file],
+  ];
+  const { status, stderr } = await commands.run('losetup', args, COMMAND_MS);
+  if (status !== 0) throw failed(`no loop device for ${file}`, stderr);
+  const found = (await listLoops(commands)).find((one) => one.file === file);
+  if (found !== undefined) return found;
+  throw new HoldfastError('UNAVAILABLE', `the loop device of ${file} was detached again at once`);
+}
+
+/** Throws BUSY when somebody has it open: the kernel then detaches it with its last user. */
+export async function detachLoop(commands: MachineCommands, loop: LoopDevice): Promise<void> {
+  const { device } = loop;
+  const { status, stderr } = await commands.run('losetup', ['--detach', device], COMMAND_MS);
+  const left = (await listLoops(commands)).some((one) => one.device === device);
+  if (!left) return;
+  if (status !== 0) throw failed(`${device} cannot be detached`, stderr);
+  const hint = `See who with "fuser -v ${device}".`;
+  throw new HoldfastError('BUSY', `${device} is in use`, { hint });
+}
+
+/** Lets a device see how large its file is now, then the filesystem on it, if any. */
+export async function growLoop(
+  commands: MachineCommands,
+  { device }: LoopDevice,
+  mounted: { readonly directory: string; readonly type: string } | null,
+): Promise<void> {
+  const grown = await commands.run('losetup', ['--set-capacity', device], COMMAND_MS);
+  if (grown.status !== 0) throw failed(`${device} cannot grow`, grown.stderr);
+  if (mounted === null) return;
+  const [command, target] =
+    mounted.type === 'xfs' ? ['xfs_growfs', mounted.directory] : ['resize2fs', device];
+  const { status, stderr } = await commands.run(command, [target], FORMAT_MS);
+  if (status !== 0) throw failed(`the filesystem on ${device} cannot grow`, stderr);
+}
+
+/**
+ * Makes sure that a filesystem of this type is on the device, and makes one when the device is
+ * blank. INCONSISTENT: something else is on it, or nobody can tell what; ALREADY_EXISTS: another
+ * filesystem.
+ */
+export async function ensureFilesystem(
+  commands: MachineCommands,
+  { device, file }: LoopDevice,
+  type: BlockFilesystem,
+): Promise<void> {
+  const marker = `${file.slice(0, file.lastIndexOf('/'))}/${FORMATTING}`;
+  const wasBegun = commands.kind(marker) === 'file';
+  const found = wasBegun ? null : await probe(commands, device);
+  if (found === type) return;
+  if (found !== null) {
+    const message = `${device} holds "${found}", not ${type}: it stays as it is`;
+    throw new HoldfastError('ALREADY_EXISTS', message, { hint: 'Name its own filesystem.' });
+  }
+  if (!wasBegun && !(await wasNeverWritten(commands, file))) {
+    const message = `${device} holds data that is no filesystem: it is not formatted`;
+    const hint = 'Use it as a raw device, or make a filesystem on it by hand.';
+    throw new HoldfastError('INCONSISTENT', message, { hint });
+  }
+  await format(commands, { device, marker }, type);
+}
+
+/** Null: blkid looked, and knows nothing of what it saw. */
+async function probe(commands: MachineCommands, device: string): Promise<string | null> {
+  const args = ['--probe', '--output', 'export', device];
+  const { status, stdout, stderr } = await commands.run('blkid', args, COMMAND_MS);
+  if (status === BLKID_NOTHING) return null;
+  const type = /^(?:TYPE|PTTYPE)=(.+)$/m.exec(stdout)?.[1];
+  if (status === 0 && type !== undefined) return type;
+  const message = `nobody can tell what is on ${device}: ${stderr || `blkid ended with ${status}`}`;
+  throw new HoldfastError('INCONSISTENT', message, { hint: 'It is not formatted.' });
+}
+
+/** A file that has no block of its own holds nothing. */
+async function wasNeverWritten(commands: MachineCommands, file: string): Promise<boolean> {
+  const { status, stdout, stderr } = await commands.run('stat', ['-c', '%b', file], COMMAND_MS);
+  if (status !== 0) throw failed(`${file} cannot be looked at`, stderr);
+  return stdout.trim() === '0';
+}
+
+async function format(
+  commands: MachineCommands,
+  { device, marker }: { readonly device: string; readonly marker: string },
+  type: BlockFilesystem,
+): Promise<void> {
+  commands.makeFile(marker);
+  await flush(commands, marker);
+  const options = type === 'ext4' ? ['-q', '-F', '-m', '0'] : ['-q', '-f'];
+  const { status, stderr } = await commands.run(`mkfs.${type}`, [...options, device], FORMAT_MS);
+  if (status === 0) {
+    await flush(commands, device);
+    return commands.removeEmpty(marker);
+  }
+  // What mkfs refuses from the start is the caller's to change; all else may go better later.
+  if (status !== null && /too small|must be (?:at least|larger)/i.test(stderr)) {
+    throw invalid(`no ${type} can be made on ${device}: ${oneLine(stderr)}`);
+  }
+  throw failed(`no ${type} could be made on ${device}`, stderr);
+}
+
+async function flush(commands: MachineCommands, path: string): Promise<void> {
+  const { status, stderr } = await commands.run('sync', [path], COMMAND_MS);
+  if (status !== 0) throw failed(`${path} cannot be flushed`, stderr);
+}
+
+export function failed(what: string, why: CommandOutput['stderr']): HoldfastError {
+  return new HoldfastError('UNAVAILABLE', `${what}: ${oneLine(why)}`);
+}
+
+function oneLine(text: string): string {
+  return text.trim().replace(/\s+/g, ' ');
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
