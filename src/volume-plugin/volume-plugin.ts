@@ -239,9 +239,12 @@ export class VolumePlugin {
     const lifecycle = await this.#deps.lifecycle();
     const callers = claims.of(name).length;
     if (callers > 0 && (await this.#here(lifecycle, name)) !== null) {
-      const users = callers === 1 ? 'a container' : `${callers} containers`;
+      const users =
+        callers === 1
+          ? 'a container of this machine uses'
+          : `${callers} containers of this machine use`;
       const hint = 'Stop them first; "docker ps --filter volume=NAME" lists them.';
-      throw new HoldfastError('BUSY', `${users} of this machine use "${name}"`, { hint });
+      throw new HoldfastError('BUSY', `${users} "${name}"`, { hint });
     }
     // Claims on a mount that is gone are those of containers that are, too.
     claims.clear(name);

@@ -1,0 +1,254 @@
+/** What the plugin makes of the engine's calls: volumes, counts, and what a killed one leaves. */
+import t from 'tap';
+import { HoldfastError } from '../../src/core/errors.js';
+import type { VolumeInfo } from '../../src/lifecycle/volume-types.js';
+import { Engine } from './engine.js';
+
+/** The one volume that there is. */
+function only(engine: Engine): VolumeInfo {
+  const [info] = engine.volumes.infos.values();
+  if (info === undefined) throw new Error('there is no volume');
+  return info;
+}
+
+function change(engine: Engine, what: Partial<VolumeInfo>): void {
+  const info = only(engine);
+  engine.volumes.infos.set(info.id, { ...info, ...what });
+}
+
+t.test('says what it is', async (t) => {
+  const engine = new Engine();
+  t.same(await engine.ask('Plugin.Activate', ''), { Implements: ['VolumeDriver'], Err: '' });
+  t.same(await engine.ask('Capabilities'), { Capabilities: { Scope: 'global' }, Err: '' });
+  t.equal(
+    await engine.plugin.answer('/NetworkDriver.Join', '{}', new AbortController().signal),
+    null,
+  );
+});
+
+t.test('creates, finds, lists and removes', async (t) => {
+  const engine = new Engine();
+  t.equal(await engine.create('db'), '');
+  t.equal(await engine.create('db'), '', 'again');
+  t.equal(await engine.create('a-log', { size: '2GiB' }), '');
+  t.match(await engine.ask('List'), {
+    Volumes: [
+      { Name: 'a-log', Mountpoint: '', CreatedAt: /^2026/ },
+      { Name: 'db', Mountpoint: '' },
+    ],
+  });
+  t.match(await engine.ask('Get', { Name: 'db' }), {
+    Volume: {
+      Name: 'db',
+      Mountpoint: '',
+      CreatedAt: /^2026/,
+      Status: { size: '1 GiB', mounted: 'no' },
+    },
+    Err: '',
+  });
+  t.match(await engine.ask('Get', { Name: 'no' }), {
+    Err: /^no volume is named "no"\. Make it with/,
+  });
+  t.equal((await engine.ask('Remove', { Name: 'db' })).Err, '');
+  t.same(engine.argumentsOf('remove')[1], { keepMs: 1000 }, 'to the trash, for so long');
+  t.equal((await engine.ask('Remove', { Name: 'db' })).Err, '', 'again');
+});
+
+t.test('what is mounted is in the answers', async (t) => {
+  const engine = new Engine();
+  await engine.create('db', { 'label.team': 'web' });
+  t.same(await engine.mount('db', 'one'), { Mountpoint: '/volumes/db', Err: '' });
+  await engine.mount('db', 'two');
+  t.same(await engine.ask('Path', { Name: 'db' }), { Mountpoint: '/volumes/db', Err: '' });
+  t.match(await engine.ask('List'), { Volumes: [{ Mountpoint: '/volumes/db' }] });
+  t.match(await engine.ask('Get', { Name: 'db' }), {
+    Volume: {
+      Mountpoint: '/volumes/db',
+      Status: {
+        ...{ type: 'filesystem', size: '1 GiB', used: '3 MiB', replicas: 3, ack: 2 },
+        ...{ readOnly: false, health: 'All is well.', containersHere: 2, labels: { team: 'web' } },
+      },
+    },
+  });
+});
+
+t.test('the last caller unmounts', async (t) => {
+  const engine = new Engine();
+  await engine.create('db');
+  for (const caller of ['one', 'two', 'two']) await engine.mount('db', caller);
+  t.equal(await engine.unmount('db', 'nobody'), '', 'who never mounted it');
+  t.equal(await engine.unmount('db', 'two'), '');
+  t.equal(await engine.unmount('db', 'two'), '', 'again');
+  t.same(engine.mounted, ['/volumes/db'], 'one uses it');
+  t.equal(await engine.unmount('db', 'one'), '');
+  t.same(engine.mounted, []);
+  t.same(engine.files.list(), []);
+});
+
+t.test('who uses what outlives the plugin', async (t) => {
+  const engine = new Engine();
+  await engine.create('db');
+  await engine.mount('db', 'one');
+  engine.restart();
+  await engine.mount('db', 'two');
+  engine.restart();
+  await engine.plugin.sweep();
+  await engine.unmount('db', 'one');
+  t.same(engine.mounted, ['/volumes/db']);
+  engine.restart();
+  await engine.unmount('db', 'two');
+  t.same(engine.mounted, []);
+});
+
+t.test('killed between the mount and its note: nobody has it, and it goes', async (t) => {
+  const engine = new Engine();
+  await engine.create('db');
+  await engine.create('kept');
+  await engine.mount('kept', 'one');
+  await engine.mount('db', 'one');
+  engine.files.remove('db');
+  const { id } = [...engine.volumes.infos.values()].find(
+    ({ name }) => name === 'kept',
+  ) as VolumeInfo;
+  const kept = engine.volumes.local.get(id);
+  if (kept !== undefined) {
+    engine.volumes.local.set('other', { ...kept, name: 'other', directory: '/mnt/other' });
+  }
+  engine.restart();
+  await engine.plugin.sweep();
+  t.same(engine.mounted, ['/mnt/other', '/volumes/kept'], 'nothing of anybody else');
+});
+
+t.test('a list of callers that cannot be read is not an empty one', async (t) => {
+  const engine = new Engine();
+  await engine.create('db');
+  await engine.mount('db', 'one');
+  engine.files.write('db', '{"version":2}');
+  await engine.plugin.sweep();
+  t.same(engine.mounted, ['/volumes/db']);
+  t.match(await engine.mount('db', 'two'), { Err: /cannot be read/ });
+  t.match(await engine.unmount('db', 'one'), /cannot be read/);
+  t.same(engine.mounted, ['/volumes/db']);
+});
+
+t.test('an unmount that fails is said, and done later', async (t) => {
+  const engine = new Engine();
+  await engine.create('db');
+  await engine.mount('db', 'one');
+  engine.volumes.faults.set('unmount', new HoldfastError('TIMEOUT', 'too few nodes answer'));
+  t.equal(await engine.unmount('db', 'one'), 'too few nodes answer.');
+  t.same(engine.mounted, ['/volumes/db']);
+  await engine.plugin.sweep();
+  await engine.scheduler.until(() => engine.mounted.length === 0, 60_000);
+});
+
+t.test('a mount that nobody waits for any more is taken away again', async (t) => {
+  const engine = new Engine();
+  await engine.create('db');
+  const hangUp = new AbortController();
+  hangUp.abort();
+  t.match(await engine.ask('Mount', { Name: 'db', ID: 'one' }, hangUp.signal), { Err: /nobody/ });
+  t.same(engine.mounted, []);
+  await engine.mount('db', 'two');
+  await engine.ask('Mount', { Name: 'db', ID: 'one' }, hangUp.signal);
+  t.same(engine.mounted, ['/volumes/db'], 'unless somebody else uses it');
+});
+
+t.test('answers before the engine gives up', async (t) => {
+  const engine = new Engine();
+  await engine.create('db');
+  let release = (): void => {};
+  const hanging = new Promise<never>((_, reject) => {
+    release = () => reject(new HoldfastError('UNAVAILABLE', 'no'));
+  });
+  engine.volumes.mount = () => hanging;
+  let reply: unknown = null;
+  void engine.mount('db', 'one').then((said) => {
+    reply = said;
+  });
+  await engine.scheduler.settle();
+  engine.scheduler.runFor(109_000);
+  await engine.scheduler.settle();
+  t.equal(reply, null);
+  engine.scheduler.runFor(2_000);
+  await engine.scheduler.settle();
+  t.match(reply, { Err: /^this takes more than 110 s, and goes on\. Try again/ });
+  release();
+  t.equal(await engine.unmount('db', 'one'), '', 'the next one has its turn');
+});
+
+t.test('removal', async (t) => {
+  const engine = new Engine();
+  await engine.create('db');
+  await engine.mount('db', 'one');
+  const refused = await engine.ask('Remove', { Name: 'db' });
+  t.match(refused.Err, /^a container of this machine uses "db"\. Stop/);
+  await engine.mount('db', 'two');
+  t.match(
+    (await engine.ask('Remove', { Name: 'db' })).Err,
+    /^2 containers of this machine use "db"/,
+  );
+  t.equal(engine.volumes.infos.size, 1);
+
+  const mounted = { machine: 'far', directory: '/d', pid: 1, since: '' };
+  engine.volumes.local.clear();
+  change(engine, { held: true, mounted });
+  const elsewhere = new HoldfastError('CONFLICT', 'volume "db" is mounted at /d on far');
+  engine.volumes.faults.set('remove', elsewhere);
+  t.equal((await engine.ask('Remove', { Name: 'db' })).Err, 'volume "db" is mounted at /d on far.');
+  t.same(engine.argumentsOf('fence'), [], 'who lives is not shut out');
+
+  change(engine, { held: true, mounted: null });
+  t.equal((await engine.ask('Remove', { Name: 'db' })).Err, '', 'its machine died with it');
+  t.same(engine.argumentsOf('fence').length, 1);
+  t.equal(engine.volumes.infos.size, 0);
+});
+
+t.test('one more container needs no metadata store', async (t) => {
+  const engine = new Engine();
+  await engine.create('db');
+  await engine.create('other');
+  await engine.mount('db', 'one');
+  engine.isCut = true;
+  t.equal((await engine.mount('db', 'two')).Err, '');
+  t.match((await engine.mount('other', 'two')).Err, /etcd is down/);
+  t.equal(await engine.unmount('db', 'two'), '');
+  t.equal(await engine.unmount('db', 'one'), '');
+  t.same(engine.mounted, []);
+});
+
+t.test('two at once share one mount', async (t) => {
+  const engine = new Engine();
+  await engine.create('db');
+  const both = await Promise.all([engine.mount('db', 'one'), engine.mount('db', 'two')]);
+  t.same(
+    both.map(({ Err }) => Err),
+    ['', ''],
+  );
+  await Promise.all([engine.unmount('db', 'one'), engine.mount('db', 'three')]);
+  await engine.unmount('db', 'two');
+  t.same(engine.mounted, ['/volumes/db']);
+});
+
+t.test('read-only volumes', async (t) => {
+  const engine = new Engine();
+  await engine.create('ro', { 'read-only': 'true' });
+  await engine.mount('ro', 'one');
+  t.match(engine.argumentsOf('mount')[2], { readOnly: true, waitMs: 15_000 });
+  t.match(await engine.ask('Get', { Name: 'ro' }), { Volume: { Status: { readOnly: true } } });
+  t.match(await engine.create('ro', { 'read-only': 'false' }), /exists with read-only true/);
+});
+
+t.test('what is no call', async (t) => {
+  const engine = new Engine();
+  const cases: [string, unknown, RegExp][] = [
+    ['Mount', { Name: 'db' }, /^\/VolumeDriver.Mount: "ID" is not what it must be\.$/],
+    ['Mount', 'no JSON', /is not JSON/],
+    ['Create', { Name: '../etc', Opts: {} }, /"Name" is not/],
+    ['Create', { Name: 'db', Opts: { size: 1 } }, /"Opts.size" is not/],
+    ['Get', { Name: 'x'.repeat(129) }, /"Name" is not/],
+    ['Remove', [], /the body is not/],
+  ];
+  for (const [call, body, err] of cases) t.match((await engine.ask(call, body)).Err, err);
+  t.same(engine.asked, [], 'nothing was touched');
+});
