@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { formatSize } from '../core/sizes.js';
 import { nodeClock } from '../io/node/clock.js';
 import type { MountStatus } from '../lifecycle/mount-types.js';
-import { clearDead, listMounts } from '../lifecycle/mounts.js';
+import { listMounts } from '../lifecycle/mounts.js';
 import { mountDeps } from './machine.js';
 import { addExamples, printResult } from './output.js';
 import { table } from './text.js';
@@ -11,20 +11,21 @@ import { table } from './text.js';
 export function addMountsCommand(program: Command): void {
   const command = program
     .command('mounts')
-    .description('list the mounts of this machine; clears what dead ones left')
+    .description('list the mounts of this machine')
     .option('--json', 'print JSON')
     .action((options: { readonly json?: boolean }) => mounts(options.json === true));
   addExamples(command, [['For scripts', 'holdfast mounts --json']]);
 }
 
 async function mounts(json: boolean): Promise<void> {
-  const deps = mountDeps(process.env);
-  const all = await listMounts(deps);
+  const all = await listMounts(mountDeps(process.env));
   printResult(json, all, describe(all));
   for (const one of all) {
     if (one.state !== 'dead') continue;
-    await clearDead(deps.host, one);
-    process.stderr.write(`The daemon of ${one.directory} had died; see ${one.logFile}\n`);
+    const clearing = `"holdfast umount ${one.directory}" or the next mount there clears the rest`;
+    process.stderr.write(
+      `The daemon of ${one.directory} has died; see ${one.logFile}; ${clearing}.\n`,
+    );
   }
 }
 

@@ -1,9 +1,17 @@
 /** `holdfast umount`: commits, unmounts, and waits until the volume is released. */
 import type { Command } from 'commander';
-import { stopMount } from '../lifecycle/mounts.js';
+import { HoldfastError } from '../core/errors.js';
+import { nodeClock } from '../io/node/clock.js';
+import { nodeRandom } from '../io/node/random.js';
+import { endPresence } from '../lifecycle/dead-presence.js';
+import { type HeldByDead, stopMount } from '../lifecycle/mounts.js';
+import { openMetadata } from '../metadata/open.js';
 import { mountDeps } from './machine.js';
 import { addExamples, printResult } from './output.js';
 import { wholeNumber } from './volume.js';
+
+/** For the metadata store to be told of a dead mount; it would find out by itself. */
+const TELL_TIMEOUT_MS = 2_000;
 
 interface UmountOptions {
   readonly lazy?: boolean;
@@ -28,11 +36,26 @@ export function addUmountCommand(program: Command): void {
 async function umount(directory: string, options: UmountOptions): Promise<void> {
   const timeoutMs = wholeNumber(options.timeout, '--timeout') * 1000;
   const lazy = options.lazy === true;
-  const status = await stopMount(mountDeps(process.env), directory, { lazy, timeoutMs });
+  const status = await stopMount(mountDeps(process.env), directory, { lazy, timeoutMs, onDead });
   const { volume, directory: where } = status;
   const text =
     status.state === 'dead'
       ? `cleared what a dead mount of ${volume} left at ${where}`
       : `${volume} is no longer mounted at ${where}`;
   printResult(options.json === true, { mount: status.mount, volume, directory: where }, text);
+}
+
+/** So that the next mount, wherever it is, need not wait for the dead one's lease. */
+async function onDead(held: HeldByDead): Promise<void> {
+  const parts = { clock: nodeClock, random: nodeRandom, env: process.env };
+  try {
+    const store = await openMetadata(held.metadata, { ...parts, timeoutMs: TELL_TIMEOUT_MS });
+    try {
+      await endPresence(store, held);
+    } finally {
+      await store.close();
+    }
+  } catch (thrown) {
+    if (!(thrown instanceof HoldfastError)) throw thrown;
+  }
 }

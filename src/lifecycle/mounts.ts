@@ -13,7 +13,7 @@ import type { Clock } from '../io/clock.js';
 import type { MountHost } from '../io/mount-host.js';
 import { type ControlCall, callDaemon, parseStatus } from './control.js';
 import { faultOf, StateFile } from './keeper.js';
-import { isAlive, readKeeper, readOwnership, readSpec } from './mount-files.js';
+import { isAlive, type Ownership, readKeeper, readOwnership, readSpec } from './mount-files.js';
 import type { LiveStatus, MountId, MountStatus } from './mount-types.js';
 
 const STATUS_TIMEOUT_MS = 1_000;
@@ -32,9 +32,19 @@ export interface StopOptions {
   readonly lazy?: boolean;
   /** For the commit before it. */
   readonly timeoutMs?: number;
+  /**
+   * Given what a dead mount held, before its state is cleared, so that nobody waits for it any
+   * more. By default its presence ends with its lease.
+   */
+  readonly onDead?: (held: HeldByDead) => Promise<void>;
 }
 
-/** All mounts of this machine, dead ones included, by directory. */
+export interface HeldByDead extends Ownership {
+  /** Where the volume is known, as for --metadata. */
+  readonly metadata: string;
+}
+
+/** All mounts of this machine, dead ones included, by directory. Changes nothing. */
 export async function listMounts({ host }: MountsDeps): Promise<MountStatus[]> {
   const found = await Promise.all(host.state.list().map((mount) => statusOf(host, mount)));
   return found.filter((one) => one !== null).sort((a, b) => (a.directory < b.directory ? -1 : 1));
@@ -81,6 +91,11 @@ export async function stopMount(
   const { host } = deps;
   const status = await findMount(deps, directory);
   if (status.state === 'dead') {
+    const spec = readSpec(host.state, status.mount);
+    const held = readOwnership(host.state, status.mount);
+    if (spec !== null && held !== null) {
+      await options.onDead?.({ ...held, metadata: spec.metadata });
+    }
     await clearDead(host, status);
     return status;
   }
@@ -96,7 +111,7 @@ export async function stopMount(
 }
 
 /** Removes what a dead daemon left: the mount that answers nothing, and its state directory. */
-export async function clearDead(host: MountHost, status: MountStatus): Promise<void> {
+async function clearDead(host: MountHost, status: MountStatus): Promise<void> {
   await unmountDead(host, status);
   host.state.remove(status.mount);
 }
