@@ -44,7 +44,6 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
     'src/io/node/',
   ],
   '@grpc/proto-loader': ['src/metadata/etcd', 'src/csi-driver/', 'src/io/node/'],
-  '@serialport/bindings-cpp': ['src/io/node/'],
   commander: ['src/cli/'],
   pino: ['src/cli/', 'src/io/node/'],
   'prom-client': ['src/cli/', 'src/io/node/'],

@@ -1,4 +1,6 @@
 /** The tidy rules hold in this tree, and the checker that says so sees each kind of breach. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'tap';
 import { describe, loadSources, projectRoot, sourceFile } from './source.js';
 import { checkTidy, functionSpans, MAX_FUNCTION_LINES } from './tidy-rules.js';
@@ -192,4 +194,8 @@ test('this tree is tidy', async (t) => {
   for (const file of tree) {
     for (const violation of checkTidy(file)) t.fail(describe(violation), { at: null });
   }
+});
+
+test('the lock file names no registry host', async (t) => {
+  t.notMatch(readFileSync(join(projectRoot(), 'package-lock.json'), 'utf8'), /"resolved"/);
 });

@@ -1,29 +1,28 @@
 /**
- * The real FuseDevice: a non-blocking /dev/fuse descriptor, its readiness watched by a uv_poll
- * handle (the prebuilt `Poller` inside @serialport/bindings-cpp; nothing is compiled at install
- * time), read and written by plain system calls on the event loop's own thread. Measured, this is
- * four times as fast as reading on libuv's thread pool, since a request needs no thread switch.
+ * The real FuseDevice: a non-blocking /dev/fuse descriptor as a libuv stream, which stays in epoll
+ * and reads each request into one buffer of ours; replies, and requests beyond the first of a turn,
+ * are plain system calls on the event loop's own thread. A request costs three system calls and no
+ * thread switch: four times as fast as reading on libuv's thread pool.
  *
- * What is relied on, and tested in test/fuse/poller.test.ts: the watcher fires once for each
- * `poll`, is level-triggered, reports an unmounted connection, and only works in the main thread.
+ * Node.js has no public way to watch a character device, but its class behind pipes and UNIX
+ * sockets takes any descriptor. What is relied on is tested in test/fuse/fuse-device.test.ts.
  */
 import { closeSync, readSync, writeSync, writevSync } from 'node:fs';
-import { createRequire } from 'node:module';
+import { Socket, type SocketConstructorOpts } from 'node:net';
 import { assert } from '../../core/assert.js';
-import { asFault } from '../../core/errors.js';
+import { asFault, HoldfastError } from '../../core/errors.js';
 import type { FuseDevice, FuseDeviceHandlers, ReplyOutcome } from '../fuse-device.js';
 
-/** The native class: calls back once after `poll`, with an error or the events that are ready. */
-interface Poller {
-  poll(events: number): void;
-  stop(): void;
+/** libuv's stream over any descriptor, as Node.js calls it. */
+interface Pipe {
+  /** 0, or the negative number of an error. */
+  open(fd: number): number;
 }
-type PollerClass = new (
-  fd: number,
-  callback: (error: Error | null, events: number) => void,
-) => Poller;
+interface PipeBinding {
+  readonly Pipe: new (type: number) => Pipe;
+  readonly constants: { readonly SOCKET: number };
+}
 
-const READABLE = 1;
 /** After a read that found nothing, this many turns pass before one more than expected is tried. */
 const TURNS_BETWEEN_PROBES = 32;
 
@@ -38,17 +37,17 @@ export interface NodeFuseDeviceOptions {
   readonly maxReplyParts: number;
 }
 
-/**
- * Never collected: the native destructor would tell epoll to forget the descriptor's number, which
- * may by then be another file's.
- */
-const retired: Poller[] = [];
-
-/** Loaded when the first device starts, so that commands which mount nothing do not need it. */
-function loadPoller(): PollerClass {
-  const load = createRequire(import.meta.url);
-  const module = load('@serialport/bindings-cpp/dist/serialport-bindings.js');
-  return (module as { binding: { Poller: PollerClass } }).binding.Poller;
+/** Reads `fd` into `buffer` whenever there is something, until `onRead` returns false. */
+function watch(fd: number, buffer: Buffer, onRead: (length: number) => boolean): Socket {
+  const { binding } = process as unknown as { binding(name: 'pipe_wrap'): PipeBinding };
+  const { Pipe, constants } = binding('pipe_wrap');
+  const handle = new Pipe(constants.SOCKET);
+  const status = handle.open(fd);
+  if (status !== 0) {
+    throw new HoldfastError('UNAVAILABLE', `descriptor ${fd} cannot be watched: ${status}`);
+  }
+  const options = { handle, onread: { buffer, callback: onRead } };
+  return new Socket(options as SocketConstructorOpts);
 }
 
 function codeOf(thrown: unknown): string | undefined {
@@ -59,15 +58,15 @@ export class NodeFuseDevice implements FuseDevice {
   readonly #fd: number;
   readonly #options: NodeFuseDeviceOptions;
   #handlers: FuseDeviceHandlers | null = null;
-  #poller: Poller | null = null;
+  #socket: Socket | null = null;
   readonly #buffer: Buffer;
   #paused = false;
   #closed = false;
-  /** A turn is scheduled or the watcher is armed: exactly one of both, unless paused or closed. */
-  #waiting = false;
+  /** Inside `#turn`, whose result says whether to go on. */
+  #isServing = false;
   /**
-   * How many requests a turn will find ready, guessed from the last ones: a read that finds nothing
-   * costs as much as serving a request, because Node makes an exception of it.
+   * How many requests a turn will find ready, guessed from the last ones: a read of ours that finds
+   * nothing costs as much as serving a request, because Node.js makes an exception of it.
    */
   #expected = 1;
   #untilProbe = 0;
@@ -82,16 +81,14 @@ export class NodeFuseDevice implements FuseDevice {
   start(handlers: FuseDeviceHandlers): void {
     assert(this.#handlers === null && !this.#closed, 'a device is started once');
     this.#handlers = handlers;
-    const PollerType = loadPoller();
-    // The callback comes without an async context: promises and ticks would wait for the next one,
-    // and an exception would be lost. setImmediate gives both, in the same turn of the loop. After
-    // an error (unmounted), reading says what it was.
-    this.#poller = new PollerType(this.#fd, () => setImmediate(this.#turn));
-    this.#arm();
+    this.#socket = watch(this.#fd, this.#buffer, (length) => this.#turn(length));
+    this.#socket.on('error', (error) => this.#ended(error));
+    this.#socket.on('end', () => this.#ended(new Error('the FUSE device has come to an end')));
   }
 
   reply(head: Buffer, length: number, parts: readonly Uint8Array[]): ReplyOutcome {
-    if (this.#closed) return 'gone';
+    // A socket that met an error has closed the descriptor already, and tells us in a moment.
+    if (this.#closed || this.#socket?.destroyed === true) return 'gone';
     for (;;) {
       try {
         const written = this.#write(head, length, parts);
@@ -126,29 +123,25 @@ export class NodeFuseDevice implements FuseDevice {
 
   pause(paused: boolean): void {
     this.#paused = paused;
-    if (!paused && this.#poller !== null && !this.#closed) this.#arm();
+    if (this.#closed || this.#isServing) return;
+    if (paused) this.#socket?.pause();
+    else this.#socket?.resume();
   }
 
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    if (this.#poller !== null) {
-      this.#poller.stop();
-      retired.push(this.#poller);
-    }
-    closeSync(this.#fd);
+    if (this.#socket === null) closeSync(this.#fd);
+    else this.#socket.destroy();
   }
 
-  #arm(): void {
-    if (this.#waiting || this.#closed || this.#paused) return;
-    this.#waiting = true;
-    this.#poller?.poll(READABLE);
-  }
-
-  /** Serves as many requests as are probably ready, then waits for more. */
-  readonly #turn = (): void => {
-    this.#waiting = false;
-    let served = 0;
+  /** Serves the request that came, and as many more as are probably ready. */
+  #turn(length: number): boolean {
+    const handlers = this.#handlers;
+    assert(handlers !== null, 'a device that is read was started');
+    this.#isServing = true;
+    handlers.onRequest(this.#buffer, length);
+    let served = 1;
     while (served < this.#expected && !this.#paused && !this.#closed && this.#serveOne()) served++;
     if (served < this.#expected) {
       this.#expected = Math.max(1, served);
@@ -158,8 +151,9 @@ export class NodeFuseDevice implements FuseDevice {
     } else {
       this.#expected = Math.min(this.#expected * 2, this.#options.maxRequestsAWakeup);
     }
-    this.#arm();
-  };
+    this.#isServing = false;
+    return !this.#paused && !this.#closed;
+  }
 
   /** False when nothing is ready, or nothing ever will be. */
   #serveOne(): boolean {
@@ -169,20 +163,27 @@ export class NodeFuseDevice implements FuseDevice {
     try {
       length = readSync(this.#fd, this.#buffer, 0, this.#buffer.length, null);
     } catch (thrown) {
-      return this.#readFailed(thrown, handlers);
+      return this.#readFailed(thrown);
     }
     handlers.onRequest(this.#buffer, length);
     return true;
   }
 
-  #readFailed(thrown: unknown, handlers: FuseDeviceHandlers): boolean {
+  #readFailed(thrown: unknown): boolean {
     const code = codeOf(thrown);
     if (code === 'EAGAIN') return false;
     // ENOENT: the request was taken back between being chosen and being copied.
     if (code === 'EINTR' || code === 'ENOENT') return true;
+    this.#ended(thrown);
+    return false;
+  }
+
+  /** Nothing more will come; EPERM is how the kernel calls a connection that was never mounted. */
+  #ended(thrown: unknown): void {
+    if (this.#handlers === null || this.#closed) return;
+    const code = codeOf(thrown);
     const unmounted = code === 'ENODEV' || code === 'ECONNABORTED' || code === 'EPERM';
     this.close();
-    handlers.onClose(unmounted ? null : asFault(thrown, 'UNAVAILABLE'));
-    return false;
+    this.#handlers.onClose(unmounted ? null : asFault(thrown, 'UNAVAILABLE'));
   }
 }
