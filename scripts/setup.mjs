@@ -1,9 +1,11 @@
 // Makes a fresh clone ready: checks Node, installs the packages of the lock file, builds. With
-// --test it also installs the Debian packages that the tests drive (etcd, fio, mkfs.xfs, …).
+// --test it also installs the Debian packages that the tests drive (etcd, fio, mkfs.xfs, …), and
+// builds the programs in Go that they run where there is a Go (go-tools.mjs).
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { ensureGoTools } from './go-tools.mjs';
 import { ensureBuilt, fail, main, output, ROOT, run, tool } from './lib.mjs';
 
 const MIN_NODE = [20, 15];
@@ -139,7 +141,10 @@ async function setup(args) {
   const unknown = args.filter((arg) => arg !== '--test');
   if (unknown.length > 0) fail(`unknown argument ${unknown[0]}; the only one is --test`);
   checkNode();
-  if (args.includes('--test')) ensureTestPackages();
+  if (args.includes('--test')) {
+    ensureTestPackages();
+    ensureGoTools();
+  }
   await ensurePackages();
   await ensureBuilt();
   return 0;

@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { checkFormatAndLint } from './check.mjs';
+import { ensureGoTools } from './go-tools.mjs';
 import { build, compiled, filesUnder, main, ROOT, run, ScriptError, tool } from './lib.mjs';
 import { checkNode, ensurePackages, ensureTestPackages, missingTestPackages } from './setup.mjs';
 
@@ -137,8 +138,10 @@ async function everything(filters) {
   const whole = filters.length === 0;
   await stage('setup', async () => {
     checkNode();
-    if (whole) ensureTestPackages();
-    else if (missingTestPackages().length > 0) {
+    if (whole) {
+      ensureTestPackages();
+      ensureGoTools();
+    } else if (missingTestPackages().length > 0) {
       console.log(`not installed, some tests may need them: ${missingTestPackages().join(' ')}`);
     }
     await ensurePackages();

@@ -171,16 +171,13 @@ export class NodeService implements Node {
     const info = await this.#volumes.get(id);
     if (info === null) throw noVolume(id);
     refuseMisuse(usage, info);
-    const { nodeId } = this.#options;
-    const attached = info.attachments.find(({ machine }) => machine === nodeId);
-    const readOnly = usage.readOnly || attached?.readOnly === true;
-    const options = { readOnly, waitMs: WAIT_MS, timeoutMs: TAKEOVER_MS };
+    const options = { readOnly: usage.readOnly, waitMs: WAIT_MS, timeoutMs: TAKEOVER_MS };
     if (usage.access === 'block') return await this.#volumes.openDevice(id, options);
     const { fsType, flags, group } = usage;
     const isFormatted = fsType !== null && fsType !== 'native';
     const form = isFormatted ? { fsType } : {};
     const staged = await this.#volumes.mount(id, path, { ...options, ...form, flags });
-    if (group !== null && !readOnly) await this.#grant(staged.directory ?? path, group);
+    if (group !== null && !staged.readOnly) await this.#grant(staged.directory ?? path, group);
     return staged;
   }
 
@@ -254,8 +251,16 @@ export class NodeService implements Node {
     return (await this.#shownAt(path)) === id;
   }
 
-  /** The id of the volume that a path shows; null: none, or it cannot be found out. */
+  /**
+   * The id of the volume that a path shows; null: none, or it cannot be found out. A daemon that
+   * does not answer just now still has its mounts.
+   */
   async #shownAt(path: string): Promise<string | null> {
+    const here = await this.#volumes.machine.list();
+    const found = here.find(({ directory, targets }) => {
+      return directory === path || targets.includes(path);
+    });
+    if (found !== undefined) return found.id;
     try {
       return (await this.#volumes.stats(path)).id;
     } catch (thrown) {

@@ -34,9 +34,10 @@ export class FakeVolumes implements Volumes {
   bindsNothing = false;
   #made = 0;
 
-  get machine(): never {
-    throw new Error('the driver asks volumes, not the machine');
-  }
+  /** Only what is there is asked of it; all else goes through the volumes. */
+  readonly machine = {
+    list: async () => [...this.local.values()],
+  } as unknown as VolumeLifecycle['machine'];
 
   async #called(name: string): Promise<void> {
     this.calls.push(name);
@@ -183,12 +184,17 @@ export class FakeVolumes implements Volumes {
     if (found !== undefined && found.directory !== directory) {
       throw new HoldfastError('ALREADY_EXISTS', 'mounted at another directory');
     }
-    return this.#put(id, { directory, device: null, readOnly: options.readOnly === true });
+    return this.#put(id, { directory, device: null, readOnly: this.#isReader(id, options) });
+  }
+
+  #isReader(id: string, options: MountOptions): boolean {
+    const attached = this.#existing(id).attachments.some(({ readOnly }) => readOnly);
+    return attached || options.readOnly === true;
   }
 
   async openDevice(id: string, options: MountOptions = {}): Promise<MachineVolume> {
     await this.#called('openDevice');
-    const readOnly = options.readOnly === true;
+    const readOnly = this.#isReader(id, options);
     return this.#put(id, { directory: null, device: '/dev/loop7', readOnly });
   }
 
