@@ -174,6 +174,19 @@ export class ByteWriter {
     return this;
   }
 
+  /** Leaves room for what is known later; its bytes are undefined until then. */
+  skip(count: number): this {
+    this.#room(count);
+    return this;
+  }
+
+  /** Forgets what was written from `length` on, and keeps the memory. */
+  truncate(length: number): this {
+    assert(length <= this.#at, 'a writer is cut, not extended');
+    this.#at = length;
+    return this;
+  }
+
   /** What was written; shares memory with the writer, which must not be used afterwards. */
   done(): Buffer {
     return this.#bytes.subarray(0, this.#at);

@@ -22,6 +22,7 @@ import type {
   MakeDirectory,
   MakeNode,
   Open,
+  Operation,
   Read,
   Rename,
   Request,
@@ -78,7 +79,7 @@ export class FilesystemAdapter {
   /** Answers now or later. The request's buffer is not in use beyond this call. */
   handle(request: Request, reply: Reply): void {
     try {
-      if (this.#readOnly && changes(request)) reply.error(ERRNO.EROFS);
+      if (this.#readOnly && mayChange(request)) reply.error(ERRNO.EROFS);
       else this.#dispatch(request, reply);
     } catch (thrown) {
       this.#fail(reply, thrown);
@@ -425,9 +426,9 @@ function cachePolicy({ flags }: Open | Create | TemporaryFile): number {
   return OpenReplyFlag.KEEP_CACHE | ((flags & O_DIRECT) !== 0 ? direct : 0);
 }
 
-/** Whether the request would change the volume. */
-function changes({ operation }: Request): boolean {
-  switch (operation.op) {
+/** Whether the operation would change the volume. */
+export function changes({ op }: Operation): boolean {
+  switch (op) {
     case 'setattr':
     case 'symlink':
     case 'mknod':
@@ -444,9 +445,12 @@ function changes({ operation }: Request): boolean {
     case 'fallocate':
     case 'copy-range':
       return true;
-    case 'open':
-      return opensForWriting(operation.flags);
     default:
       return false;
   }
+}
+
+/** Whether a mount that is read-only refuses it. */
+function mayChange({ operation }: Request): boolean {
+  return operation.op === 'open' ? opensForWriting(operation.flags) : changes(operation);
 }

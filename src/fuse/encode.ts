@@ -30,8 +30,21 @@ export function encodeHeader(out: Buffer, unique: Unique, errno: number, length:
   assert(errno >= 0 && errno < 512, `errno ${errno}`);
   out.writeUInt32LE(length, OUT_HEADER.LENGTH);
   out.writeInt32LE(-errno, OUT_HEADER.ERROR);
+  encodeUnique(out, unique);
+}
+
+/** Which request a reply is for. */
+export function encodeUnique(out: Buffer, unique: Unique): void {
   out.writeUInt32LE(unique.low, OUT_HEADER.UNIQUE);
   out.writeUInt32LE(unique.high, OUT_HEADER.UNIQUE + 4);
+}
+
+/** A message that answers no request: `code` is one of NotifyCode. Returns its length. */
+export function encodeNotify(out: Buffer, code: number): number {
+  out.writeUInt32LE(PAYLOAD, OUT_HEADER.LENGTH);
+  out.writeInt32LE(code, OUT_HEADER.ERROR);
+  encodeUnique(out, { low: 0, high: 0 });
+  return PAYLOAD;
 }
 
 /** Whole seconds may be negative, for times before 1970. */

@@ -15,11 +15,13 @@ import {
   encodeOffset,
   encodeOpen,
   encodeStatfs,
+  encodeUnique,
   type InitReply,
   PAYLOAD,
 } from './encode.js';
 import { ERRNO } from './errno.js';
 import { MAX_LISTING_BYTES } from './limits.js';
+import { LoggedReplies, type ReplyIntents, type WholeReply } from './logged-replies.js';
 import type { Unique } from './operations.js';
 
 /** Called when a request has been answered: with the bytes that it held, for the accounts. */
@@ -35,16 +37,42 @@ const NO_PARTS: readonly Uint8Array[] = [];
 
 /** What all replies of a session share. */
 export class ReplyChannel {
-  readonly device: FuseDevice;
-  readonly answered: Answered;
+  readonly #device: FuseDevice;
+  readonly #answered: Answered;
+  readonly #logged: LoggedReplies | null;
   /** Room for the largest reply that is not file data. Valid only within one synchronous reply. */
   readonly buffer = Buffer.alloc(PAYLOAD + MAX_LISTING_BYTES);
   /** Replies that the kernel did not understand: each is a bug of ours. */
   refused = 0;
 
-  constructor(device: FuseDevice, answered: Answered) {
-    this.device = device;
-    this.answered = answered;
+  constructor(device: FuseDevice, answered: Answered, intents: ReplyIntents | null) {
+    this.#device = device;
+    this.#answered = answered;
+    this.#logged =
+      intents === null ? null : new LoggedReplies(intents, (reply) => this.#send(reply));
+  }
+
+  /** A request without a reply is done. */
+  done(heldBytes: number): void {
+    this.#answered(heldBytes);
+  }
+
+  /** `reply` is in memory that may be used again when this returns. */
+  give(reply: WholeReply, isChange: boolean): void {
+    if (this.#logged === null) this.#send(reply);
+    else this.#logged.give(reply, isChange);
+  }
+
+  #send({ unique, head, length, parts, heldBytes }: WholeReply): void {
+    if (this.#device.reply(head, length, parts) === 'refused') this.#sendEio(unique, head);
+    this.#answered(heldBytes);
+  }
+
+  /** The kernel still waits after a reply that it refused; an application must not wait forever. */
+  #sendEio(unique: Unique, head: Buffer): void {
+    this.refused++;
+    encodeHeader(head, unique, ERRNO.EIO, PAYLOAD);
+    this.#device.reply(head, PAYLOAD, NO_PARTS);
   }
 }
 
@@ -52,12 +80,15 @@ export class Reply {
   readonly #channel: ReplyChannel;
   readonly #unique: Unique;
   readonly #heldBytes: number;
+  readonly #isChange: boolean;
   #open = true;
 
-  constructor(channel: ReplyChannel, unique: Unique, heldBytes: number) {
+  /** `isChange`: the request may make changes, and must not be done twice. */
+  constructor(channel: ReplyChannel, unique: Unique, heldBytes: number, isChange = false) {
     this.#channel = channel;
     this.#unique = unique;
     this.#heldBytes = heldBytes;
+    this.#isChange = isChange;
   }
 
   /** Whether the request still waits for its answer. */
@@ -68,8 +99,17 @@ export class Reply {
   /** For requests that have no reply (FORGET). */
   none(): Answer {
     this.#close();
-    this.#channel.answered(this.#heldBytes);
+    this.#channel.done(this.#heldBytes);
     return 'sent';
+  }
+
+  /** The reply that a former daemon was about to give, but for the request's name. */
+  again(bytes: Uint8Array): Answer {
+    const { buffer } = this.#channel;
+    buffer.set(bytes);
+    encodeUnique(buffer, this.#unique);
+    this.#close();
+    return this.#give(bytes.length, NO_PARTS);
   }
 
   /** Success that has nothing to say. */
@@ -133,21 +173,17 @@ export class Reply {
 
   #send(end: number, parts: readonly Uint8Array[] = NO_PARTS, errno = 0): Answer {
     this.#close();
-    const { buffer, device } = this.#channel;
     let length = end;
     for (const part of parts) length += part.length;
-    encodeHeader(buffer, this.#unique, errno, length);
-    if (device.reply(buffer, end, parts) === 'refused') this.#sendEio();
-    this.#channel.answered(this.#heldBytes);
-    return 'sent';
+    encodeHeader(this.#channel.buffer, this.#unique, errno, length);
+    return this.#give(end, parts);
   }
 
-  /** The kernel still waits after a reply that it refused; an application must not wait forever. */
-  #sendEio(): void {
-    const { buffer, device } = this.#channel;
-    this.#channel.refused++;
-    encodeHeader(buffer, this.#unique, ERRNO.EIO, PAYLOAD);
-    device.reply(buffer, PAYLOAD, NO_PARTS);
+  #give(length: number, parts: readonly Uint8Array[]): Answer {
+    const { buffer: head } = this.#channel;
+    const reply = { unique: this.#unique, head, length, parts, heldBytes: this.#heldBytes };
+    this.#channel.give(reply, this.#isChange);
+    return 'sent';
   }
 
   #close(): void {

@@ -12,15 +12,24 @@ import { asFault, HoldfastError } from '../core/errors.js';
 import type { FuseDevice } from '../io/fuse-device.js';
 import type { Log } from '../io/log.js';
 import type { Filesystem, FsError } from '../volume/filesystem-api.js';
-import { FilesystemAdapter } from './adapter.js';
+import type { Result } from '../volume/intent-format.js';
+import { changes, FilesystemAdapter } from './adapter.js';
 import { decodeRequest, decodeUnique, type RequestFormat } from './decode.js';
-import type { InitReply } from './encode.js';
+import { encodeNotify, type InitReply, PAYLOAD } from './encode.js';
 import { ERRNO } from './errno.js';
 import { GatedRequests, type RequestGate } from './gated-requests.js';
 import { MAX_IN_FLIGHT_BYTES, MAX_IN_FLIGHT_REQUESTS } from './limits.js';
+import { isResent, nameOf, type ReplyIntents } from './logged-replies.js';
 import { negotiate } from './negotiate.js';
 import type { Init, Request } from './operations.js';
-import { IN_HEADER, InitFlag, Opcode, PROTOCOL_MAJOR, PROTOCOL_MIN_MINOR } from './protocol.js';
+import {
+  IN_HEADER,
+  InitFlag,
+  NotifyCode,
+  Opcode,
+  PROTOCOL_MAJOR,
+  PROTOCOL_MIN_MINOR,
+} from './protocol.js';
 import { Reply, ReplyChannel } from './reply.js';
 
 export interface FuseSessionOptions {
@@ -30,11 +39,10 @@ export interface FuseSessionOptions {
   readonly readOnly?: boolean;
   /** What a request must pass before the filesystem sees it; default: nothing. */
   readonly gate?: RequestGate;
-  /**
-   * What a former daemon agreed on over the same descriptor: the kernel sends INIT once in a
-   * connection's life, so whoever takes the descriptor over must be told.
-   */
-  readonly adopted?: InitReply;
+  /** The connection had a daemon before, which is dead. */
+  readonly adopted?: AdoptedConnection;
+  /** Of the filesystem, if it has one: replies wait for it. */
+  readonly intents?: SessionIntents;
   /** INIT is answered; the argument is to be kept beside the descriptor for an adopter. */
   readonly onReady?: (agreed: InitReply) => void;
   /**
@@ -44,12 +52,28 @@ export interface FuseSessionOptions {
   readonly onEnd: (error: HoldfastError | FsError | null) => void;
 }
 
+export interface AdoptedConnection {
+  /** What INIT settled: the kernel sends it once in a connection's life. */
+  readonly agreed: InitReply;
+  /** Replies that the dead daemon may not have been able to give. */
+  readonly results: readonly Result[];
+}
+
+export interface SessionIntents extends ReplyIntents {
+  /** All replies that a dead daemon left have been given. */
+  dropCarried(): void;
+}
+
 export class FuseSession {
   readonly #options: FuseSessionOptions;
   readonly #adapter: FilesystemAdapter;
   readonly #channel: ReplyChannel;
   readonly #gated: GatedRequests | null;
   readonly #reportedFaults = new Set<string>();
+  /** Of a dead daemon, by the request's name. */
+  readonly #results = new Map<string, Uint8Array>();
+  /** The kernel may still send again what the dead daemon had read. */
+  #isResending = false;
   #agreed: InitReply | null;
   #format: RequestFormat = { extendedSetxattr: false };
   #requestsUnderWay = 0;
@@ -60,7 +84,11 @@ export class FuseSession {
   constructor(options: FuseSessionOptions) {
     this.#options = options;
     this.#agreed = null;
-    this.#channel = new ReplyChannel(options.device, (bytes) => this.#answered(bytes));
+    this.#channel = new ReplyChannel(
+      options.device,
+      (bytes) => this.#answered(bytes),
+      options.intents ?? null,
+    );
     this.#adapter = new FilesystemAdapter({
       filesystem: options.filesystem,
       readOnly: options.readOnly ?? false,
@@ -75,7 +103,10 @@ export class FuseSession {
             pass: (bytes, reply) => this.#passed(bytes, reply),
             onFault: (fault) => this.#report(fault),
           });
-    if (options.adopted !== undefined) this.#agree(options.adopted);
+    const { adopted } = options;
+    if (adopted === undefined) return;
+    this.#agree(adopted.agreed);
+    for (const { request, bytes } of adopted.results) this.#results.set(keyOf(request), bytes);
   }
 
   /** What INIT settled, or null before it. */
@@ -88,12 +119,44 @@ export class FuseSession {
     return this.#requestsUnderWay;
   }
 
-  /** To be called once. */
+  /** To be called once. What a dead daemon had read and not answered is asked for again. */
   start(): void {
+    if (this.#options.adopted !== undefined) this.#resend();
     this.#options.device.start({
       onRequest: (buffer, length) => this.#onRequest(buffer, length),
       onClose: (error) => this.#onClose(error),
     });
+  }
+
+  #resend(): void {
+    const message = Buffer.alloc(PAYLOAD);
+    const outcome = this.#options.device.reply(
+      message,
+      encodeNotify(message, NotifyCode.RESEND),
+      [],
+    );
+    assert(outcome !== 'refused', 'a kernel that said so can send requests again');
+    this.#isResending = true;
+  }
+
+  /** Whether the dead daemon had done what is asked for again; then it has been answered now. */
+  #isAnswered({ unique, operation }: Request, reply: Reply): boolean {
+    if (isResent(unique)) {
+      const key = keyOf(nameOf(unique));
+      const result = this.#results.get(key);
+      if (result === undefined) return false;
+      this.#results.delete(key);
+      reply.again(result);
+      return true;
+    }
+    // The kernel sends them before any other but FORGET and INTERRUPT, which have lists of their own.
+    const { op } = operation;
+    if (op !== 'forget' && op !== 'batch-forget' && op !== 'interrupt') {
+      this.#isResending = false;
+      this.#results.clear();
+      this.#options.intents?.dropCarried();
+    }
+    return false;
   }
 
   #onRequest(buffer: Buffer, length: number): void {
@@ -106,8 +169,9 @@ export class FuseSession {
     }
     const { operation } = request;
     const heldBytes = operation.op === 'write' ? operation.data.length : 0;
-    const reply = new Reply(this.#channel, request.unique, heldBytes);
+    const reply = new Reply(this.#channel, request.unique, heldBytes, changes(operation));
     this.#begun(heldBytes);
+    if (this.#isResending && this.#isAnswered(request, reply)) return;
     switch (operation.op) {
       case 'init':
         this.#init(operation, reply);
@@ -217,4 +281,8 @@ export class FuseSession {
     this.#gated?.close();
     this.#options.filesystem.commit((failed) => this.#options.onEnd(error ?? failed));
   }
+}
+
+function keyOf({ low, high }: { readonly low: number; readonly high: number }): string {
+  return `${high} ${low}`;
 }

@@ -56,17 +56,20 @@ export interface LoadSource {
   readonly owner: VolumeOwner;
   readonly clock: Clock;
   readonly root: CheckpointRoot | null;
+  /** Told of each piece that was built in: how many bytes of so many there are by now. */
+  readonly onLoaded?: ((bytes: number, ofBytes: number) => void) | undefined;
 }
 
 /** Loads the checkpoint under `root`. Fails with MALFORMED, VERSION or what reading fails with. */
-export function loadCheckpoint({ owner, clock, root }: LoadSource, done: Loaded): void {
+export function loadCheckpoint(source: LoadSource, done: Loaded): void {
+  const { owner, root } = source;
   if (root === null) {
     done(null, { state: new VolumeState(), replayFrom: lsn(0) });
     return;
   }
   readManifest(owner, root, (error, manifest, parts) => {
     if (error !== null || manifest === null) done(error, null);
-    else new Loader({ owner, clock, root }, manifest, parts, done).start();
+    else new Loader({ ...source, root }, manifest, parts, done).start();
   });
 }
 
@@ -121,6 +124,7 @@ function attempt(
 class Loader {
   readonly #owner: VolumeOwner;
   readonly #clock: Clock;
+  readonly #onLoaded: LoadSource['onLoaded'];
   readonly #manifest: Manifest;
   readonly #done: Loaded;
   readonly #state = new VolumeState();
@@ -134,6 +138,8 @@ class Loader {
   /** In the manifest's order. */
   readonly #windows: Window[] = [];
   #isBuilding = false;
+  #builtBytes = 0;
+  readonly #ofBytes: number;
   #isOver = false;
 
   constructor(
@@ -144,11 +150,13 @@ class Loader {
   ) {
     this.#owner = source.owner;
     this.#clock = source.clock;
+    this.#onLoaded = source.onLoaded;
     this.#manifest = manifest;
     this.#done = done;
     this.#items = manifest.sections.flatMap((images, section) =>
       images.map((image) => ({ section, image })),
     );
+    this.#ofBytes = this.#items.reduce((sum, { image }) => sum + image.length, 0);
     this.#last = manifest.sections.map(() => null);
     this.#places = new Map(manifest.pending.map(({ chunk, place }) => [chunk, place]));
     const { segments } = this.#state;
@@ -236,7 +244,9 @@ class Loader {
           const at = image.offset - start;
           const bytes = (window.data as Buffer).subarray(at, at + image.length);
           this.#build(section, bytes, image);
+          this.#builtBytes += image.length;
         }
+        this.#onLoaded?.(this.#builtBytes, this.#ofBytes);
         this.#readOn();
         this.#buildNext();
       });

@@ -9,7 +9,9 @@ import { PAGE_BYTES } from '../core/units.js';
 import type { Clock } from '../io/clock.js';
 import { type Done, FsError, type Inode } from './filesystem-api.js';
 import type { History } from './history.js';
+import type { Filled } from './intent-log.js';
 import { FILE_MAX_BYTES, WRITE_MAX_BYTES } from './limits.js';
+import type { Write } from './operations.js';
 import type { PageSource } from './page-source.js';
 import { isPending } from './pending.js';
 import { HOLE, RESERVED } from './segments.js';
@@ -157,15 +159,17 @@ export class FileWriter {
     for (let page = first; page < first + count; ) {
       const fresh = this.#freshPages(slot, page, first + count);
       if (fresh === 0) {
-        const place = state.extents.place(slot, page);
-        overlay(history.pool.page(place), page, part);
+        const target = history.pool.page(state.extents.place(slot, page));
+        const { from, to } = overlay(target, page, part);
+        history.patched(inode, page, from, target.subarray(from, to));
         page += 1;
         continue;
       }
       const bases = this.#bases(slot, page, fresh, part, known);
       const place = history.takePages(fresh);
       this.#fill(place, page, fresh, part, bases);
-      history.performWrite({ type: 'write', inode, page, count: fresh, size, time }, place);
+      const write: Write = { type: 'write', inode, page, count: fresh, size, time };
+      history.performWrite(write, place, filled(page, fresh, part, bases));
       recorded = true;
       page += fresh;
     }
@@ -270,10 +274,26 @@ function coversContent(page: number, offset: number, end: number, size: number):
   return start >= size || (offset <= start && end >= Math.min(size, start + PAGE_BYTES));
 }
 
-/** Puts the part of the data that belongs to `page` over its bytes. */
-function overlay(target: Uint8Array, page: number, part: Target): void {
+/** Puts the part of the data that belongs to `page` over its bytes [from, to). */
+function overlay(target: Uint8Array, page: number, part: Target): Filled {
   const start = page * PAGE_BYTES;
   const from = Math.max(part.offset, start);
   const to = Math.min(part.offset + part.data.length, start + PAGE_BYTES);
   target.set(part.data.subarray(from - part.offset, to - part.offset), from - start);
+  return { from: from - start, to: to - start };
+}
+
+/** Which bytes of fresh pages may differ from zero: not what is beside the data, without a base. */
+function filled(
+  page: number,
+  count: number,
+  part: Target,
+  bases: ReadonlyMap<number, Buffer | null>,
+): Filled {
+  const start = page * PAGE_BYTES;
+  const length = count * PAGE_BYTES;
+  const end = part.offset + part.data.length - start;
+  const from = bases.get(page) === null ? Math.max(0, part.offset - start) : 0;
+  const to = bases.get(page + count - 1) === null ? Math.min(length, end) : length;
+  return { from, to };
 }

@@ -5,7 +5,8 @@
  * group need no second copy of it.
  *
  * A group is closed when it is full, by fsync, and by the commit interval. When the log
- * acknowledges it, its pages get their places, in log order.
+ * acknowledges it, its pages get their places, in log order. Where there is an intent log
+ * (intent-log.ts), each change is told to it, and a group goes to the log after its intents.
  *
  * INVARIANT: an operation is applied if and only if it is in a group; no group overtakes another.
  */
@@ -17,6 +18,7 @@ import type { Appended, VolumeOwner } from '../replication/owner-api.js';
 import { apply } from './apply.js';
 import { Deferred } from './deferred.js';
 import { type Done, FsError, type Inode } from './filesystem-api.js';
+import type { Filled, IntentLog } from './intent-log.js';
 import {
   COMMIT_INTERVAL_MS,
   GROUP_HARD_PAGES,
@@ -34,11 +36,14 @@ import type { VolumeState } from './state.js';
 /** What the log carries for one group: its operations as a record, and their pages. */
 interface Group {
   readonly sequence: number;
+  readonly lsn: Lsn;
   /** Instead of operations: pages of a checkpoint. */
   readonly checkpoint?: { readonly pages: Uint8Array; readonly done: AppendDone };
   readonly operations: Operation[];
   recordBytes: number;
   chunk: PendingChunk | null;
+  /** Pages that the cleaner moved: no intents tell of them, so they do not change in place. */
+  readonly moved: { readonly place: number; readonly count: number }[];
 }
 
 export type AppendDone = (error: HoldfastError | null, appended: Appended | null) => void;
@@ -46,6 +51,8 @@ export type AppendDone = (error: HoldfastError | null, appended: Appended | null
 export interface HistoryOptions {
   readonly commitIntervalMs?: number;
   readonly maxPendingBytes?: number;
+  /** Of the mount, so that a successor of this process loses nothing. */
+  readonly intents?: IntentLog;
 }
 
 export interface HistoryDeps {
@@ -63,6 +70,7 @@ interface Waiter {
 
 export class History {
   readonly pool = new PendingPool();
+  readonly intents: IntentLog | null;
   readonly deferred: Deferred;
   /** Told that a group's pages have their places, before they are forgotten here. */
   readonly placed: ((chunk: PendingChunk, place: number) => void)[] = [];
@@ -98,7 +106,9 @@ export class History {
     this.#nextLsn = next;
     this.#commitIntervalMs = options.commitIntervalMs ?? COMMIT_INTERVAL_MS;
     this.#maxPendingBytes = options.maxPendingBytes ?? HISTORY_MAX_PENDING_BYTES;
-    this.#group = { sequence: 1, operations: [], recordBytes: 0, chunk: null };
+    this.#group = newGroup(1, next);
+    this.intents = options.intents ?? null;
+    this.intents?.attach({ onWritten: () => this.#pump(), onCrowded: () => this.close() });
   }
 
   get failure(): HoldfastError | null {
@@ -152,6 +162,7 @@ export class History {
   #add(operation: Operation, place: number): void {
     const group = this.#group;
     apply(this.#state, operation, place);
+    if (operation.type !== 'write') this.intents?.operation(group.lsn, operation);
     if (group.operations.length === 0) this.#startTimer();
     group.operations.push(operation);
     group.recordBytes += operationBytes(operation);
@@ -159,8 +170,14 @@ export class History {
 
   /** Whether a pending place is in the open group, so that its page may still be changed. */
   isOpen(place: number): boolean {
-    const chunk = this.#group.chunk;
-    return chunk !== null && place >= chunk.place && place < chunk.place + chunk.count;
+    const { chunk, moved } = this.#group;
+    if (chunk === null || place < chunk.place || place >= chunk.place + chunk.count) return false;
+    return !moved.some((one) => place >= one.place && place < one.place + one.count);
+  }
+
+  /** Bytes of an open page were changed in place. */
+  patched(inode: Inode, page: number, from: number, bytes: Uint8Array): void {
+    this.intents?.patch(this.#group.lsn, inode, page, from, bytes);
   }
 
   /** Pages for data of the open group, contents undefined; `room` must have been asked before. */
@@ -170,15 +187,26 @@ export class History {
   }
 
   /**
-   * Records a write (or move) whose pages were just taken at `place`; joins it with the operation
-   * before it when it goes on where that ended.
+   * Records a write (or move) whose pages were just taken at `place`, and filled; joins it with the
+   * operation before it when it goes on where that ended. All bytes of the pages outside of
+   * `filled` are zero.
    */
-  performWrite(operation: Write | Move, place: number): void {
+  performWrite(operation: Write | Move, place: number, filled?: Filled): void {
     const group = this.#group;
+    const { count } = operation;
     const slot = operation.inode % SLOT_RANGE;
-    if (operation.count > 0) {
+    if (count > 0) {
       assert(group.chunk !== null, 'data pages were taken');
-      this.#addRange(group.chunk, slot, operation.page, operation.count);
+      this.#addRange(group.chunk, slot, operation.page, count);
+      if (operation.type === 'move') group.moved.push({ place, count });
+    }
+    if (operation.type === 'write' && this.intents !== null) {
+      const whole = filled ?? { from: 0, to: count * PAGE_BYTES };
+      const views =
+        count === 0
+          ? []
+          : this.pool.of(place).bytes(this.pool.indexOf(place), whole.from, whole.to);
+      this.intents.write(group.lsn, operation, whole, views);
     }
     const last = group.operations[group.operations.length - 1];
     if (operation.type === 'write' && last?.type === 'write' && follows(last, operation)) {
@@ -221,9 +249,8 @@ export class History {
   }
 
   #enqueue(group: Group): void {
-    const sequence = group.sequence + 1;
-    this.#group = { sequence, operations: [], recordBytes: 0, chunk: null };
     this.#nextLsn = lsn(this.#nextLsn + 1);
+    this.#group = newGroup(group.sequence + 1, this.#nextLsn);
     this.#pendingBytes += groupBytes(group);
     this.#queue.push(group);
     this.#pump();
@@ -248,11 +275,16 @@ export class History {
     });
   }
 
-  /** Gives closed groups to the owner until it asks to wait. */
+  /** Gives closed groups to the owner until it asks to wait, or their intents are not written. */
   #pump(): void {
     while (!this.#blocked && this.#failure === null) {
-      const group = this.#queue.shift();
+      const [group] = this.#queue;
       if (group === undefined) return;
+      if (this.intents?.holds(group.lsn) === true) {
+        this.intents.schedule();
+        return;
+      }
+      this.#queue.shift();
       const entry = group.checkpoint === undefined ? this.#encode(group) : checkpointEntry(group);
       const more = this.#owner.append(entry, (error, appended) =>
         this.#appended(group, error, appended),
@@ -284,6 +316,7 @@ export class History {
     }
     assert(group.sequence === this.#acknowledged + 1, 'groups are acknowledged in order');
     this.#acknowledged = group.sequence;
+    this.intents?.committed(group.lsn);
     this.#pendingBytes -= groupBytes(group);
     if (group.chunk !== null) this.#place(group.chunk, appended);
     group.checkpoint?.done(null, appended);
@@ -314,6 +347,7 @@ export class History {
     this.#failure = error;
     this.#timer?.cancel();
     this.#queue.length = 0;
+    this.intents?.abandon();
     const waiters = this.#waiters;
     const held = this.#held;
     this.#waiters = [];
@@ -345,6 +379,10 @@ export class History {
     this.#timer?.cancel();
     this.#timer = null;
   }
+}
+
+function newGroup(sequence: number, at: Lsn): Group {
+  return { sequence, lsn: at, operations: [], recordBytes: 0, chunk: null, moved: [] };
 }
 
 /** Whether a write goes on where the one before it ended, or only brings size and time up. */

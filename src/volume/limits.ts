@@ -43,6 +43,17 @@ export const WRITE_MAX_BYTES = 1 * MIB;
 /** Appended and not acknowledged, above which writes call back later. */
 export const HISTORY_MAX_PENDING_BYTES = 24 * MIB;
 export const COMMIT_INTERVAL_MS = 5_000;
+/** The intent log: so many regions of so many bytes, each used again once all in it is in the log. */
+export const INTENT_REGIONS = 8;
+export const INTENT_REGION_BYTES = 8 * MIB;
+/** A batch is closed when it has so many bytes. */
+export const INTENT_BATCH_BYTES = 2 * MIB;
+/** Data up to this size is copied behind its operation: cheaper than a part of its own. */
+export const INTENT_INLINE_BYTES = 4 * KIB;
+/** Intents of one open group, above which it is closed: pages may change in place for ever. */
+export const INTENT_GROUP_BYTES = 8 * MIB;
+/** Replies that a successor takes over from its predecessor. */
+export const INTENT_CARRIED_BYTES = 1 * MIB;
 /** Verified pages kept in memory: tails of files that grow, and what was read ahead. */
 export const CACHE_PAGES = 8 * KIB;
 /** Pages fetched ahead of a sequential reader: several large fetches at a time. */
@@ -76,6 +87,14 @@ export const RECLAIM_DEAD_BYTES = 128 * MIB;
 /** After a cycle that won nothing this much is written before there is another. */
 export const RECLAIM_REST_BYTES = 64 * MIB;
 
+assert(
+  3 * INTENT_BATCH_BYTES < INTENT_REGION_BYTES && WRITE_MAX_BYTES < INTENT_BATCH_BYTES,
+  'a batch fits into a region, with the write that fills it',
+);
+assert(
+  4 * INTENT_GROUP_BYTES <= INTENT_REGIONS * INTENT_REGION_BYTES,
+  'groups that are closed leave room for the one that is open',
+);
 assert(GROUP_RECORD_BYTES + 1 * KIB < RECORD_MAX_BYTES, 'a group fits into a record');
 assert(
   RECORD_MAX_BYTES + GROUP_HARD_PAGES * (PAGE_BYTES + 4) + PAGE_BYTES < BATCH_MAX_BYTES,

@@ -12,6 +12,8 @@ import { loadCheckpoint } from './checkpoint-loader.js';
 import type { CheckpointLimits, Logged } from './checkpoint-writer.js';
 import { VolumeFilesystem } from './filesystem.js';
 import { History, type HistoryOptions } from './history.js';
+import type { FoundIntents } from './intent-format.js';
+import { applyIntents } from './intent-replay.js';
 import { S_IFDIR } from './mode.js';
 import { dataPages } from './operations.js';
 import type { ReclaimLimits } from './reclaimer.js';
@@ -27,12 +29,17 @@ export interface MountOptions extends HistoryOptions {
   readonly roots: RootStore;
   readonly clock: Clock;
   readonly sizeBytes: number;
-  /** The kernel's mount outlived the former daemon: its inodes may still be held. */
-  readonly adopted?: boolean;
+  /**
+   * The kernel's mount outlived the former daemon: its inodes may still be held, and what it had
+   * recorded last is in what it left, or in the log. Null: it left nothing that is not in the log.
+   */
+  readonly adopted?: { readonly intents: FoundIntents | null };
   readonly readOnly?: boolean;
   readonly cachePages?: number;
   readonly checkpointLimits?: CheckpointLimits;
   readonly reclaimLimits?: ReclaimLimits;
+  /** Told of each piece of the newest checkpoint: how many bytes of so many are loaded by now. */
+  readonly onLoaded?: (bytes: number, ofBytes: number) => void;
   /** Told of each record that was replayed: its bytes, pages included. */
   readonly onReplayed?: (bytes: number) => void;
 }
@@ -78,8 +85,8 @@ export function replayInto(
 
 /** Mounts a volume whose log is owned. */
 export function mountVolume(options: MountOptions, done: Mounted): void {
-  const { owner, clock, roots, onReplayed } = options;
-  loadCheckpoint({ owner, clock, root: roots.root }, (error, loaded) => {
+  const { owner, clock, roots, onReplayed, onLoaded } = options;
+  loadCheckpoint({ owner, clock, root: roots.root, onLoaded }, (error, loaded) => {
     if (error !== null || loaded === null) {
       done(error, null);
       return;
@@ -92,8 +99,14 @@ export function mountVolume(options: MountOptions, done: Mounted): void {
       onReplayed?.(bytes);
     };
     const ended = (failure: HoldfastError | null, next: Lsn): void => {
-      if (failure !== null) done(failure, null);
-      else done(null, serve({ ...options, replayed }, loaded.state, next));
+      let fault = failure;
+      let filesystem: VolumeFilesystem | null = null;
+      try {
+        if (fault === null) filesystem = serve({ ...options, replayed }, loaded.state, next);
+      } catch (thrown) {
+        fault = asFault(thrown, 'INCONSISTENT');
+      }
+      done(fault, filesystem);
     };
     replayInto(loaded.state, owner, loaded.replayFrom, ended, count);
   });
@@ -104,13 +117,20 @@ function serve(
   state: VolumeState,
   next: Lsn,
 ): VolumeFilesystem {
-  const { owner, clock, adopted = false, readOnly = false } = options;
+  const { owner, clock, readOnly = false } = options;
+  const adopted = options.adopted !== undefined;
   const history = new History({ owner, clock, state }, next, options);
   const filesystem = new VolumeFilesystem({ ...options, state, history, adopted, readOnly });
+  const left = options.adopted?.intents ?? null;
+  if (left !== null) applyIntents(left, history, state);
   if (state.isEmpty) {
     const time = timeNow(clock);
-    history.perform({ type: 'format', mode: S_IFDIR | 0o755, uid: 0, gid: 0, time });
+    const format = { type: 'format', mode: S_IFDIR | 0o755, uid: 0, gid: 0, time } as const;
+    // Who may not write sees the empty root that it would have, and leaves the log as it is.
+    if (readOnly) apply(state, format, 0);
+    else history.perform(format);
   }
   if (!adopted && !readOnly) filesystem.endOrphans();
+  history.intents?.establish();
   return filesystem;
 }

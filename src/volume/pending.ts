@@ -107,6 +107,18 @@ export class PendingChunk {
     return views;
   }
 
+  /** The bytes [from, to) of the pages from `index` on, as few views. */
+  bytes(index: number, from: number, to: number): Buffer[] {
+    const first = Math.floor(from / PAGE_BYTES);
+    const views = this.views(index + first, Math.ceil(to / PAGE_BYTES) - first);
+    let at = first * PAGE_BYTES;
+    return views.map((view) => {
+      const part = view.subarray(Math.max(0, from - at), Math.min(view.length, to - at));
+      at += view.length;
+      return part;
+    });
+  }
+
   /** All its pages, for the log. */
   parts(): Buffer[] {
     return this.views(0, this.#count);

@@ -62,7 +62,8 @@ function writeName(writer: ByteWriter, name: Uint8Array): void {
   writer.u8(name.length).bytes(name);
 }
 
-function encodeOperation(writer: ByteWriter, operation: Operation): void {
+/** One operation as it stands in a record. */
+export function encodeOperation(writer: ByteWriter, operation: Operation): void {
   writer.u8(OperationType[operation.type]);
   switch (operation.type) {
     case 'format':
@@ -378,7 +379,8 @@ const DECODERS: Readonly<Record<number, Decoder>> = {
   }),
 };
 
-function decodeOperation(reader: ByteReader): Operation {
+/** Throws MALFORMED. */
+export function decodeOperation(reader: ByteReader): Operation {
   const type = reader.u8('operation');
   const decode = DECODERS[type];
   if (decode === undefined) throw malformed(`operation ${type}`);
