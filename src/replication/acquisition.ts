@@ -58,7 +58,7 @@ export class Acquisition {
   readonly #handlers: AcquisitionHandlers;
   #creation: CreationState | null = null;
   #takeover: TakeoverState | null = null;
-  /** The former owner gave its lease up: FENCE need not wait for it. */
+  /** The former owner gave its lease up, or is dead: FENCE need not wait for it. */
   #released = false;
   #claimAt: number = Number.POSITIVE_INFINITY;
   #done = false;
@@ -107,7 +107,7 @@ export class Acquisition {
       this.#handlers.onStop(new HoldfastError('NOT_FOUND', 'the volume is in the trash'));
       return;
     }
-    const { owner: id, address } = this.#context.options;
+    const { owner: id, address, reaped } = this.#context.options;
     const planned = [0, 1].map(() => this.#context.newSegment(record, new Set()));
     this.#claimAt = Number.POSITIVE_INFINITY;
     if (planned.some((one) => one === null)) {
@@ -120,7 +120,8 @@ export class Acquisition {
     this.#propose({
       name: 'claim',
       change: (found) => {
-        this.#released = found.owner?.released ?? false;
+        const former = found.owner;
+        this.#released = former !== null && (former.released || former.id === reaped);
         const owner = { id, address, released: false };
         return claimEpoch(found, { owner, planned: fresh });
       },

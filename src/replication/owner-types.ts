@@ -77,6 +77,11 @@ export interface OwnerOptions {
   readonly owner: OwnerId;
   /** Where this process runs, for people. */
   readonly address: string;
+  /**
+   * An owner that its supervisor has seen dead: should it be found as the former one, nobody waits
+   * for the read lease that it may have had.
+   */
+  readonly reaped?: OwnerId;
   readonly limits?: Partial<OwnerLimits>;
 }
 
