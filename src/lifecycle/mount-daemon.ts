@@ -8,7 +8,6 @@
 import { assert, present } from '../core/assert.js';
 import { asFault, HoldfastError } from '../core/errors.js';
 import { idFromBytes, type OwnerId } from '../core/ids.js';
-import { MIB } from '../core/units.js';
 import type { InitReply } from '../fuse/encode.js';
 import { isMountedAs, unmountFuse } from '../fuse/launcher.js';
 import { FuseSession } from '../fuse/session.js';
@@ -28,8 +27,8 @@ import { ownerGate } from '../replication/owner-gate.js';
 import type { OwnerDeps } from '../replication/owner-types.js';
 import type { VolumeFilesystem } from '../volume/filesystem.js';
 import { logRoots } from '../volume/log-roots.js';
-import { mountVolume } from '../volume/mount.js';
 import { awaitTurn } from './claim.js';
+import { loadVolume } from './load-volume.js';
 import { writeOwnership } from './mount-files.js';
 import type { LiveStatus, MountPhase, MountSpec } from './mount-types.js';
 import { takeOver } from './take-over.js';
@@ -43,10 +42,7 @@ const RELEASE_TIMEOUT_MS = 10_000;
 const LAST_USERS_MS = 5_000;
 const PRESENCE_PATIENCE_MS = 2_000;
 const PRESENCE_POLL_MS = 20;
-/** Loading is given up when nothing has come from the log for so long. */
-const LOAD_TIMEOUT_MS = 300_000;
 const HEARTBEAT_MS = 2_000;
-const PROGRESS_EVERY_BYTES = 64 * MIB;
 
 export interface MountDaemonDeps {
   readonly clock: Clock;
@@ -169,34 +165,11 @@ export class MountDaemon {
 
   #mountVolume(owner: LogOwner): Promise<VolumeFilesystem> {
     const { clock } = this.#deps;
-    const { readOnly, commitIntervalMs } = this.#spec;
+    const { readOnly, commitIntervalMs, volume } = this.#spec;
     const { sizeBytes } = present(this.#record, 'a record');
-    this.#progress('loading the newest checkpoint');
-    let bytes = 0;
-    let records = 0;
-    let said = 0;
-    let heardAt = clock.monotonic();
-    const onReplayed = (recordBytes: number): void => {
-      bytes += recordBytes;
-      records += 1;
-      heardAt = clock.monotonic();
-      if (bytes - said < PROGRESS_EVERY_BYTES && records > 1) return;
-      said = bytes;
-      this.#progress(`replaying the log: ${records} records, ${Math.round(bytes / MIB)} MiB`);
-    };
     const parts = { owner, roots: logRoots(owner), clock, sizeBytes, readOnly, commitIntervalMs };
-    return new Promise((resolve, reject) => {
-      const watch = (): void => {
-        if (clock.monotonic() - heardAt < LOAD_TIMEOUT_MS) timer = clock.after(HEARTBEAT_MS, watch);
-        else reject(stuck(this.#spec.volume, this.#detail));
-      };
-      let timer = clock.after(HEARTBEAT_MS, watch);
-      mountVolume({ ...parts, onReplayed }, (error, filesystem) => {
-        timer.cancel();
-        if (error !== null) reject(error);
-        else resolve(present(filesystem, 'a filesystem'));
-      });
-    });
+    const onProgress = (text: string): void => this.#progress(text);
+    return loadVolume({ ...parts, volume, onProgress });
   }
 
   #progress(text: string): void {
@@ -388,7 +361,6 @@ export class MountDaemon {
       const found = await this.#volumes.get(known.volume);
       if (found === null || this.#isOver) return;
       const { record } = found;
-      freeFiles: space?.freeFiles ?? 0,
       if (record.epoch > known.epoch) {
         const message = `"${record.name}" has a newer owner, ${record.owner?.address ?? 'unknown'}`;
         void this.#fail(new HoldfastError('FENCED', message));
@@ -416,6 +388,7 @@ export class MountDaemon {
       sizeBytes: space?.totalBytes ?? this.#record?.sizeBytes ?? 0,
       usedBytes: space === undefined ? 0 : space.totalBytes - space.freeBytes,
       files: space?.files ?? 0,
+      freeFiles: space?.freeFiles ?? 0,
       dirtyBytes: history?.dirtyBytes ?? 0,
       lastCommit: this.#lastCommit,
       leaseHeld: this.#owner?.leaseHeld ?? false,

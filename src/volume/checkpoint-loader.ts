@@ -169,6 +169,7 @@ class Loader {
   }
 
   start(): void {
+    this.#onLoaded?.(0, this.#ofBytes);
     this.#attempt(() => this.#readOn());
   }
 

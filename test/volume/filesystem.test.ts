@@ -19,6 +19,22 @@ function pattern(length: number, seed: number): Buffer {
   return bytes;
 }
 
+test('mounted read-only, a new volume shows an empty root and stays as it is', async (t) => {
+  const bed = new Bed({ mount: { readOnly: true } });
+  t.equal(bed.fs.getattr(ROOT).mode, 0o040755);
+  t.same(names(bed), []);
+  t.equal(
+    errnoOf(() => bed.file('f')),
+    'EROFS',
+  );
+  bed.commit();
+  t.equal(
+    bed.wait((done) => bed.fs.finish(done)),
+    null,
+  );
+  t.same(bed.log.records, [], 'nothing was recorded');
+});
+
 test('a new volume has an empty root directory', async (t) => {
   const bed = new Bed();
   const root = bed.fs.getattr(ROOT);
@@ -200,7 +216,7 @@ test('an unlinked file lives until nobody holds it', async (t) => {
 });
 
 test('a mount that outlived its daemon keeps orphans until they are forgotten', async (t) => {
-  const bed = new Bed({ mount: { adopted: true } });
+  const bed = new Bed({ mount: { adopted: { intents: null } } });
   const inode = bed.file('a');
   bed.write(inode, 0, 'held');
   bed.commit();
