@@ -76,6 +76,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./helpers.js')).addHelpersCommands,
   },
   {
+    name: 'docker-plugin',
+    summary: 'serve volumes to Docker, as its volume plugin',
+    load: async () => (await import('./docker-plugin.js')).addDockerPluginCommand,
+  },
+  {
     name: 'mount-daemon',
     summary: 'serve a mount; started by "holdfast mount"',
     isHidden: true,

@@ -4,6 +4,8 @@
  * more below that.
  */
 import { posix } from 'node:path';
+import { HoldfastError } from '../core/errors.js';
+import type { MachineCommands } from '../io/machine-commands.js';
 
 export interface Places {
   /** Where the machine mounts a volume. */
@@ -16,10 +18,15 @@ export interface Places {
   show(volume: string): Promise<void>;
   /** Takes it away from shown(), if it is there. */
   hide(volume: string): Promise<void>;
+  /** Removes the directory of a volume that is not mounted any more. */
+  tidy(volume: string): void;
 }
 
 /** The engine sees what the machine sees. */
-export function samePlaces(root: string): Places {
+export function samePlaces(
+  root: string,
+  { removeEmpty }: Pick<MachineCommands, 'removeEmpty'>,
+): Places {
   const directory = (volume: string): string => posix.join(root, volume);
   return {
     directory,
@@ -27,5 +34,13 @@ export function samePlaces(root: string): Places {
     shown: directory,
     show: async () => {},
     hide: async () => {},
+    tidy: (volume) => {
+      try {
+        removeEmpty(directory(volume));
+      } catch (thrown) {
+        // Somebody put something into it while nothing was mounted: that stays.
+        if (!(thrown instanceof HoldfastError) || thrown.code !== 'BUSY') throw thrown;
+      }
+    },
   };
 }

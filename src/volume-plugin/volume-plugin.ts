@@ -10,6 +10,8 @@
 import { asFault, HoldfastError } from '../core/errors.js';
 import type { Clock } from '../io/clock.js';
 import type { Log } from '../io/log.js';
+import type { MachineVolumes } from '../lifecycle/machine.js';
+import { OperationLocks } from '../lifecycle/operation-locks.js';
 import type { MachineVolume, VolumeInfo } from '../lifecycle/volume-types.js';
 import type { VolumeLifecycle } from '../lifecycle/volumes.js';
 import type { Claims } from './claims.js';
@@ -37,10 +39,15 @@ const SWEEP_MS = 30_000;
 /** Within the engine's minute, with time to say why. */
 const UNMOUNT_COMMIT_MS = 40_000;
 const LIST_PAGE = 500;
+/** Longer than any answer may take. */
+const TURN_MS = 120_000;
+const OPERATION_LIMIT_MS = 180_000;
 
 export interface VolumePluginDeps {
   /** Rejects while the cluster cannot be reached; asked again at the next call. */
   readonly lifecycle: () => Promise<VolumeLifecycle>;
+  /** Knows what is mounted here, whether or not the cluster can be reached. */
+  readonly machine: MachineVolumes;
   readonly places: Places;
   readonly claims: Claims;
   readonly clock: Clock;
@@ -70,13 +77,13 @@ type Handlers = {
 export class VolumePlugin {
   readonly #deps: VolumePluginDeps;
   readonly #settings: VolumePluginSettings;
-  /** Per volume: the end of the last call for it. */
-  readonly #last = new Map<string, Promise<unknown>>();
+  readonly #locks: OperationLocks;
   #isClosed = false;
 
   constructor(deps: VolumePluginDeps, settings: VolumePluginSettings) {
     this.#deps = deps;
     this.#settings = settings;
+    this.#locks = new OperationLocks(deps.clock, { waitMs: TURN_MS, limitMs: OPERATION_LIMIT_MS });
   }
 
   /**
@@ -113,8 +120,7 @@ export class VolumePlugin {
   /** Takes away, now and from time to time, what no container uses any more. */
   async sweep(): Promise<void> {
     try {
-      const machine = (await this.#deps.lifecycle()).machine;
-      for (const { directory } of await machine.list()) {
+      for (const { directory } of await this.#deps.machine.list()) {
         const volume = directory === null ? null : this.#deps.places.volumeAt(directory);
         if (volume !== null) await this.#inTurn(volume, () => this.#unmountUnused(volume));
       }
@@ -176,17 +182,7 @@ export class VolumePlugin {
   };
 
   #inTurn<T>(volume: string, action: () => Promise<T>): Promise<T> {
-    const before = this.#last.get(volume) ?? Promise.resolve();
-    const result = before.then(action, action);
-    const ended = result.then(
-      () => {},
-      () => {},
-    );
-    this.#last.set(volume, ended);
-    void ended.then(() => {
-      if (this.#last.get(volume) === ended) this.#last.delete(volume);
-    });
-    return result;
+    return this.#locks.run(volume, `volume "${volume}"`, action);
   }
 
   async #create(name: string, options: Readonly<Record<string, string>>) {
@@ -202,10 +198,10 @@ export class VolumePlugin {
     const { claims, places } = this.#deps;
     // What cannot be read is no reason to mount: it would be nobody's.
     claims.of(name);
-    const lifecycle = await this.#deps.lifecycle();
-    const here = await this.#here(lifecycle, name);
+    const here = await this.#here(name);
     // A volume that works here needs no metadata store for one more container.
     if (here === null || here.condition.abnormal) {
+      const lifecycle = await this.#deps.lifecycle();
       const info = await findVolume(lifecycle, name);
       const options = { readOnly: isReadOnly(info), waitMs: this.#settings.waitMs };
       await lifecycle.mount(info.id, places.directory(name), options);
@@ -227,18 +223,17 @@ export class VolumePlugin {
 
   /** Those that have no claim; also what an earlier call could not take away. */
   async #unmountUnused(name: string): Promise<void> {
-    const { claims, places } = this.#deps;
+    const { claims, places, machine } = this.#deps;
     if (claims.of(name).length > 0) return;
     await places.hide(name);
-    const lifecycle = await this.#deps.lifecycle();
-    await lifecycle.unmount(places.directory(name), { timeoutMs: UNMOUNT_COMMIT_MS });
+    await machine.unmount(places.directory(name), { timeoutMs: UNMOUNT_COMMIT_MS });
+    places.tidy(name);
   }
 
   async #remove(name: string) {
     const { claims } = this.#deps;
-    const lifecycle = await this.#deps.lifecycle();
     const callers = claims.of(name).length;
-    if (callers > 0 && (await this.#here(lifecycle, name)) !== null) {
+    if (callers > 0 && (await this.#here(name)) !== null) {
       const users =
         callers === 1
           ? 'a container of this machine uses'
@@ -249,6 +244,7 @@ export class VolumePlugin {
     // Claims on a mount that is gone are those of containers that are, too.
     claims.clear(name);
     await this.#unmountUnused(name);
+    const lifecycle = await this.#deps.lifecycle();
     const info = await lifecycle.byName(name);
     if (info === null) return {};
     // A machine that died with it must not come back with it: then its last owner is shut out.
@@ -259,21 +255,21 @@ export class VolumePlugin {
   }
 
   async #mountpoint(name: string): Promise<string> {
-    const here = await this.#here(await this.#deps.lifecycle(), name);
+    const here = await this.#here(name);
     return here === null ? '' : this.#deps.places.shown(name);
   }
 
   async #describe(name: string): Promise<PluginVolume> {
     const lifecycle = await this.#deps.lifecycle();
     const info = await findVolume(lifecycle, name);
-    const here = await this.#here(lifecycle, name);
+    const here = await this.#here(name);
     const callers = this.#deps.claims.of(name).length;
     return { ...this.#entry(info, here), Status: statusOf({ info, here, callers }) };
   }
 
   async #list(): Promise<PluginVolume[]> {
     const lifecycle = await this.#deps.lifecycle();
-    const mounted = await this.#ours(lifecycle);
+    const mounted = await this.#ours();
     const found: PluginVolume[] = [];
     for (let token: string | undefined; ; ) {
       const page = await lifecycle.list({
@@ -292,14 +288,14 @@ export class VolumePlugin {
     return { Name: name, Mountpoint: path, CreatedAt: createdAt };
   }
 
-  async #here(lifecycle: VolumeLifecycle, name: string): Promise<MachineVolume | null> {
-    return (await this.#ours(lifecycle)).get(name) ?? null;
+  async #here(name: string): Promise<MachineVolume | null> {
+    return (await this.#ours()).get(name) ?? null;
   }
 
   /** What this plugin has mounted, by volume. */
-  async #ours(lifecycle: VolumeLifecycle): Promise<ReadonlyMap<string, MachineVolume>> {
-    const { places } = this.#deps;
-    const all = await lifecycle.machine.list();
+  async #ours(): Promise<ReadonlyMap<string, MachineVolume>> {
+    const { places, machine } = this.#deps;
+    const all = await machine.list();
     return new Map(
       all
         .filter(({ directory, name }) => directory !== null && places.volumeAt(directory) === name)

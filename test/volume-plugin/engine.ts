@@ -5,6 +5,7 @@
  */
 import { HoldfastError } from '../../src/core/errors.js';
 import { silentLog } from '../../src/io/log.js';
+import type { MachineVolumes } from '../../src/lifecycle/machine.js';
 import type { LiveStatus, MountStatus } from '../../src/lifecycle/mount-types.js';
 import type { MachineVolume, MountOptions } from '../../src/lifecycle/volume-types.js';
 import type { VolumeLifecycle } from '../../src/lifecycle/volumes.js';
@@ -25,15 +26,19 @@ export class Engine {
   readonly asked: { call: string; args: unknown[] }[] = [];
   /** The metadata store does not answer: only what is on this machine works. */
   isCut = false;
+  /** Directories. */
+  readonly removed: string[] = [];
   plugin = this.start();
 
   /** A new process of the plugin. */
   start(): VolumePlugin {
     const claims = new Claims(this.files);
     const { clock } = new SimProcess(this.scheduler, 'plugin');
-    const lifecycle = async (): Promise<VolumeLifecycle> => this.#lifecycle();
+    const places = samePlaces(ROOT, { removeEmpty: (path) => void this.removed.push(path) });
+    const { machine, ...volumes } = this.#parts();
+    const lifecycle = async (): Promise<VolumeLifecycle> => volumes.lifecycle;
     return new VolumePlugin(
-      { lifecycle, claims, clock, places: samePlaces(ROOT), log: silentLog },
+      { lifecycle, machine, claims, clock, places, log: silentLog },
       { defaults: { sizeBytes: 2 ** 30, replicas: 3 }, waitMs: 15_000, keepMs: 1000 },
     );
   }
@@ -75,10 +80,18 @@ export class Engine {
     return this.asked.findLast((one) => one.call === call)?.args ?? [];
   }
 
+  #parts(): { readonly machine: MachineVolumes; readonly lifecycle: VolumeLifecycle } {
+    const { volumes } = this;
+    const machine: Partial<MachineVolumes> = {
+      list: async () => [...volumes.local.values()],
+      unmount: (directory) => volumes.unmount(directory),
+    };
+    return { machine: machine as MachineVolumes, lifecycle: this.#lifecycle() };
+  }
+
   #lifecycle(): VolumeLifecycle {
     const { volumes, asked } = this;
     const own: Partial<Record<string, unknown>> = {
-      machine: { name: 'here', list: async () => [...volumes.local.values()] },
       mount: (id: string, directory: string, options: MountOptions) => {
         return this.#mount(id, directory, options);
       },
@@ -93,8 +106,7 @@ export class Engine {
         if (typeof found !== 'function') return found;
         return (...args: unknown[]) => {
           asked.push({ call: key, args });
-          const isLocal = ['unmount', 'mount'].includes(key);
-          if (this.isCut && !isLocal) throw new HoldfastError('UNAVAILABLE', 'etcd is down');
+          if (this.isCut) throw new HoldfastError('UNAVAILABLE', 'etcd is down');
           return found.apply(target, args);
         };
       },

@@ -83,6 +83,7 @@ t.test('the last caller unmounts', async (t) => {
   t.equal(await engine.unmount('db', 'one'), '');
   t.same(engine.mounted, []);
   t.same(engine.files.list(), []);
+  t.same(engine.removed.at(-1), '/volumes/db');
 });
 
 t.test('who uses what outlives the plugin', async (t) => {

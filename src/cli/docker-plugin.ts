@@ -1,0 +1,165 @@
+/**
+ * `holdfast docker-plugin`: serves Docker's volume plugin protocol on a unix socket. What it answers
+ * is src/volume-plugin; here it gets its settings, its machine, and a cluster that may come later.
+ */
+import { dirname, join } from 'node:path';
+import type { Command } from 'commander';
+import { z } from 'zod';
+import { parseDuration } from '../core/durations.js';
+import { invalid } from '../core/errors.js';
+import { parseSize } from '../core/sizes.js';
+import type { Log } from '../io/log.js';
+import { nodeClock } from '../io/node/clock.js';
+import { createLog, LOG_LEVELS } from '../io/node/log.js';
+import { NodeMachineCommands } from '../io/node/machine-commands.js';
+import { servePosts } from '../io/node/post-socket.js';
+import { NodeSmallFiles } from '../io/node/small-files.js';
+import type { VolumeLifecycle } from '../lifecycle/volumes.js';
+import { Claims } from '../volume-plugin/claims.js';
+import { samePlaces } from '../volume-plugin/places.js';
+import { CONTENT_TYPE } from '../volume-plugin/protocol.js';
+import { VolumePlugin } from '../volume-plugin/volume-plugin.js';
+import { parsed, resolveSettings } from './config.js';
+import { untilInterrupted } from './interrupt.js';
+import { localMachine, type OpenLifecycle, openLifecycle } from './lifecycle.js';
+import { mountDeps } from './machine.js';
+import { addExamples, printResult } from './output.js';
+import { locate, type SessionOptions, sessionOptions } from './session.js';
+
+const SOCKET = '/run/docker/plugins/holdfast.sock';
+const DIRECTORY = '/var/lib/holdfast/volumes';
+const DEFAULT_SIZE = '10GiB';
+const DEFAULT_REPLICAS = 3;
+/** Longer than a dead machine is taken for living, and well within the engine's two minutes. */
+const DEFAULT_WAIT = '30s';
+const WAIT_MAX_MS = 45_000;
+const DEFAULT_RETENTION = '7d';
+/** Calls under way at SIGTERM; whoever started the plugin ends it for good somewhat later. */
+const LAST_CALLS_MS = 20_000;
+
+const absolute = z.string().regex(/^\/(?:[^/]+\/)*[^/]+$/, 'must be an absolute path');
+
+const schema = z.object({
+  socket: absolute.default(SOCKET),
+  directory: absolute.default(DIRECTORY),
+  size: parsed((text) => parseSize(text, 'size')).prefault(DEFAULT_SIZE),
+  replicas: z.coerce.number().int().min(1).default(DEFAULT_REPLICAS),
+  wait: parsed((text) => waitMs(text)).prefault(DEFAULT_WAIT),
+  retention: parsed((text) => retentionMs(text)).prefault(DEFAULT_RETENTION),
+  logLevel: z.enum(LOG_LEVELS).default('info'),
+});
+
+type Settings = z.output<typeof schema>;
+
+function waitMs(text: string): number {
+  const ms = parseDuration(text, 'wait');
+  if (ms <= WAIT_MAX_MS) return ms;
+  throw invalid(`wait "${text}" is too long`, `At most ${WAIT_MAX_MS / 1000} s: Docker gives up.`);
+}
+
+/** Null: until somebody purges them. */
+function retentionMs(text: string): number | null {
+  return text === 'forever' ? null : parseDuration(text, 'retention');
+}
+
+export function addDockerPluginCommand(program: Command): void {
+  const command = sessionOptions(program.command('docker-plugin'))
+    .description('serve volumes to Docker, as its volume plugin')
+    .option('--socket <file>', `where Docker finds it (default: ${SOCKET})`)
+    .option('--directory <dir>', `below it volumes are mounted (default: ${DIRECTORY})`)
+    .option('--size <size>', `of volumes that name none (default: ${DEFAULT_SIZE})`)
+    .option('--replicas <count>', `of volumes that name none (default: ${DEFAULT_REPLICAS})`)
+    .option('--wait <time>', `for another machine to let a volume go (default: ${DEFAULT_WAIT})`)
+    .option('--retention <time>', `how long removed ones are kept (default: ${DEFAULT_RETENTION})`)
+    .option('--log-level <level>', `${LOG_LEVELS.join(', ')} (default: info)`)
+    .action((options: SessionOptions) => dockerPlugin(options));
+  addExamples(command, [
+    ['With the cluster of /etc/holdfast/config.json', 'holdfast docker-plugin'],
+    ['Then, anywhere on this machine', 'docker volume create -d holdfast -o size=20GiB db'],
+    ['And', 'docker run -v db:/var/lib/postgresql/data postgres'],
+  ]);
+}
+
+async function dockerPlugin(options: SessionOptions): Promise<void> {
+  const sources = { command: 'docker-plugin', flags: { ...options }, env: process.env };
+  const settings = resolveSettings(schema, sources);
+  const log = createLog({ level: settings.logLevel });
+  const cluster = new ClusterLater(options);
+  const plugin = composePlugin(options, settings, cluster, log);
+  const interrupted = untilInterrupted();
+  const service = await servePosts(settings.socket, async (path, body, gone) => {
+    const reply = await plugin.answer(path, body, gone);
+    const status = reply === null ? 404 : 200;
+    const shown = reply ?? { Err: `there is no ${path}` };
+    return { status, contentType: CONTENT_TYPE, body: JSON.stringify(shown) };
+  });
+  void plugin.sweep();
+  const { socket, directory } = settings;
+  const text = `serving Docker at ${socket}; volumes are mounted below ${directory}`;
+  printResult(options.json === true, { event: 'ready', socket, directory }, text);
+  await aborted(interrupted.signal);
+  plugin.close();
+  await Promise.race([service.close(), after(LAST_CALLS_MS)]);
+  await cluster.close();
+  // Timers and idle connections hold up nothing: mounts are served by processes of their own.
+  process.exit(0);
+}
+
+function composePlugin(
+  options: SessionOptions,
+  settings: Settings,
+  cluster: ClusterLater,
+  log: Log,
+): VolumePlugin {
+  const { directory, size: sizeBytes, replicas, wait, retention } = settings;
+  const { host } = mountDeps(process.env);
+  const state = join(dirname(host.state.path('')), 'docker');
+  const machine = localMachine(locate(options, process.env), process.env);
+  const deps = {
+    lifecycle: () => cluster.lifecycle(),
+    machine,
+    places: samePlaces(directory, new NodeMachineCommands()),
+    claims: new Claims(new NodeSmallFiles(state)),
+    clock: nodeClock,
+    log,
+  };
+  const rules = { defaults: { sizeBytes, replicas }, waitMs: wait, keepMs: retention };
+  return new VolumePlugin(deps, rules);
+}
+
+/** Opened at the first call that needs it: at the start of a machine Docker may come before etcd. */
+class ClusterLater {
+  readonly #options: SessionOptions;
+  #opening: Promise<OpenLifecycle> | null = null;
+
+  constructor(options: SessionOptions) {
+    this.#options = options;
+  }
+
+  async lifecycle(): Promise<VolumeLifecycle> {
+    const opening = this.#opening ?? openLifecycle(this.#options);
+    this.#opening = opening;
+    try {
+      return (await opening).lifecycle;
+    } catch (thrown) {
+      if (this.#opening === opening) this.#opening = null;
+      throw thrown;
+    }
+  }
+
+  async close(): Promise<void> {
+    const opened = await this.#opening?.catch(() => null);
+    await opened?.close();
+  }
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    signal.addEventListener('abort', () => resolve());
+  });
+}
+
+function after(ms: number): Promise<void> {
+  return new Promise((resolve) => nodeClock.after(ms, resolve));
+}
