@@ -81,6 +81,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./docker-plugin.js')).addDockerPluginCommand,
   },
   {
+    name: 'csi',
+    summary: 'serve volumes to Kubernetes and others by the Container Storage Interface',
+    load: async () => (await import('./csi.js')).addCsiCommand,
+  },
+  {
     name: 'mount-daemon',
     summary: 'serve a mount; started by "holdfast mount"',
     isHidden: true,

@@ -51,7 +51,7 @@ export class RetryProxy {
   }
 
   #add(name: ServiceName): void {
-    const definition: ServiceDefinition = {};
+    const definition: Record<string, ServiceDefinition[string]> = {};
     const handlers: Record<string, unknown> = {};
     for (const [method, { path }] of Object.entries(serviceDefinition(name))) {
       definition[method] = {

@@ -121,6 +121,6 @@ export class CsiBed {
 }
 
 async function loopDevices(): Promise<string[]> {
-  const { stdout } = await shell('losetup --list --noheadings --output NAME');
-  return stdout.split('\n').filter((line) => line !== '');
+  const { text } = await shell('losetup --list --noheadings --output NAME');
+  return text.split('\n').filter((line) => line !== '');
 }
