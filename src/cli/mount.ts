@@ -2,20 +2,25 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { HoldfastError, invalid } from '../core/errors.js';
+import { COMMIT_INTERVAL_DEFAULT_MS, COMMIT_INTERVAL_MAX_MS } from '../core/limits.js';
 import { nodeClock } from '../io/node/clock.js';
-import type { MountRequest, MountStatus } from '../lifecycle/mount-types.js';
+import type { MountRequest } from '../lifecycle/mount-types.js';
 import { startForeground, startMount } from '../lifecycle/start-mount.js';
+import { BLOCK_FILESYSTEMS, type VolumeInfo } from '../lifecycle/volume-types.js';
 import { EXIT_INTERRUPTED } from './errors.js';
 import { untilInterrupted } from './interrupt.js';
+import { lifecycleOf, machineName } from './lifecycle.js';
 import { mountDeps } from './machine.js';
+import { absoluteMetadata } from './mount-location.js';
 import { addExamples, printResult } from './output.js';
-import { locate, type SessionOptions, sessionOptions } from './session.js';
+import { locate, Session, type SessionOptions, sessionOptions } from './session.js';
 import { wholeNumber } from './volume.js';
 
 interface MountCommandOptions extends SessionOptions {
   readonly readOnly?: boolean;
   readonly foreground?: boolean;
-  readonly commitInterval: string;
+  readonly commitInterval?: string;
+  readonly fsType?: string;
   readonly timeout: string;
   readonly wait: string;
   readonly options: readonly string[];
@@ -24,7 +29,6 @@ interface MountCommandOptions extends SessionOptions {
 
 /** Shorter than this, progress is not worth a line. */
 const QUIET_MS = 1_000;
-const COMMIT_INTERVAL_MAX_S = 60;
 
 const collect = (value: string, all: readonly string[]): readonly string[] => [
   ...all,
@@ -36,7 +40,11 @@ export function addMountCommand(program: Command): void {
     .description('mount a volume at a directory of this machine')
     .option('--read-only', 'nothing can be changed through this mount')
     .option('--foreground', 'stay until Ctrl-C, which commits, unmounts and releases')
-    .option('--commit-interval <seconds>', 'changes without fsync are committed this often', '5')
+    .option(
+      '--commit-interval <seconds>',
+      "changes without fsync are committed this often; default: the volume's, or 5",
+    )
+    .option('--fs-type <type>', 'of a block volume: ext4 or xfs, made when it is blank')
     .option('-o, --options <list>', 'of mount(8): ro, noatime, nodev, nosuid, …', collect, [])
     .option('--timeout <seconds>', 'how long taking the volume over may take', '60')
     .option('--wait <seconds>', 'how long to wait for another machine to let it go', '0')
@@ -57,11 +65,33 @@ async function mount(
   options: MountCommandOptions,
 ): Promise<void> {
   const request = mountRequest(volume, directory, options);
+  const found = await lookUp(volume, options);
+  if (found.kind === 'block') return await mountBlock(found, directory, options, request);
+  if (options.fsType !== undefined) {
+    throw invalid(`"${volume}" has a filesystem of its own`, '--fs-type is for block volumes.');
+  }
+  const commitIntervalMs = request.commitIntervalMs ?? found.commitIntervalMs;
+  await mountFiles(
+    { ...request, commitIntervalMs: commitIntervalMs ?? COMMIT_INTERVAL_DEFAULT_MS },
+    options,
+  );
+}
+
+/** Throws NOT_FOUND; CONFLICT when the volume is attached to another machine. */
+async function lookUp(volume: string, options: SessionOptions): Promise<VolumeInfo> {
+  return await Session.run(options, async (session) => {
+    const lifecycle = lifecycleOf(session);
+    const { record } = await session.volumes.byName(volume);
+    return await lifecycle.usable(record.volume);
+  });
+}
+
+async function mountFiles(request: MountRequest, options: MountCommandOptions): Promise<void> {
   const deps = mountDeps(process.env);
   const interrupted = untilInterrupted();
   const hooks = { onProgress: slowProgress(), signal: interrupted.signal };
-  const print = (status: MountStatus): void => {
-    const text = `${volume} is mounted at ${status.directory}`;
+  const print = (status: { readonly directory: string }): void => {
+    const text = `${request.volume} is mounted at ${status.directory}`;
     printResult(options.json === true, status, text);
   };
   try {
@@ -79,6 +109,34 @@ async function mount(
   }
 }
 
+async function mountBlock(
+  { id, name }: VolumeInfo,
+  directory: string,
+  options: MountCommandOptions,
+  { readOnly, flags, timeoutMs, waitMs }: MountRequest,
+): Promise<void> {
+  const fsType = BLOCK_FILESYSTEMS.find((one) => one === options.fsType);
+  if (options.fsType !== undefined && fsType === undefined) {
+    const allowed = `It may be ${BLOCK_FILESYSTEMS.join(' or ')}.`;
+    throw invalid(`--fs-type: "${options.fsType}"`, allowed);
+  }
+  if (options.foreground === true || options.metrics !== undefined) {
+    throw invalid(`"${name}" is a block volume`, 'Those stay without --foreground and --metrics.');
+  }
+  await Session.run(options, async (session) => {
+    const wanted = {
+      ...(fsType === undefined ? {} : { fsType }),
+      ...(readOnly === undefined ? {} : { readOnly }),
+      ...(flags === undefined ? {} : { flags }),
+      ...(timeoutMs === undefined ? {} : { timeoutMs }),
+      ...(waitMs === undefined ? {} : { waitMs }),
+    };
+    const mounted = await lifecycleOf(session).mount(id, resolve(directory), wanted);
+    const text = `${name} is mounted at ${mounted.directory} (${mounted.fsType} on ${mounted.device})`;
+    printResult(options.json === true, mounted, text);
+  });
+}
+
 /** Throws INVALID_ARGUMENT. */
 export function mountRequest(
   volume: string,
@@ -87,30 +145,28 @@ export function mountRequest(
 ): MountRequest {
   const { metadata, secretFile } = locate(options, process.env);
   const flags = options.options.filter((flag) => flag !== 'ro' && flag !== 'rw');
-  const seconds = wholeNumber(options.commitInterval, '--commit-interval');
-  if (seconds < 1 || seconds > COMMIT_INTERVAL_MAX_S) {
-    throw invalid(`--commit-interval: ${seconds} s`, `1 to ${COMMIT_INTERVAL_MAX_S} are allowed.`);
-  }
   return {
     volume,
     directory,
     metadata: absoluteMetadata(metadata),
     secretFile: secretFile === null ? null : resolve(secretFile),
     readOnly: options.readOnly === true || options.options.includes('ro'),
-    commitIntervalMs: seconds * 1000,
     flags,
+    machine: machineName(process.env),
     timeoutMs: wholeNumber(options.timeout, '--timeout') * 1000,
     waitMs: wholeNumber(options.wait, '--wait') * 1000,
+    ...commitIntervalOf(options.commitInterval),
     ...(options.metrics === undefined ? {} : { metricsListen: options.metrics }),
   };
 }
 
-/** With paths that hold from every directory: the daemon's is the root. */
-export function absoluteMetadata(metadata: string): string {
-  if (metadata.startsWith('embedded:')) return `embedded:${resolve(metadata.slice(9))}`;
-  return metadata.replace(/([?&](?:ca|cert|key)=)([^&]+)/g, (_, name: string, path: string) => {
-    return name + encodeURIComponent(resolve(decodeURIComponent(path))).replaceAll('%2F', '/');
-  });
+/** Empty when nothing was said. Throws INVALID_ARGUMENT. */
+export function commitIntervalOf(text: string | undefined): { readonly commitIntervalMs?: number } {
+  if (text === undefined) return {};
+  const seconds = wholeNumber(text, '--commit-interval');
+  const most = COMMIT_INTERVAL_MAX_MS / 1000;
+  if (seconds >= 1 && seconds <= most) return { commitIntervalMs: seconds * 1000 };
+  throw invalid(`--commit-interval: ${seconds} s`, `1 to ${most} are allowed.`);
 }
 
 /** Tells on standard error what a start that takes longer is about. */

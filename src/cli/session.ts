@@ -87,34 +87,45 @@ export class Session {
   readonly cluster: ClusterRecord;
   readonly volumes: Volumes;
   readonly trash: VolumeTrash;
-  readonly #secretFile: string | null;
+  readonly location: ClusterLocation;
   #clients: NodeClients | null = null;
   #directory: DirectoryCache | null = null;
 
-  private constructor(store: MetadataStore, cluster: ClusterRecord, secretFile: string | null) {
+  private constructor(store: MetadataStore, cluster: ClusterRecord, location: ClusterLocation) {
     this.store = store;
     this.cluster = cluster;
     this.volumes = new Volumes(store, this.clock, this.random);
     this.trash = new VolumeTrash(store, this.clock, this.volumes);
-    this.#secretFile = secretFile;
+    this.location = location;
   }
 
   /** Opens, runs `work`, and closes whatever comes. */
   static async run<T>(options: SessionOptions, work: (session: Session) => Promise<T>): Promise<T> {
-    const { metadata, secretFile } = locate(options, process.env);
-    const parts = { clock: nodeClock, random: nodeRandom, env: process.env };
-    const store = await openMetadata(metadata, parts);
+    const session = await Session.open(options);
     try {
-      const session = new Session(store, await readCluster(store), secretFile);
-      try {
-        return await work(session);
-      } finally {
-        session.#directory?.close();
-        session.#clients?.close();
-      }
+      return await work(session);
     } finally {
-      await store.close();
+      await session.close();
     }
+  }
+
+  /** For as long as a process needs it; the caller closes it. */
+  static async open(options: SessionOptions): Promise<Session> {
+    const location = locate(options, process.env);
+    const parts = { clock: nodeClock, random: nodeRandom, env: process.env };
+    const store = await openMetadata(location.metadata, parts);
+    try {
+      return new Session(store, await readCluster(store), location);
+    } catch (thrown) {
+      await store.close();
+      throw thrown;
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#directory?.close();
+    this.#clients?.close();
+    await this.store.close();
   }
 
   /** The clients of all nodes. Throws INVALID_ARGUMENT for an unusable secret. */
@@ -123,7 +134,7 @@ export class Session {
       clock: this.clock,
       random: this.random,
       cluster: this.cluster.cluster,
-      secretFile: this.#secretFile,
+      secretFile: this.location.secretFile,
     });
     return this.#clients;
   }

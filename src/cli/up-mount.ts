@@ -10,7 +10,7 @@ import { nodeClock } from '../io/node/clock.js';
 import type { MountStatus } from '../lifecycle/mount-types.js';
 import { listMounts, stopMount } from '../lifecycle/mounts.js';
 import { type StartDeps, startMount } from '../lifecycle/start-mount.js';
-import { absoluteMetadata } from './mount.js';
+import { absoluteMetadata } from './mount-location.js';
 import { DEMO, type Running, sleep } from './up-cluster.js';
 import { secretOf } from './up-file.js';
 

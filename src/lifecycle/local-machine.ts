@@ -112,6 +112,9 @@ export class LocalMachine implements MachineVolumes {
       const args = ['-i', '-t', fsType, '-o', options.join(','), loop.device, mountPoint];
       const { status, stderr } = await this.#commands.run('mount', args, COMMAND_MS);
       if (status !== 0) throw failed(`${loop.device} cannot be mounted at ${mountPoint}`, stderr);
+      // The volume may have grown while nobody had it mounted. Else, growing is asked for by itself.
+      const mounted = { directory: mountPoint, type: fsType };
+      if (!readOnly) await growLoop(this.#commands, loop, mounted).catch(() => {});
     } catch (thrown) {
       // What was open before may be somebody's.
       if (!isOpen) await this.#close(loop, {}).catch(() => {});

@@ -120,7 +120,11 @@ export async function growLoop(
   const [command, target] =
     mounted.type === 'xfs' ? ['xfs_growfs', mounted.directory] : ['resize2fs', device];
   const { status, stderr } = await commands.run(command, [target], FORMAT_MS);
-  if (status !== 0) throw failed(`the filesystem on ${device} cannot grow`, stderr);
+  if (status === 0) return;
+  const fault = failed(`the filesystem on ${device} cannot grow`, stderr);
+  if (!/permission denied|not permitted/i.test(stderr)) throw fault;
+  const hint = 'It needs the capabilities SYS_ADMIN and, for ext4, SYS_RESOURCE.';
+  throw new HoldfastError('UNAVAILABLE', fault.message, { hint });
 }
 
 /**

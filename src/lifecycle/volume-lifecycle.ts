@@ -125,6 +125,15 @@ export class StoredVolumes implements VolumeLifecycle {
     return this.#alone(id, () => this.#attaching.fence(id, options));
   }
 
+  /**
+   * One that this machine may mount. NOT_FOUND; CONFLICT: it is attached to another one, and which.
+   */
+  async usable(id: string): Promise<VolumeInfo> {
+    const record = await this.#catalog.known(id);
+    await this.#attaching.checkAttached(record, this.machine.name);
+    return await this.#catalog.info(record);
+  }
+
   mount(id: string, directory: string, options: MountOptions = {}): Promise<MachineVolume> {
     return this.#alone(id, async () => {
       return await this.machine.mount(await this.#request(id, options), directory);

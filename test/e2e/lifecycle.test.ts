@@ -1,0 +1,169 @@
+/** The volume lifecycle on a real cluster: mounts, binds, devices, machines; each call repeated. */
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { openLifecycle } from '../../src/cli/lifecycle.js';
+import { HoldfastError } from '../../src/core/errors.js';
+import { MIB } from '../../src/core/units.js';
+import type { BlockFilesystem } from '../../src/lifecycle/volume-types.js';
+import { cannotMount } from '../fuse/mounted.js';
+import { isMounted, MountBed, shell } from './mount-bed.js';
+
+const skip = cannotMount();
+if (skip !== false) {
+  t.plan(0, skip);
+  process.exit(0);
+}
+t.setTimeout(300_000);
+
+const bed = await MountBed.start();
+process.env.HOLDFAST_RUN_DIR = bed.runDirectory;
+const location = { metadata: bed.cluster.etcd.url, secretFile: bed.cluster.secretFile };
+const here = await openLifecycle(location, { machine: 'alpha' });
+const { lifecycle } = here;
+t.teardown(async () => {
+  for (const { directory, name } of await lifecycle.machine.list()) {
+    if (directory !== null) await lifecycle.unmount(directory, { lazy: true });
+    else await lifecycle.machine.closeDevice(name);
+  }
+  await here.close();
+  await bed.close();
+});
+t.afterEach(() => bed.assertNothingLeft());
+
+/** The kernel asks for a capability that a machine's root may lack. */
+function cannotGrowExt4(): string | false {
+  const text = readFileSync('/proc/self/status', 'utf8');
+  const held = BigInt(`0x${/^CapEff:\s*(\w+)/m.exec(text)?.[1] ?? '0'}`);
+  const SYS_RESOURCE = 24n;
+  return (held >> SYS_RESOURCE) % 2n === 1n ? false : 'no CAP_SYS_RESOURCE here';
+}
+
+const codeOf = async (promise: Promise<unknown>): Promise<string> => {
+  try {
+    await promise;
+    return 'done';
+  } catch (thrown) {
+    return thrown instanceof HoldfastError ? thrown.code : String(thrown);
+  }
+};
+
+t.test('a filesystem volume: made, mounted, bound, looked at, unmounted, removed', async (t) => {
+  const wanted = { name: 'files', sizeBytes: 64 * MIB };
+  const volume = await lifecycle.create(wanted);
+  t.match(await lifecycle.create(wanted), { id: volume.id, condition: { abnormal: false } });
+  t.equal(await codeOf(lifecycle.create({ ...wanted, kind: 'block' })), 'ALREADY_EXISTS');
+  const directory = join(bed.root, 'stage', 'files');
+  const mounted = await lifecycle.mount(volume.id, directory);
+  t.match(mounted, { id: volume.id, directory, kind: 'filesystem', readOnly: false, targets: [] });
+  t.match(await lifecycle.mount(volume.id, directory), { mount: { mount: mounted.mount.mount } });
+  t.equal(
+    await codeOf(lifecycle.mount(volume.id, directory, { readOnly: true })),
+    'ALREADY_EXISTS',
+  );
+  const second = join(bed.root, 'elsewhere');
+  t.equal(await codeOf(lifecycle.mount(volume.id, second)), 'CONFLICT');
+  t.notOk(existsSync(second), 'no directory is left that looks like a volume');
+  const targets = ['one', 'two'].map((name) => join(bed.root, 'pods', name));
+  const [one = '', two = ''] = targets;
+  for (const again of [false, true]) {
+    await lifecycle.bind({ source: directory, target: one });
+    await lifecycle.bind({ source: directory, target: two, readOnly: true });
+    t.ok(isMounted(two), `again: ${again}`);
+  }
+  t.equal(await codeOf(lifecycle.bind({ source: directory, target: two })), 'ALREADY_EXISTS');
+  t.equal(
+    (await shell(`echo here > ${one}/file && sync ${one}/file && cat ${two}/file`)).text,
+    'here',
+  );
+  t.match((await shell(`echo no > ${two}/other`)).text, /Read-only file system/);
+  t.same((await lifecycle.here(volume.id))?.targets.toSorted(), targets);
+  for (const path of [directory, one]) {
+    const stats = await lifecycle.stats(path);
+    t.match(stats, { id: volume.id, totalBytes: 64 * MIB, condition: { abnormal: false } });
+    t.ok((stats.usedInodes ?? 0) >= 2 && (stats.availableInodes ?? 0) > 1000);
+  }
+  t.equal(await codeOf(lifecycle.stats(bed.root)), 'NOT_FOUND');
+  t.equal(await codeOf(lifecycle.unmount(directory)), 'BUSY', 'it is bound elsewhere');
+  await lifecycle.expand(volume.id, 128 * MIB);
+  await lifecycle.growHere(volume.id);
+  t.equal((await lifecycle.stats(one)).totalBytes, 128 * MIB);
+  t.equal(await codeOf(lifecycle.remove(volume.id)), 'CONFLICT');
+  for (const target of [one, one, two]) await lifecycle.unbind(target);
+  t.notOk(existsSync(one) || existsSync(two));
+  await lifecycle.unmount(directory);
+  await lifecycle.unmount(directory);
+  await lifecycle.remove(volume.id);
+  await lifecycle.remove(volume.id);
+  t.equal(await lifecycle.get(volume.id), null);
+});
+
+t.test('a block volume: a device, a filesystem, nothing left', async (t) => {
+  const volume = await lifecycle.create({ name: 'disk', sizeBytes: 96 * MIB, kind: 'block' });
+  const raw = await lifecycle.openDevice(volume.id);
+  const device = raw.device ?? '';
+  t.match(raw, { directory: null, kind: 'block', device: /^\/dev\/loop\d+$/ });
+  t.equal((await lifecycle.openDevice(volume.id)).device, device);
+  const target = join(bed.root, 'pods', 'device');
+  await lifecycle.bind({ source: device, target });
+  await lifecycle.bind({ source: device, target });
+  t.match(await lifecycle.here(volume.id), { targets: [target] });
+  t.equal((await lifecycle.stats(target)).totalBytes, 96 * MIB);
+  t.equal(await codeOf(lifecycle.closeDevice(volume.id)), 'BUSY');
+  await lifecycle.unbind(target);
+  t.notOk(existsSync(target));
+  const directory = join(bed.root, 'stage', 'disk');
+  const mounted = await lifecycle.mount(volume.id, directory);
+  t.match(mounted, { directory, device, fsType: 'ext4' });
+  t.equal((await lifecycle.mount(volume.id, directory)).device, device);
+  t.equal(await codeOf(lifecycle.mount(volume.id, directory, { fsType: 'xfs' })), 'ALREADY_EXISTS');
+  t.equal((await shell(`echo kept > ${directory}/file && sync ${directory}/file`)).status, 0);
+  await lifecycle.unmount(directory);
+  await lifecycle.unmount(directory);
+  await lifecycle.closeDevice(volume.id);
+  t.same(await lifecycle.machine.list(), []);
+  t.equal(await codeOf(lifecycle.mount(volume.id, directory, { fsType: 'xfs' })), 'ALREADY_EXISTS');
+  await lifecycle.mount(volume.id, directory);
+  t.equal((await shell(`cat ${directory}/file`)).text, 'kept');
+  const { text } = await shell(
+    `dd if=/dev/zero of=${directory}/full bs=1M; rm ${directory}/full; sync ${directory}`,
+  );
+  t.match(text, /No space left/, 'the filesystem is full before the volume is');
+  t.notMatch(text, /Input\/output/);
+  await lifecycle.unmount(directory);
+  t.notMatch((await shell('losetup --list --output BACK-FILE')).text, /\.block/);
+  await lifecycle.remove(volume.id);
+});
+
+const growing: readonly [BlockFilesystem, number, string | false][] = [
+  ['xfs', 320 * MIB, false],
+  ['ext4', 96 * MIB, cannotGrowExt4()],
+];
+for (const [fsType, sizeBytes, skip] of growing) {
+  t.test(`${fsType} on a device grows while it is used`, { skip }, async (t) => {
+    const volume = await lifecycle.create({ name: fsType, sizeBytes, kind: 'block', fsType });
+    const directory = join(bed.root, 'stage', fsType);
+    t.match(await lifecycle.mount(volume.id, directory), { fsType });
+    const before = await lifecycle.stats(directory);
+    await lifecycle.expand(volume.id, sizeBytes + 100 * MIB);
+    await lifecycle.growHere(volume.id);
+    await lifecycle.growHere(volume.id);
+    const after = await lifecycle.stats(directory);
+    t.ok(after.totalBytes > before.totalBytes + 80 * MIB, `${before.totalBytes}…`);
+    await lifecycle.unmount(directory);
+    await lifecycle.remove(volume.id);
+  });
+}
+
+t.test('a device that holds anything at all is not formatted', async (t) => {
+  const volume = await lifecycle.create({ name: 'raw', sizeBytes: 32 * MIB, kind: 'block' });
+  const { device } = await lifecycle.openDevice(volume.id);
+  await shell(`printf data | dd of=${device} bs=4096 seek=100 conv=fsync`);
+  const directory = join(bed.root, 'stage', 'raw');
+  t.equal(await codeOf(lifecycle.mount(volume.id, directory)), 'INCONSISTENT');
+  t.notOk(existsSync(directory));
+  const { text } = await shell(`dd if=${device} bs=4096 skip=100 count=1 2>/dev/null | head -c 4`);
+  t.equal(text, 'data');
+  await lifecycle.closeDevice(volume.id);
+  await lifecycle.remove(volume.id);
+});
