@@ -29,6 +29,7 @@ export const EXIT_CODES: Readonly<Record<ErrorCode, number>> = {
   INCONSISTENT: 28,
   ADDRESS_IN_USE: 29,
   CLOSED: 30,
+  TOO_LARGE: 31,
 };
 export const EXIT_UNFORESEEN = 1;
 /** The command did what it should, and found that something is wrong. */

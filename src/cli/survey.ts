@@ -32,7 +32,12 @@ export async function survey(session: Session): Promise<Survey> {
   const nodes = await Promise.all(
     directory.nodes().map((record) => askNode(session, directory, record)),
   );
-  const volumes = (await session.volumes.list()).map(({ record }) => record);
+  const volumes: VolumeRecord[] = [];
+  for (const { record } of await session.volumes.list()) {
+    // One that was removed meanwhile is not in use any more.
+    const found = await session.volumes.get(record.volume);
+    if (found !== null && found.record.trash === undefined) volumes.push(found.record);
+  }
   return { nodes, volumes };
 }
 

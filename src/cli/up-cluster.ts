@@ -11,7 +11,7 @@ import { nodeClock } from '../io/node/clock.js';
 import { nodeRandom } from '../io/node/random.js';
 import type { DirectoryCache } from '../metadata/directory-cache.js';
 import { CLUSTER_KEY } from '../metadata/keys.js';
-import type { VolumeRecord } from '../metadata/model.js';
+import type { VolumeFacts } from '../metadata/model.js';
 import { RAW_LOG_LABEL } from '../metadata/names.js';
 import type { MetadataStore } from '../metadata/store.js';
 import type { Volumes } from '../metadata/volumes.js';
@@ -161,9 +161,9 @@ async function until(stopping: AbortSignal, condition: () => boolean, what: stri
 export async function makeDemos(
   { children }: Running,
   volumes: Volumes,
-): Promise<{ readonly files: VolumeRecord; readonly log: VolumeRecord }> {
+): Promise<{ readonly files: VolumeFacts; readonly log: VolumeFacts }> {
   const there = (await volumes.list()).map(({ record }) => record);
-  const make = async (name: string, labels: Record<string, string>): Promise<VolumeRecord> => {
+  const make = async (name: string, labels: Record<string, string>): Promise<VolumeFacts> => {
     const found = there.find((record) => record.name === name);
     if (found !== undefined) return found;
     const replicas = children.length >= 3 ? 3 : children.length;

@@ -8,7 +8,7 @@ import { PAGE_BYTES } from '../core/units.js';
 import { silentLog } from '../io/log.js';
 import { nodeClock } from '../io/node/clock.js';
 import { nodeRandom } from '../io/node/random.js';
-import type { VolumeRecord } from '../metadata/model.js';
+import type { VolumeFacts } from '../metadata/model.js';
 import type { MetadataStore } from '../metadata/store.js';
 import type { Directory } from '../replication/directory.js';
 import { OwnedLog } from './owned-log.js';
@@ -28,7 +28,7 @@ export async function proveVolume(
     readonly clients: NodeRequests;
     readonly nodes: Directory;
   },
-  volume: VolumeRecord,
+  volume: VolumeFacts,
   address: string,
 ): Promise<Proof> {
   const { store, clients: requests, nodes: directory } = cluster;

@@ -2,7 +2,7 @@
 import { relative, resolve } from 'node:path';
 import { formatSize } from '../core/sizes.js';
 import type { DirectoryCache } from '../metadata/directory-cache.js';
-import type { VolumeRecord } from '../metadata/model.js';
+import type { VolumeHead } from '../metadata/model.js';
 import { table } from './text.js';
 import { DEMO, DEMO_LOG, type Running } from './up-cluster.js';
 import { UP_DIRECTORY } from './up-file.js';
@@ -12,7 +12,7 @@ import { volumeTable } from './volume.js';
 
 export interface Shown {
   readonly nodes: DirectoryCache;
-  readonly records: readonly VolumeRecord[];
+  readonly records: readonly VolumeHead[];
   readonly proof: Proof;
   readonly mount: DemoMount;
   readonly detached: boolean | undefined;

@@ -7,7 +7,7 @@ import { z } from 'zod';
 import { formatDuration, parseDuration } from '../core/durations.js';
 import { HoldfastError, invalid } from '../core/errors.js';
 import { formatSize } from '../core/sizes.js';
-import type { VolumeRecord } from '../metadata/model.js';
+import type { VolumeFacts } from '../metadata/model.js';
 import { isExpired, type PurgeRule } from '../metadata/trash.js';
 import { type PurgeOutcome, purgeVolume } from '../replication/purge.js';
 import { parsed, resolveSettings } from './config.js';
@@ -145,7 +145,7 @@ interface Purged {
 
 async function purgeAll(
   session: Session,
-  records: readonly VolumeRecord[],
+  records: readonly VolumeFacts[],
   options: SessionOptions & PurgeRule,
 ): Promise<void> {
   const all: Purged[] = [];
@@ -162,7 +162,7 @@ async function purgeAll(
 
 async function purgeOne(
   session: Session,
-  { volume, name }: VolumeRecord,
+  { volume, name }: VolumeFacts,
   options: SessionOptions & PurgeRule,
 ): Promise<Purged> {
   const { clock, random, log, store, trash, clients: requests } = session;
@@ -194,7 +194,7 @@ function purged(volume: string, name: string, outcome: PurgeOutcome): Purged {
   return { volume, name, state: 'purging', segmentsLeft: outcome.segments, nodes: outcome.nodes };
 }
 
-export function trashTable(records: readonly VolumeRecord[]): string {
+export function trashTable(records: readonly VolumeFacts[]): string {
   return table(
     ['NAME', 'ID', 'SIZE', 'REMOVED', 'KEPT UNTIL'],
     records.map(({ name, volume, sizeBytes, trash }) => [

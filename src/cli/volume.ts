@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { invalid } from '../core/errors.js';
 import { formatSize, parseSize } from '../core/sizes.js';
-import type { VolumeKind, VolumeRecord } from '../metadata/model.js';
+import type { VolumeFacts, VolumeHead, VolumeKind, VolumeRecord } from '../metadata/model.js';
 import { listNodes } from '../metadata/nodes.js';
 import { addExamples, printResult } from './output.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
@@ -123,7 +123,7 @@ async function expandVolume(name: string, options: ExpandOptions): Promise<void>
   });
 }
 
-export function volumeTable(records: readonly VolumeRecord[]): string {
+export function volumeTable(records: readonly (VolumeHead | VolumeRecord)[]): string {
   return table(
     ['NAME', 'SIZE', 'KIND', 'REPLICAS', 'EPOCH', 'OWNER', 'SEGMENTS'],
     records.map((record) => [
@@ -133,11 +133,11 @@ export function volumeTable(records: readonly VolumeRecord[]): string {
       `${record.ackQuorum} of ${record.replicas}`,
       String(record.epoch),
       ownerText(record),
-      String(record.open.length + record.sealed.length),
+      String(record.open.length + ('log' in record ? record.log.segments : record.sealed.length)),
     ]),
   );
 }
 
-function ownerText({ owner }: VolumeRecord): string {
+function ownerText({ owner }: VolumeFacts): string {
   return owner === null || owner.released ? '-' : owner.address;
 }

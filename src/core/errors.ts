@@ -29,6 +29,8 @@ export const ErrorCode = {
   TIMEOUT: 'TIMEOUT',
   /** Work was refused because a queue is at its limit. */
   BUSY: 'BUSY',
+  /** More than the metadata store takes under one key or in one transaction. */
+  TOO_LARGE: 'TOO_LARGE',
   DISK_FULL: 'DISK_FULL',
   DISK_READ_ONLY: 'DISK_READ_ONLY',
   DISK_FAILED: 'DISK_FAILED',

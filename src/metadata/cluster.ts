@@ -7,19 +7,33 @@ import { type ClusterId, idFromBytes } from '../core/ids.js';
 import type { Clock } from '../io/clock.js';
 import type { Random } from '../io/random.js';
 import { decodeCluster, encodeCluster } from './encoding.js';
-import { CLUSTER_KEY } from './keys.js';
+import { CLUSTER_KEY, IMPORT_KEY } from './keys.js';
 import { type ClusterRecord, METADATA_SCHEMA } from './model.js';
 import type { MetadataStore } from './store.js';
 import { absent } from './volumes.js';
 
-/** NOT_FOUND when the store was never initialised; VERSION when a newer program did. */
+/**
+ * NOT_FOUND when the store was never initialised; CONFLICT while an import is not done; VERSION
+ * when a newer program did.
+ */
 export async function readCluster(store: MetadataStore): Promise<ClusterRecord> {
   const { entry } = await store.get(CLUSTER_KEY);
   if (entry !== null) return decodeCluster(entry.value);
+  await refuseHalfImported(store);
   throw new HoldfastError('NOT_FOUND', `${store.name} holds no Holdfast cluster`, {
     hint:
       'Check --metadata. A new cluster: "holdfast cluster init"; one whose metadata was lost: ' +
       '"holdfast metadata import" or "rebuild".',
+  });
+}
+
+async function refuseHalfImported(store: MetadataStore): Promise<void> {
+  const { entry } = await store.get(IMPORT_KEY);
+  if (entry === null) return;
+  throw new HoldfastError('CONFLICT', `an import into ${store.name} was begun and is not done`, {
+    hint:
+      'If it does not run any more, run it again: "holdfast metadata import --force", or ' +
+      '"rebuild --force".',
   });
 }
 
@@ -39,7 +53,7 @@ export async function initCluster(
   };
   try {
     await store.transact(
-      [absent(CLUSTER_KEY)],
+      [absent(CLUSTER_KEY), absent(IMPORT_KEY)],
       [{ type: 'put', key: CLUSTER_KEY, value: encodeCluster(record) }],
     );
   } catch (error) {

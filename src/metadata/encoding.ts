@@ -10,6 +10,9 @@ import { HoldfastError, malformed } from '../core/errors.js';
 import type { ClusterId, Incarnation, NodeId, OwnerId, SegmentId, VolumeId } from '../core/ids.js';
 import {
   ADDRESS_MAX_BYTES,
+  COMMIT_INTERVAL_MAX_MS,
+  COMMIT_INTERVAL_MIN_MS,
+  MACHINE_MAX_BYTES,
   PLACEMENT_GROUPS,
   REPLICA_COUNTS,
   REPLICAS_MAX,
@@ -18,13 +21,18 @@ import {
   ZONE_MAX_BYTES,
 } from '../core/limits.js';
 import { type Epoch, type Lsn, PAGE_BYTES, type SegmentOffset } from '../core/units.js';
-import { MOUNT_POINT_MAX_BYTES } from './limits.js';
+import { ATTACHMENTS_MAX, MOUNT_POINT_MAX_BYTES } from './limits.js';
 import {
+  type AttachmentRecord,
+  BLOCK_FILESYSTEMS,
   type ClusterRecord,
+  type MachineRecord,
   METADATA_SCHEMA,
   type NodeRecord,
   type PlacementRecord,
   type PresenceRecord,
+  VOLUME_SCHEMA,
+  type VolumeHead,
   type VolumeRecord,
 } from './model.js';
 import { isVolumeName, LABELS_MAX } from './names.js';
@@ -71,8 +79,15 @@ const trash = z.strictObject({
   purging: z.boolean(),
 });
 
-const volume = z.strictObject({
-  schema: schemaNumber,
+const settings = z.strictObject({
+  commitIntervalMs: z.exactOptional(
+    z.int().min(COMMIT_INTERVAL_MIN_MS).max(COMMIT_INTERVAL_MAX_MS),
+  ),
+  fsType: z.exactOptional(z.enum(BLOCK_FILESYSTEMS)),
+  nextAckQuorum: z.exactOptional(z.int().min(1).max(REPLICAS_MAX)),
+});
+
+const facts = z.strictObject({
   volume: id<VolumeId>(),
   name: z.string().refine(isVolumeName, 'is not a volume name'),
   kind: z.enum(['filesystem', 'block']),
@@ -87,10 +102,15 @@ const volume = z.strictObject({
   owner: owner.nullable(),
   planned: z.array(planned),
   open: z.array(planned),
-  sealed: z.array(sealed),
   root: root.nullable(),
   pendingDelete: z.array(planned),
+  settings: z.exactOptional(settings),
   trash: z.exactOptional(trash),
+});
+const volume = facts.extend({ schema: schemaNumber, sealed: z.array(sealed) });
+const head = facts.extend({
+  schema: z.literal(VOLUME_SCHEMA),
+  log: z.strictObject({ segments: count, bytes: count, newestChunk: count.nullable() }),
 });
 
 const node = z.strictObject({
@@ -119,6 +139,24 @@ const presence = z.strictObject({
   since: time,
 });
 
+const machineName = text(MACHINE_MAX_BYTES).min(1);
+
+const attachments = z.strictObject({
+  schema: schemaNumber,
+  volume: id<VolumeId>(),
+  attachments: z
+    .array(z.strictObject({ machine: machineName, readOnly: z.boolean(), since: time }))
+    .min(1)
+    .max(ATTACHMENTS_MAX),
+});
+
+const machine = z.strictObject({
+  schema: schemaNumber,
+  machine: machineName,
+  zone: text(ZONE_MAX_BYTES).nullable(),
+  registeredAt: time,
+});
+
 const placement = z.strictObject({
   schema: schemaNumber,
   replicas: replicaCount,
@@ -132,6 +170,7 @@ const cluster = z.strictObject({
   createdAt: time,
 });
 
+/** All of a volume as one object: for exports. */
 export function encodeVolume(record: VolumeRecord): string {
   return encode(volume, record, `volume record ${record.volume}`);
 }
@@ -144,6 +183,24 @@ export function decodeVolume(json: string): VolumeRecord {
     throw new HoldfastError('INCONSISTENT', `volume record ${record.volume}: ${broken}`);
   }
   return record;
+}
+
+export function encodeHead(record: VolumeHead): string {
+  return encode(head, record, `volume record ${record.volume}`);
+}
+
+/** What stands under a volume's key: a head, or all of it where schema 1 wrote last. */
+export type StoredRecord =
+  | { readonly type: 'head'; readonly head: VolumeHead }
+  | { readonly type: 'whole'; readonly record: VolumeRecord };
+
+/** Throws as decodeVolume does; of a head only what it says by itself is checked. */
+export function decodeStored(json: string): StoredRecord {
+  const value = parseJson(json, 'volume record', VOLUME_SCHEMA);
+  if ((value as { schema?: unknown } | null)?.schema !== VOLUME_SCHEMA) {
+    return { type: 'whole', record: decodeVolume(json) };
+  }
+  return { type: 'head', head: checked(head, value, 'volume record') };
 }
 
 export function encodeNode(record: NodeRecord): string {
@@ -160,6 +217,22 @@ export function encodePresence(record: PresenceRecord): string {
 
 export function decodePresence(json: string): PresenceRecord {
   return decode(presence, json, 'presence record');
+}
+
+export function encodeAttachments(record: AttachmentRecord): string {
+  return encode(attachments, record, `attachments of ${record.volume}`);
+}
+
+export function decodeAttachments(json: string): AttachmentRecord {
+  return decode(attachments, json, 'attachment record');
+}
+
+export function encodeMachine(record: MachineRecord): string {
+  return encode(machine, record, `machine record ${record.machine}`);
+}
+
+export function decodeMachine(json: string): MachineRecord {
+  return decode(machine, json, 'machine record');
 }
 
 export function encodePlacement(record: PlacementRecord): string {
@@ -203,6 +276,11 @@ function encode<T>(schema: z.ZodType<T>, record: unknown, what: string): string 
 }
 
 function decode<T>(schema: z.ZodType<T>, json: string, what: string): T {
+  return checked(schema, parseJson(json, what, METADATA_SCHEMA), what);
+}
+
+/** Throws MALFORMED, or VERSION for a newer schema than `newest`. */
+export function parseJson(json: string, what: string, newest: number): unknown {
   let value: unknown;
   try {
     value = JSON.parse(json);
@@ -210,13 +288,17 @@ function decode<T>(schema: z.ZodType<T>, json: string, what: string): T {
     throw malformed(`${what}: not JSON`);
   }
   const found = (value as { schema?: unknown } | null)?.schema;
-  if (typeof found === 'number' && found > METADATA_SCHEMA) {
+  if (typeof found === 'number' && found > newest) {
     throw new HoldfastError(
       'VERSION',
-      `${what}: schema ${found} is newer than ${METADATA_SCHEMA}, the newest known here`,
+      `${what}: schema ${found} is newer than ${newest}, the newest known here`,
       { hint: 'Upgrade this program; nothing was changed.' },
     );
   }
+  return value;
+}
+
+function checked<T>(schema: z.ZodType<T>, value: unknown, what: string): T {
   const parsed = schema.safeParse(value);
   if (!parsed.success) throw malformed(`${what}: ${firstIssue(parsed.error)}`);
   return parsed.data;

@@ -7,7 +7,11 @@ import { type NodeId, parseId, type VolumeId } from '../core/ids.js';
 
 export const ROOT = '/holdfast/v1/';
 export const CLUSTER_KEY = `${ROOT}cluster`;
+/** There while an import is under way, or was interrupted: then nothing else works on the store. */
+export const IMPORT_KEY = `${ROOT}import`;
 export const VOLUMES = `${ROOT}volumes/`;
+/** The sealed segments of each volume, in chunks: changed with its record. */
+export const SEALED = `${ROOT}sealed/`;
 export const NAMES = `${ROOT}names/`;
 /** A key a volume in the trash, which has no name: written and removed as names are. */
 export const TRASH = `${ROOT}trash/`;
@@ -16,12 +20,33 @@ export const NODES = `${ROOT}nodes/`;
 export const LIVE = `${ROOT}live/`;
 /** A key a mounted volume, bound to its owner's lease: a hint where it is mounted. */
 export const OWNERS = `${ROOT}owners/`;
+/** A key a volume that a machine may use: who may, as the orchestrator said. */
+export const ATTACHMENTS = `${ROOT}attachments/`;
+/** A key a machine on which volumes can be mounted. */
+export const MACHINES = `${ROOT}machines/`;
 /** A table of groups for each replica count. */
 export const PLACEMENT = `${ROOT}placement/`;
 export const LEADERS = `${ROOT}leaders/`;
+/** Hexadecimal digits of a chunk's number: keys sort as numbers do. */
+const CHUNK_DIGITS = 8;
 
 export function volumeKey(volume: VolumeId): string {
   return VOLUMES + volume;
+}
+
+/** Where the chunks of one volume stand, in the order of its log. */
+export function chunkPrefix(volume: VolumeId): string {
+  return `${SEALED}${volume}/`;
+}
+
+export function chunkKey(volume: VolumeId, number: number): string {
+  return chunkPrefix(volume) + number.toString(16).padStart(CHUNK_DIGITS, '0');
+}
+
+/** Null for a key that no chunk has. */
+export function chunkNumber(key: string): number | null {
+  const tail = key.slice(-CHUNK_DIGITS);
+  return /^[0-9a-f]{8}$/.test(tail) ? Number.parseInt(tail, 16) : null;
 }
 
 /** `name` must be a valid volume name, which is a valid piece of a key. */
@@ -43,6 +68,15 @@ export function liveKey(node: NodeId): string {
 
 export function ownerKey(volume: VolumeId): string {
   return OWNERS + volume;
+}
+
+export function attachmentKey(volume: VolumeId): string {
+  return ATTACHMENTS + volume;
+}
+
+/** Names of machines are the orchestrator's, and may hold anything. */
+export function machineKey(machine: string): string {
+  return MACHINES + encodeURIComponent(machine);
 }
 
 export function placementKey(replicas: number): string {

@@ -12,6 +12,8 @@ export const TRANSACTION_MAX_OPERATIONS = 100;
 export const TRANSACTION_MAX_BYTES = 1 * MIB;
 /** As Linux bounds a path. */
 export const MOUNT_POINT_MAX_BYTES = 4 * KIB;
+/** Machines that may use one volume. */
+export const ATTACHMENTS_MAX = 1_000;
 /** A page of a range over a whole prefix. */
 export const RANGE_PAGE = 1_000;
 
@@ -40,17 +42,25 @@ export function checkTransaction(
   }
   for (const one of compare) checkKey(one.key);
   const keys = new Set<string>();
-  let bytes = 0;
   for (const operation of operations) {
     checkKey(operation.key);
     if (keys.has(operation.key)) throw invalid(`"${operation.key}" stands twice in a transaction`);
     keys.add(operation.key);
-    bytes += operation.key.length;
-    if (operation.type === 'put') bytes += Buffer.byteLength(operation.value, 'utf8');
   }
+  const bytes = transactionBytes(operations);
   if (bytes > TRANSACTION_MAX_BYTES) {
     throw invalid(`a transaction of ${bytes} bytes, at most ${TRANSACTION_MAX_BYTES} are allowed`);
   }
+}
+
+/** What the operations count against TRANSACTION_MAX_BYTES. */
+export function transactionBytes(operations: readonly Operation[]): number {
+  let bytes = 0;
+  for (const operation of operations) {
+    bytes += operation.key.length;
+    if (operation.type === 'put') bytes += Buffer.byteLength(operation.value, 'utf8');
+  }
+  return bytes;
 }
 
 /** The first key behind all keys that begin with `prefix`. */

@@ -13,6 +13,8 @@ import type { Epoch, Lsn, SegmentOffset } from '../core/units.js';
  * Written into every record; a reader refuses a newer one instead of dropping fields it cannot see.
  */
 export const METADATA_SCHEMA = 1;
+/** Of volume records, whose sealed segments stand in chunks since 2. */
+export const VOLUME_SCHEMA = 2;
 
 /** One node's copy of a segment: which disk of which node. */
 export interface Replica {
@@ -60,6 +62,22 @@ export interface Owner {
 
 export type VolumeKind = 'filesystem' | 'block';
 
+/** What a block volume may be formatted with. */
+export const BLOCK_FILESYSTEMS = ['ext4', 'xfs'] as const;
+export type BlockFilesystem = (typeof BLOCK_FILESYSTEMS)[number];
+
+/** What users may change of a volume while it is in use, and what only its mounts ask for. */
+export interface VolumeSettings {
+  /** Un-fsynced changes are committed this often, if a mount does not say otherwise. */
+  readonly commitIntervalMs?: number;
+  readonly fsType?: BlockFilesystem;
+  /**
+   * Becomes the ack quorum when the next takeover ends. Not before: where a segment ends is decided
+   * with the quorum that it was written with.
+   */
+  readonly nextAckQuorum?: number;
+}
+
 /** What `volume rm` leaves: a volume that is out of use, with its data and without its name. */
 export interface Trash {
   /** ISO 8601. */
@@ -70,6 +88,10 @@ export interface Trash {
   readonly purging: boolean;
 }
 
+/**
+ * All that is known of a volume. In the store it is a head and chunks (sealed-chunks.ts), changed
+ * together; in exports, and in stores of schema 1, one JSON object.
+ */
 export interface VolumeRecord {
   readonly schema: number;
   readonly volume: VolumeId;
@@ -90,8 +112,29 @@ export interface VolumeRecord {
   readonly root: Root | null;
   /** May be deleted on their replicas; removed from here once all have answered or are gone. */
   readonly pendingDelete: readonly PlannedSegment[];
+  /** Left out where nothing was set. */
+  readonly settings?: VolumeSettings;
   /** Left out while the volume is in use: programs that do not know it read those records. */
   readonly trash?: Trash;
+}
+
+/** What the head tells of the sealed segments, for lists and to see that none is missing. */
+export interface SealedSummary {
+  readonly segments: number;
+  /** Up to their ends: on each replica. */
+  readonly bytes: number;
+  /** The number of the chunk where the newest ones are; null when there is no chunk. */
+  readonly newestChunk: number | null;
+}
+
+/** What most of the program wants to know of a volume. */
+export type VolumeFacts = Omit<VolumeRecord, 'sealed'>;
+
+/** The volume's key: the record without its sealed segments. */
+export interface VolumeHead extends VolumeFacts {
+  /** Without those that stand in chunks. */
+  readonly pendingDelete: readonly PlannedSegment[];
+  readonly log: SealedSummary;
 }
 
 /** Where a volume is mounted, for people and for judging liveness; never for safety. */
@@ -107,6 +150,31 @@ export interface PresenceRecord {
   readonly mountPoint: string;
   /** ISO 8601. */
   readonly since: string;
+}
+
+/** A machine that may use a volume. */
+export interface Attachment {
+  readonly machine: string;
+  readonly readOnly: boolean;
+  /** ISO 8601. */
+  readonly since: string;
+}
+
+/** Who may use a volume, while anybody may; safety never depends on it. */
+export interface AttachmentRecord {
+  readonly schema: number;
+  readonly volume: VolumeId;
+  readonly attachments: readonly Attachment[];
+}
+
+/** A machine on which volumes can be mounted, as its driver registered it. */
+export interface MachineRecord {
+  readonly schema: number;
+  /** Unique; what presences call the host. */
+  readonly machine: string;
+  readonly zone: string | null;
+  /** ISO 8601. */
+  readonly registeredAt: string;
 }
 
 export interface DiskRecord {

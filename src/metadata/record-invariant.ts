@@ -14,12 +14,15 @@ import type { PlannedSegment, SealedSegment, VolumeRecord } from './model.js';
 export const PLANNED_MAX = 8;
 export const OPEN_MAX = 2;
 
-/** The first rule that the record breaks, or null. */
-export function brokenInvariant(record: VolumeRecord): string | null {
+/**
+ * The first rule that the record breaks, or null. `before` was found to break none: what of its
+ * sealed segments is still there is not looked at again one by one.
+ */
+export function brokenInvariant(record: VolumeRecord, before?: VolumeRecord): string | null {
   return (
     brokenNumbers(record) ??
     brokenLists(record) ??
-    brokenSegments(record) ??
+    brokenSegments(record, before) ??
     brokenRoot(record) ??
     brokenTrash(record)
   );
@@ -47,16 +50,28 @@ function brokenLists(record: VolumeRecord): string | null {
   return null;
 }
 
-function brokenSegments(record: VolumeRecord): string | null {
-  for (const segment of allSegments(record)) {
+function brokenSegments(record: VolumeRecord, before?: VolumeRecord): string | null {
+  const { planned, open, sealed, pendingDelete } = record;
+  const checked = commonStart(before?.sealed ?? [], sealed);
+  const deleted = commonStart(before?.pendingDelete ?? [], pendingDelete);
+  const fresh = sealed.slice(checked);
+  for (const segment of [...planned, ...open, ...fresh, ...pendingDelete.slice(deleted)]) {
     const problem = brokenSegment(record, segment);
     if (problem !== null) return `segment ${segment.segment}: ${problem}`;
   }
-  for (const [index, sealed] of record.sealed.entries()) {
-    const problem = brokenSeal(sealed, record.sealed[index - 1]);
-    if (problem !== null) return `sealed segment ${sealed.segment}: ${problem}`;
+  for (const [index, one] of fresh.entries()) {
+    const problem = brokenSeal(one, sealed[checked + index - 1]);
+    if (problem !== null) return `sealed segment ${one.segment}: ${problem}`;
   }
   return null;
+}
+
+/** How many elements both lists begin with: the very same ones. */
+export function commonStart<T>(a: readonly T[], b: readonly T[]): number {
+  const most = Math.min(a.length, b.length);
+  let at = 0;
+  while (at < most && a[at] === b[at]) at += 1;
+  return at;
 }
 
 function brokenSegment(record: VolumeRecord, segment: PlannedSegment): string | null {
@@ -120,19 +135,19 @@ export function allSegments(record: VolumeRecord): PlannedSegment[] {
 export function brokenSuccession(before: VolumeRecord, after: VolumeRecord): string | null {
   if (before.volume !== after.volume) return 'the volume id changed';
   if (after.epoch < before.epoch) return `epoch falls from ${before.epoch} to ${after.epoch}`;
-  if (after.replicas !== before.replicas || after.ackQuorum !== before.ackQuorum) {
-    return 'replicas or ackQuorum changed';
+  if (after.replicas !== before.replicas) return 'replicas changed';
+  if (after.ackQuorum !== before.ackQuorum && isAckQuorumNeeded(before, after)) {
+    return 'ackQuorum changed below segments that were written with it';
   }
-  const now = statuses(after);
-  for (const [segment, was] of statuses(before)) {
-    const is = now.get(segment);
-    if (is === undefined ? was.rank < RANK.sealed : is.rank < was.rank) {
+  for (const { was, is, segment } of changesOf(before, after)) {
+    if (is === null ? RANK[was.name] < RANK.sealed : RANK[is.name] < RANK[was.name]) {
       return `segment ${segment} went from ${was.name} to ${is?.name ?? 'nowhere'}`;
     }
-    if (is !== undefined && is.shape !== was.shape) return `segment ${segment} changed`;
-    if (is?.seal !== undefined && was.seal !== undefined && is.seal !== was.seal) {
-      return `the end of sealed segment ${segment} changed`;
+    if (is === null) continue;
+    if (shapeOf(is) !== shapeOf(was) || placesOf(is) !== placesOf(was)) {
+      return `segment ${segment} changed`;
     }
+    if (isResealed(was, is)) return `the end of sealed segment ${segment} changed`;
   }
   if (before.trash?.purging === true && after.trash?.purging !== true) return 'the purge ended';
   if (after.trash?.purging === true) return null;
@@ -140,34 +155,69 @@ export function brokenSuccession(before: VolumeRecord, after: VolumeRecord): str
   return roots ? 'the root fell back' : null;
 }
 
+/** Whether anything stays open, or planned to be, that the quorum decides the end of. */
+function isAckQuorumNeeded(before: VolumeRecord, after: VolumeRecord): boolean {
+  const was = new Set(before.open.map(({ segment }) => segment));
+  return after.open.some(({ segment }) => was.has(segment)) || after.epoch !== before.epoch;
+}
+
 /** Segments only ever move up this ladder. */
 export const RANK = { planned: 0, open: 1, sealed: 2, pendingDelete: 3 } as const;
 
-export interface SegmentStatus {
-  readonly name: keyof typeof RANK;
-  readonly rank: number;
-  /** All that must never change, as text. */
-  readonly shape: string;
-  /** End, endLsn and crc of a sealed segment, as text. */
-  readonly seal: string | undefined;
+type Place = keyof typeof RANK;
+
+/** Where a segment stands in a record. */
+export interface Standing {
+  readonly name: Place;
+  readonly segment: PlannedSegment | SealedSegment;
 }
 
-/** Where each segment of the record stands. */
-export function statuses(record: VolumeRecord): Map<SegmentId, SegmentStatus> {
-  const found = new Map<SegmentId, SegmentStatus>();
-  const add = (name: keyof typeof RANK, segment: PlannedSegment, seal?: string): void => {
-    const { group, createEpoch, replicas } = segment;
-    const disks = replicas.map((replica) => [replica.node, replica.incarnation]);
-    const shape = JSON.stringify([group, createEpoch, disks]);
-    found.set(segment.segment, { name, rank: RANK[name], shape, seal });
-  };
-  for (const segment of record.planned) add('planned', segment);
-  for (const segment of record.open) add('open', segment);
-  for (const sealed of record.sealed) {
-    add('sealed', sealed, JSON.stringify([sealed.end, sealed.endLsn, sealed.crc]));
+/** Segments of `before` and where they stand in `after`; those that are the same are left out. */
+export function* changesOf(
+  before: VolumeRecord,
+  after: VolumeRecord,
+): Generator<{
+  readonly segment: SegmentId;
+  readonly was: Standing;
+  readonly is: Standing | null;
+}> {
+  const skip = commonStart(before.sealed, after.sealed);
+  const now = new Map(standings(after, skip).map((one) => [one.segment.segment, one]));
+  for (const was of standings(before, skip)) {
+    const { segment } = was.segment;
+    const is = now.get(segment) ?? null;
+    if (is?.segment !== was.segment || is.name !== was.name) yield { segment, was, is };
   }
-  for (const segment of record.pendingDelete) add('pendingDelete', segment);
-  return found;
+}
+
+/** Where each segment stands, without the first `skip` sealed ones. */
+function standings(record: VolumeRecord, skip: number): Standing[] {
+  const { planned, open, sealed, pendingDelete } = record;
+  const as =
+    (name: Place) =>
+    (segment: PlannedSegment): Standing => ({ name, segment });
+  return [
+    ...planned.map(as('planned')),
+    ...open.map(as('open')),
+    ...sealed.slice(skip).map(as('sealed')),
+    ...pendingDelete.map(as('pendingDelete')),
+  ];
+}
+
+/** What of a segment never changes, as text. */
+export function shapeOf({ segment: { group, createEpoch } }: Standing): string {
+  return `${group} ${createEpoch}`;
+}
+
+/** Where its replicas are, as text: no owner changes that, repair may once it is sealed. */
+export function placesOf({ segment: { replicas } }: Standing): string {
+  return replicas.map(({ node, incarnation }) => `${node} ${incarnation}`).join();
+}
+
+/** Whether both are sealed, with different ends. */
+export function isResealed({ segment: a }: Standing, { segment: b }: Standing): boolean {
+  if (!('endLsn' in a && 'endLsn' in b)) return false;
+  return a.end !== b.end || a.endLsn !== b.endLsn || a.crc !== b.crc;
 }
 
 /** True when `epoch` is the record's and somebody holds it. */

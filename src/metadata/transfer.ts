@@ -7,20 +7,23 @@
 import { assert } from '../core/assert.js';
 import { crc32 } from '../core/checksum.js';
 import { HoldfastError, invalid, malformed } from '../core/errors.js';
-import type { VolumeId } from '../core/ids.js';
+import { parseId, type VolumeId } from '../core/ids.js';
 import { type Epoch, epoch } from '../core/units.js';
 import {
   decodeCluster,
   decodeNode,
   decodePlacement,
+  decodeStored,
   decodeVolume,
   encodeCluster,
   encodeNode,
   encodePlacement,
-  encodeVolume,
 } from './encoding.js';
 import {
   CLUSTER_KEY,
+  chunkPrefix,
+  IMPORT_KEY,
+  keyTail,
   LIVE,
   NAMES,
   NODES,
@@ -29,13 +32,21 @@ import {
   PLACEMENT,
   placementKey,
   ROOT,
+  SEALED,
   trashKey,
   VOLUMES,
-  volumeKey,
 } from './keys.js';
 import { TRANSACTION_MAX_BYTES } from './limits.js';
-import type { ClusterRecord, NodeRecord, PlacementRecord, VolumeRecord } from './model.js';
+import {
+  type ClusterRecord,
+  METADATA_SCHEMA,
+  type NodeRecord,
+  type PlacementRecord,
+  type VolumeRecord,
+} from './model.js';
+import { type NodeKnowledge, type StaleVolume, staleVolumes } from './staleness.js';
 import type { Compare, KeyValue, MetadataStore, Operation } from './store.js';
+import { assembled, changeOf, chunkOf } from './stored-volume.js';
 import { FOREVER } from './trash.js';
 import { assertVolumeRecord } from './volume-record.js';
 import { absent } from './volumes.js';
@@ -60,11 +71,18 @@ export async function exportCluster(store: MetadataStore): Promise<string> {
   }
   const under = (prefix: string): KeyValue[] =>
     entries.filter((entry) => entry.key.startsWith(prefix));
+  const chunks = under(SEALED);
   const content: ClusterExport = {
     cluster: decodeCluster(cluster.value),
     nodes: under(NODES).map((entry) => decodeNode(entry.value)),
     placement: under(PLACEMENT).map((entry) => decodePlacement(entry.value)),
-    volumes: under(VOLUMES).map((entry) => decodeVolume(entry.value)),
+    volumes: under(VOLUMES).map((entry) => {
+      const volume = parseId<VolumeId>(keyTail(entry.key, VOLUMES), 'volume id in a key');
+      const prefix = chunkPrefix(volume);
+      const mine = chunks.filter(({ key }) => key.startsWith(prefix));
+      const found = mine.map((chunk) => chunkOf(volume, chunk));
+      return assembled(volume, entry, found).record;
+    }),
   };
   const names = new Map(under(NAMES).map((entry) => [entry.key.slice(NAMES.length), entry.value]));
   checkNames(content.volumes, names);
@@ -119,21 +137,18 @@ function parse(text: string): Record<string, unknown> {
   throw malformed('this is not an export of Holdfast metadata');
 }
 
-export interface ImportOptions {
-  /** The largest epoch that any node knows of each volume: from asking all nodes. */
-  readonly maxEpochs: ReadonlyMap<VolumeId, Epoch>;
+export interface ImportOptions extends NodeKnowledge {
   /** Replaces what the store holds. Without it a store that holds anything is refused. */
   readonly replace?: boolean;
-  /**
-   * Imports volumes that were owned again after the export, and may have lost their newest part.
-   */
+  /** Imports volumes also where the export is older than what nodes have. */
   readonly acceptLoss?: boolean;
 }
 
 /**
  * Writes an export (or what rebuild made) into a store. Not one transaction, as it may be larger
  * than one: the cluster record, without which nothing works on a store, is taken away first and
- * written last. If it fails on the way, run it again with `replace`.
+ * written last. Meanwhile IMPORT_KEY keeps the generation. If it fails on the way, run it again
+ * with `replace`.
  */
 export async function importCluster(
   store: MetadataStore,
@@ -141,7 +156,7 @@ export async function importCluster(
   options: ImportOptions,
 ): Promise<ClusterRecord> {
   checkUnique(content.volumes);
-  if (options.acceptLoss !== true) checkNotStale(content.volumes, options.maxEpochs);
+  if (options.acceptLoss !== true) refuseStale(staleVolumes(content.volumes, options));
   const before = await store.range(ROOT);
   if (options.replace !== true && before.entries.some(({ key }) => !isOfNodes(key))) {
     throw invalid(
@@ -149,57 +164,89 @@ export async function importCluster(
       'Use an empty store, or replace what it holds with --force.',
     );
   }
-  const old = before.entries.find((entry) => entry.key === CLUSTER_KEY);
-  const oldGeneration = old === undefined ? 0 : decodeCluster(old.value).generation;
-  const generation = Math.max(oldGeneration, content.cluster.generation) + 1;
-  const cluster: ClusterRecord = { ...content.cluster, generation };
+  const generation = nextGeneration(before.entries, content.cluster);
+  const guard = await beginImport(store, before.entries, generation);
   const known = new Map(before.entries.map((entry) => [entry.key, entry.value]));
   const largest = largestEpochs(known, options.maxEpochs);
   const wanted = operationsOf(content, largest);
   const keys = new Set(wanted.map((operation) => operation.key));
+  const own = [CLUSTER_KEY, IMPORT_KEY];
   const removed: Operation[] = before.entries
-    .filter(({ key }) => !keys.has(key) && !key.startsWith(LIVE))
+    .filter(({ key }) => !keys.has(key) && !key.startsWith(LIVE) && !own.includes(key))
     .map((entry) => ({ type: 'delete', key: entry.key }));
-  // The cluster record goes with the first batch of removals or stays absent until the end.
-  const first = removed.filter((operation) => operation.key === CLUSTER_KEY);
-  const later = removed.filter((operation) => operation.key !== CLUSTER_KEY);
-  let guard = old === undefined ? absent(CLUSTER_KEY) : guardOf(old);
-  const conflict = (): HoldfastError =>
-    new HoldfastError('CONFLICT', `${store.name}: somebody else writes to it during the import`);
-  for (const batch of batches([...first, ...later, ...wanted])) {
-    const { committed } = await store.transact([guard], batch);
-    if (!committed) throw conflict();
-    guard = absent(CLUSTER_KEY);
+  // Heads first: from then on no owner of before swaps anything, nor makes a chunk that stays.
+  const isHead = ({ key }: Operation): boolean => key.startsWith(VOLUMES);
+  const all = [...removed, ...wanted];
+  const rest = all.filter((operation) => !isHead(operation));
+  for (const batch of [...batches(all.filter(isHead)), ...batches(rest)]) {
+    const { committed } = await store.transact(guard, batch);
+    if (!committed) throw disturbed(store);
   }
-  const last: Operation = { type: 'put', key: CLUSTER_KEY, value: encodeCluster(cluster) };
-  const result = await store.transact([guard], [last]);
+  const cluster: ClusterRecord = { ...content.cluster, generation };
+  const result = await store.transact(guard, [
+    { type: 'put', key: CLUSTER_KEY, value: encodeCluster(cluster) },
+    { type: 'delete', key: IMPORT_KEY },
+  ]);
   if (result.committed) return cluster;
-  throw conflict();
+  throw disturbed(store);
+}
+
+/** Above all that the store has had, also when an import of it was interrupted. */
+function nextGeneration(entries: readonly KeyValue[], imported: ClusterRecord): number {
+  const at = (key: string): string | undefined => entries.find((one) => one.key === key)?.value;
+  const cluster = at(CLUSTER_KEY);
+  const interrupted = at(IMPORT_KEY);
+  const had = cluster === undefined ? 0 : decodeCluster(cluster).generation;
+  const begun = interrupted === undefined ? 0 : decodeImport(interrupted);
+  return Math.max(had + 1, imported.generation + 1, begun);
+}
+
+/** Takes the cluster record away, in the same step as it says what is under way. */
+async function beginImport(
+  store: MetadataStore,
+  entries: readonly KeyValue[],
+  generation: number,
+): Promise<readonly Compare[]> {
+  const found = (key: string): Compare => {
+    const entry = entries.find((one) => one.key === key);
+    return entry === undefined ? absent(key) : { key, modRevision: entry.modRevision };
+  };
+  const value = JSON.stringify({ schema: METADATA_SCHEMA, generation });
+  const { committed, revision } = await store.transact(
+    [found(CLUSTER_KEY), found(IMPORT_KEY)],
+    [
+      { type: 'put', key: IMPORT_KEY, value },
+      { type: 'delete', key: CLUSTER_KEY },
+    ],
+  );
+  if (!committed) throw disturbed(store);
+  return [absent(CLUSTER_KEY), { key: IMPORT_KEY, modRevision: revision }];
+}
+
+/** The generation that an import gives when it is done. */
+function decodeImport(value: string): number {
+  const { generation } = parse(value);
+  if (typeof generation === 'number' && Number.isSafeInteger(generation)) return generation;
+  throw malformed('the mark of an interrupted import is damaged');
+}
+
+function disturbed({ name }: MetadataStore): HoldfastError {
+  return new HoldfastError('CONFLICT', `${name}: somebody else writes to it during the import`);
+}
+
+function refuseStale([first, ...others]: readonly StaleVolume[]): void {
+  if (first === undefined) return;
+  const more = others.length === 0 ? '' : `, and ${others.length} others are older than the nodes`;
+  throw new HoldfastError('DATA_LOST', `${first.reason}${more}; nothing was changed`, {
+    hint:
+      'Rebuild the metadata from the nodes instead ("holdfast metadata rebuild"), or accept the ' +
+      'loss of what is newer.',
+  });
 }
 
 /** Nodes that run write these by themselves, also into a store that has lost everything. */
 function isOfNodes(key: string): boolean {
   return [NODES, LIVE, PLACEMENT].some((prefix) => key.startsWith(prefix));
-}
-
-function guardOf(entry: KeyValue): Compare {
-  return { key: entry.key, modRevision: entry.modRevision };
-}
-
-/** An export that is older than an owner that nodes have seen lacks the newest part of the log. */
-function checkNotStale(
-  volumes: readonly VolumeRecord[],
-  maxEpochs: ReadonlyMap<VolumeId, Epoch>,
-): void {
-  for (const { name, volume, epoch: exported } of volumes) {
-    const seen = maxEpochs.get(volume) ?? 0;
-    if (seen <= exported) continue;
-    throw new HoldfastError(
-      'DATA_LOST',
-      `volume "${name}" was exported at epoch ${exported}, but nodes have seen epoch ${seen}`,
-      { hint: 'Rebuild the metadata from the nodes instead, or accept the loss of what is newer.' },
-    );
-  }
 }
 
 /** What nodes know, and what the store that is replaced had already promised. */
@@ -210,7 +257,8 @@ function largestEpochs(
   const largest = new Map(maxEpochs);
   for (const [key, value] of known) {
     if (!key.startsWith(VOLUMES)) continue;
-    const record = decodeVolume(value);
+    const stored = decodeStored(value);
+    const record = stored.type === 'head' ? stored.head : stored.record;
     if (record.epoch > (largest.get(record.volume) ?? 0)) largest.set(record.volume, record.epoch);
   }
   return largest;
@@ -223,11 +271,11 @@ function operationsOf(content: ClusterExport, largest: ReadonlyMap<VolumeId, Epo
     ...content.placement.map((one) => put(placementKey(one.replicas), encodePlacement(one))),
     ...content.volumes.flatMap((volume) => {
       const raised = raiseEpoch(volume, largest.get(volume.volume) ?? epoch(0));
-      const record = put(volumeKey(volume.volume), encodeVolume(raised));
+      const { operations } = changeOf(null, raised);
       // What is in the trash has given its name up.
       return volume.trash === undefined
-        ? [record, put(nameKey(volume.name), volume.volume)]
-        : [record, put(trashKey(volume.volume), volume.trash.keptUntil ?? FOREVER)];
+        ? [...operations, put(nameKey(volume.name), volume.volume)]
+        : [...operations, put(trashKey(volume.volume), volume.trash.keptUntil ?? FOREVER)];
     }),
   ];
 }

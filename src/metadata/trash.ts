@@ -9,14 +9,22 @@
 import { HoldfastError, invalid } from '../core/errors.js';
 import { parseId, type SegmentId, type VolumeId } from '../core/ids.js';
 import type { Clock } from '../io/clock.js';
-import { encodeVolume } from './encoding.js';
-import { keyTail, nameKey, ownerKey, TRASH, trashKey, volumeKey } from './keys.js';
+import { attachedThere } from './attachments.js';
+import { decodeAttachments } from './encoding.js';
+import { attachmentKey, keyTail, nameKey, ownerKey, TRASH, trashKey, volumeKey } from './keys.js';
 import type { VolumeRecord } from './model.js';
 import { checkVolumeName } from './names.js';
 import { findPresence } from './presence.js';
 import type { Compare, MetadataStore, Operation } from './store.js';
+import {
+  changeOf,
+  checkSize,
+  type VersionedHead,
+  type VersionedVolume,
+  withinOneSwap,
+} from './stored-volume.js';
 import { beginPurge, clearDeleted, moveToTrash, restoreFromTrash } from './volume-record.js';
-import { absent, type VersionedVolume, type Volumes } from './volumes.js';
+import { absent, type Volumes } from './volumes.js';
 
 const RETRIES = 20;
 /** For people who look into the store; the record decides. */
@@ -57,10 +65,10 @@ export class VolumeTrash {
   }
 
   /** What was removed last comes first. */
-  async list(): Promise<VersionedVolume[]> {
+  async list(): Promise<VersionedHead[]> {
     const { entries } = await this.#store.range(TRASH);
     const found = await Promise.all(
-      entries.map(({ key }) => this.#volumes.get(parseId(keyTail(key, TRASH), 'volume id'))),
+      entries.map(({ key }) => this.#volumes.head(parseId(keyTail(key, TRASH), 'volume id'))),
     );
     const all = found.filter((one) => one !== null).filter(({ record }) => 'trash' in record);
     return all.sort((a, b) => (removedAt(a) < removedAt(b) ? 1 : -1));
@@ -70,7 +78,7 @@ export class VolumeTrash {
    * The one of this name, or whose id begins so. NOT_FOUND; INVALID_ARGUMENT when there are
    * several.
    */
-  async find(word: string): Promise<VersionedVolume> {
+  async find(word: string): Promise<VersionedHead> {
     const all = await this.list();
     const byId = ID_PREFIX.test(word)
       ? all.filter(({ record }) => record.volume.startsWith(word))
@@ -87,8 +95,8 @@ export class VolumeTrash {
   }
 
   /**
-   * Takes the volume out of use and frees its name. CONFLICT when somebody has it mounted, or
-   * (without `force`) when its last owner did not release it.
+   * Takes the volume out of use and frees its name. CONFLICT when somebody has it mounted, when it
+   * is attached to a machine, or (without `force`) when its last owner did not release it.
    */
   remove(volume: VolumeId, { keepMs, force }: Removal): Promise<VersionedVolume> {
     return this.#change(volume, async ({ record }) => {
@@ -96,6 +104,7 @@ export class VolumeTrash {
       const name = await this.#store.get(nameKey(record.name));
       if (name.entry?.value !== volume) throw contradicted(record);
       await this.refuseMounted(record);
+      await this.#refuseAttached(record);
       if (!force) refuseUnreleased(record);
       const now = this.#clock.wall();
       const at = (ms: number): string => new Date(ms).toISOString();
@@ -105,6 +114,7 @@ export class VolumeTrash {
         compare: [
           { key: name.entry.key, modRevision: name.entry.modRevision },
           absent(ownerKey(volume)),
+          absent(attachmentKey(volume)),
         ],
         operations: [
           { type: 'delete', key: name.entry.key },
@@ -115,13 +125,19 @@ export class VolumeTrash {
   }
 
   /** Throws CONFLICT saying who has it. */
-  async refuseMounted({ volume, name }: VolumeRecord): Promise<void> {
+  async refuseMounted({ volume, name }: Pick<VolumeRecord, 'volume' | 'name'>): Promise<void> {
     const presence = await findPresence(this.#store, volume);
     if (presence === null) return;
     const { host, pid, mountPoint } = presence;
     const message = `volume "${name}" is mounted at ${mountPoint} on ${host} (pid ${pid})`;
     const hint = `Unmount it there first: holdfast umount ${mountPoint}`;
     throw new HoldfastError('CONFLICT', message, { hint });
+  }
+
+  async #refuseAttached({ volume, name }: VolumeRecord): Promise<void> {
+    const { entry } = await this.#store.get(attachmentKey(volume));
+    const [first] = entry === null ? [] : decodeAttachments(entry.value).attachments;
+    if (first !== undefined) throw attachedThere(name, first);
   }
 
   /** ALREADY_EXISTS when the name is taken; CONFLICT when its purge has begun. */
@@ -171,13 +187,24 @@ export class VolumeTrash {
     });
   }
 
-  /** Takes segments out of the record of which all replicas have answered a DELETE or are gone. */
-  clear(volume: VolumeId, deleted: readonly SegmentId[]): Promise<VersionedVolume> {
-    return this.#change(volume, async ({ record }) => {
-      const listed = new Set(record.pendingDelete.map(({ segment }) => segment));
-      const segments = deleted.filter((segment) => listed.has(segment));
-      return segments.length === 0 ? null : { record: clearDeleted(record, { segments }) };
-    });
+  /**
+   * Takes segments out of the record of which all replicas have answered a DELETE or are gone: as
+   * many of them as one swap can, the caller looks which. `known`: the record as last seen.
+   */
+  clear(
+    volume: VolumeId,
+    deleted: readonly SegmentId[],
+    known?: VersionedVolume,
+  ): Promise<VersionedVolume> {
+    const decide = async (at: VersionedVolume): Promise<Change | null> => {
+      const listed = new Set(at.record.pendingDelete.map(({ segment }) => segment));
+      const segments = withinOneSwap(
+        at,
+        deleted.filter((segment) => listed.has(segment)),
+      );
+      return segments.length === 0 ? null : { record: clearDeleted(at.record, { segments }) };
+    };
+    return this.#change(volume, decide, known);
   }
 
   /** The end: removes the record of a purged volume. CONFLICT while it lists a segment. */
@@ -204,19 +231,22 @@ export class VolumeTrash {
   async #change(
     volume: VolumeId,
     decide: (found: VersionedVolume) => Promise<Change | null>,
+    known: VersionedVolume | null = null,
   ): Promise<VersionedVolume> {
-    const key = volumeKey(volume);
     for (let attempt = 0; attempt < RETRIES; attempt++) {
-      const found = await this.#volumes.get(volume);
+      const seen = attempt === 0 ? known : null;
+      const found = seen ?? (await this.#volumes.get(volume));
       if (found === null) throw new HoldfastError('NOT_FOUND', `there is no volume ${volume}`);
       const change = await decide(found);
       if (change === null) return found;
       const { record, compare = [], operations = [] } = change;
+      const swap = changeOf(found, record);
+      checkSize(found, swap);
       const revision = await this.#transact(
-        [{ key, modRevision: found.modRevision }, ...compare],
-        [{ type: 'put', key, value: encodeVolume(record) }, ...operations],
+        [...swap.compare, ...compare],
+        [...swap.operations, ...operations],
       );
-      if (revision !== null) return { record, modRevision: revision };
+      if (revision !== null) return swap.at(revision);
     }
     throw restless(volume);
   }
@@ -237,12 +267,12 @@ export class VolumeTrash {
 }
 
 /** Whether the volume may be purged at `wallMs`, or its purge was begun before. */
-export function isExpired({ trash }: VolumeRecord, wallMs: number): boolean {
+export function isExpired({ trash }: Pick<VolumeRecord, 'trash'>, wallMs: number): boolean {
   if (trash === undefined) return false;
   return trash.purging || (trash.keptUntil !== null && Date.parse(trash.keptUntil) <= wallMs);
 }
 
-function removedAt({ record }: VersionedVolume): string {
+function removedAt({ record }: VersionedHead): string {
   return record.trash?.removedAt ?? '';
 }
 

@@ -21,14 +21,19 @@ import type {
   SealedSegment,
   Trash,
   VolumeRecord,
+  VolumeSettings,
 } from './model.js';
 import {
+  allSegments,
   brokenInvariant,
   brokenSuccession,
+  changesOf,
   isHeldAt,
+  isResealed,
   OPEN_MAX,
+  placesOf,
   RANK,
-  statuses,
+  shapeOf,
 } from './record-invariant.js';
 
 /** Asserts the invariant that model.ts states. For records that our own code made. */
@@ -39,8 +44,7 @@ export function assertVolumeRecord(record: VolumeRecord): void {
 
 /** Asserts that `after` is a record that one swap may put in the place of `before`. */
 function proposed(before: VolumeRecord, after: VolumeRecord): VolumeRecord {
-  assertVolumeRecord(after);
-  const broken = brokenSuccession(before, after);
+  const broken = brokenInvariant(after, before) ?? brokenSuccession(before, after);
   assert(broken === null, `volume record ${before.volume}: ${broken}`);
   return after;
 }
@@ -118,13 +122,26 @@ export function sealAtTakeover(record: VolumeRecord, args: SealAtTakeover): Volu
   }
   const promoted = args.promote.map((segment) => plannedOf(record, segment, args.epoch));
   const rest = record.planned.filter((segment) => !args.promote.includes(segment.segment));
+  const planned = [...rest, ...planAt(args.epoch, args.plan, record)];
   return proposed(record, {
-    ...record,
-    planned: [...rest, ...planAt(args.epoch, args.plan, record)],
+    ...withNextAckQuorum(record, [...planned, ...promoted]),
+    planned,
     open: promoted,
     sealed: [...record.sealed, ...sealed],
     pendingDelete: [...record.pendingDelete, ...abandoned],
   });
+}
+
+/**
+ * A quorum that was asked for holds from here: nothing that was written with the former one is open
+ * any more, and nothing has been acknowledged in what opens now. Where a segment has too few
+ * replicas for it, it waits for a later takeover.
+ */
+function withNextAckQuorum(record: VolumeRecord, next: readonly PlannedSegment[]): VolumeRecord {
+  const wanted = record.settings?.nextAckQuorum;
+  if (wanted === undefined || next.some(({ replicas }) => replicas.length < wanted)) return record;
+  const { nextAckQuorum: _, ...settings } = record.settings ?? {};
+  return { ...record, ackQuorum: wanted, settings };
 }
 
 export interface Roll {
@@ -207,13 +224,14 @@ export function clearDeleted(
   record: VolumeRecord,
   args: { readonly segments: readonly SegmentId[] },
 ): VolumeRecord {
-  const listed = record.pendingDelete.map((segment) => segment.segment);
+  const listed = new Set(record.pendingDelete.map(({ segment }) => segment));
   for (const segment of args.segments) {
-    assert(listed.includes(segment), `${segment} is in pendingDelete`);
+    assert(listed.has(segment), `${segment} is in pendingDelete`);
   }
+  const gone = new Set(args.segments);
   return proposed(record, {
     ...record,
-    pendingDelete: record.pendingDelete.filter((one) => !args.segments.includes(one.segment)),
+    pendingDelete: record.pendingDelete.filter(({ segment }) => !gone.has(segment)),
   });
 }
 
@@ -227,17 +245,19 @@ export function deleteSealed(
   args: { readonly epoch: Epoch; readonly segments: readonly SegmentId[] },
 ): VolumeRecord {
   assertHeld(record, args.epoch);
+  const sealed = new Map(record.sealed.map((one) => [one.segment, one]));
   const dead = args.segments.map((id) => {
-    const found = record.sealed.find((sealed) => sealed.segment === id);
+    const found = sealed.get(id);
     assert(found !== undefined, `${id} is sealed`);
     const isBehind = record.root !== null && found.endLsn <= record.root.lsn;
     assert(isBehind, `no durable root replays from behind ${id}`);
     assert(found !== record.sealed.at(-1), `${id} is not the last one sealed`);
     return descriptor(found);
   });
+  const gone = new Set(args.segments);
   return proposed(record, {
     ...record,
-    sealed: record.sealed.filter((sealed) => !args.segments.includes(sealed.segment)),
+    sealed: record.sealed.filter(({ segment }) => !gone.has(segment)),
     pendingDelete: [...record.pendingDelete, ...dead],
   });
 }
@@ -255,6 +275,15 @@ export function setRoot(
 export function resize(record: VolumeRecord, args: { readonly sizeBytes: number }): VolumeRecord {
   assert(args.sizeBytes >= record.sizeBytes, 'a volume does not shrink');
   return proposed(record, { ...record, sizeBytes: args.sizeBytes });
+}
+
+/** By an administrator, so under no epoch. */
+export function configure(record: VolumeRecord, changes: VolumeSettings): VolumeRecord {
+  const { nextAckQuorum: wanted, ...others } = { ...record.settings, ...changes };
+  const isUnused = record.open.length === 0 && record.planned.length === 0;
+  const ackQuorum = isUnused ? (wanted ?? record.ackQuorum) : record.ackQuorum;
+  const next = wanted === undefined || wanted === ackQuorum ? {} : { nextAckQuorum: wanted };
+  return proposed(record, { ...record, ackQuorum, settings: { ...others, ...next } });
 }
 
 /**
@@ -307,13 +336,14 @@ export function beginPurge(record: VolumeRecord): VolumeRecord {
  */
 export function landed(proposal: VolumeRecord, found: VolumeRecord): boolean {
   if (found.volume !== proposal.volume || found.epoch < proposal.epoch) return false;
-  const now = statuses(found);
-  for (const [segment, wanted] of statuses(proposal)) {
-    const is = now.get(segment);
+  for (const { was: wanted, is } of changesOf(proposal, found)) {
+    const rank = RANK[wanted.name];
     // Deleted segments may have been cleared since; anything else that is missing never landed.
-    if (is === undefined && wanted.rank === RANK.pendingDelete) continue;
-    if (is === undefined || is.rank < wanted.rank || is.shape !== wanted.shape) return false;
-    if (is.seal !== undefined && wanted.seal !== undefined && is.seal !== wanted.seal) return false;
+    if (is === null && rank === RANK.pendingDelete) continue;
+    if (is === null || RANK[is.name] < rank || shapeOf(is) !== shapeOf(wanted)) return false;
+    const mayMove = RANK[is.name] >= RANK.sealed;
+    if (!mayMove && placesOf(is) !== placesOf(wanted)) return false;
+    if (isResealed(wanted, is)) return false;
   }
   const { root, owner } = proposal;
   if (root !== null && (found.root === null || found.root.lsn < root.lsn)) return false;
@@ -333,9 +363,10 @@ function assertHeld(record: VolumeRecord, epoch: Epoch): void {
 }
 
 function planAt(epoch: Epoch, plan: readonly NewSegment[], record: VolumeRecord): PlannedSegment[] {
-  const known = statuses(record);
+  const known = allSegments(record);
   return plan.map(({ segment, group, replicas }) => {
-    assert(!known.has(segment), `segment id ${segment} is used again`);
+    const isFresh = !known.some((one) => one.segment === segment);
+    assert(isFresh, `segment id ${segment} is used again`);
     return { segment, group, createEpoch: epoch, replicas };
   });
 }

@@ -2,16 +2,19 @@
  * Volumes in the metadata store: creating, finding, listing and swapping their records. A volume's
  * record and its name are written in one transaction, so neither exists without the other.
  */
-import { assert } from '../core/assert.js';
 import { HoldfastError, invalid } from '../core/errors.js';
 import { idFromBytes, isId, parseId, type VolumeId } from '../core/ids.js';
 import { epoch, type Revision, revision } from '../core/units.js';
 import type { Clock } from '../io/clock.js';
 import type { Random } from '../io/random.js';
-import { decodeVolume, encodeVolume } from './encoding.js';
 import { nameKey, VOLUMES, volumeKey } from './keys.js';
 import { RANGE_PAGE } from './limits.js';
-import { METADATA_SCHEMA, type VolumeKind, type VolumeRecord } from './model.js';
+import {
+  METADATA_SCHEMA,
+  type VolumeKind,
+  type VolumeRecord,
+  type VolumeSettings,
+} from './model.js';
 import {
   checkReplication,
   checkVolumeName,
@@ -20,13 +23,15 @@ import {
   LABELS_MAX,
 } from './names.js';
 import type { MetadataStore } from './store.js';
-import { resize } from './volume-record.js';
-
-/** A record as it stood at a revision; swaps compare that revision. */
-export interface VersionedVolume {
-  readonly record: VolumeRecord;
-  readonly modRevision: Revision;
-}
+import {
+  changeOf,
+  checkSize,
+  readVolume,
+  type VersionedHead,
+  type VersionedVolume,
+  versionedHead,
+} from './stored-volume.js';
+import { configure, resize } from './volume-record.js';
 
 export interface NewVolume {
   readonly name: string;
@@ -36,6 +41,7 @@ export interface NewVolume {
   /** Default: the least majority. */
   readonly ackQuorum?: number;
   readonly labels?: Readonly<Record<string, string>>;
+  readonly settings?: VolumeSettings;
 }
 
 const RETRIES = 20;
@@ -79,30 +85,34 @@ export class Volumes {
       sealed: [],
       root: null,
       pendingDelete: [],
+      ...(wanted.settings === undefined ? {} : { settings: wanted.settings }),
     };
   }
 
   /** ALREADY_EXISTS when the name is taken; after UNKNOWN_OUTCOME look whether it is there. */
   async create(wanted: NewVolume): Promise<VersionedVolume> {
     const record = this.make(wanted);
-    const key = volumeKey(record.volume);
+    const { compare, operations, at } = changeOf(null, record);
+    const name = nameKey(record.name);
     const result = await this.#store.transact(
-      [absent(nameKey(record.name)), absent(key)],
-      [
-        { type: 'put', key, value: encodeVolume(record) },
-        { type: 'put', key: nameKey(record.name), value: record.volume },
-      ],
+      [absent(name), ...compare],
+      [...operations, { type: 'put', key: name, value: record.volume }],
     );
     if (!result.committed) {
       throw new HoldfastError('ALREADY_EXISTS', `a volume named "${record.name}" exists`);
     }
-    return { record, modRevision: result.revision };
+    return at(result.revision);
   }
 
-  /** Null when there is none. */
-  async get(volume: VolumeId): Promise<VersionedVolume | null> {
+  /** All of it as of one moment; null when there is none. */
+  get(volume: VolumeId): Promise<VersionedVolume | null> {
+    return readVolume(this.#store, volume);
+  }
+
+  /** Without its sealed segments, in one short read; null when there is none. */
+  async head(volume: VolumeId): Promise<VersionedHead | null> {
     const { entry } = await this.#store.get(volumeKey(volume));
-    return entry === null ? null : versioned(volume, entry);
+    return entry === null ? null : versionedHead(volume, entry);
   }
 
   /** NOT_FOUND when no volume has that name. */
@@ -123,15 +133,18 @@ export class Volumes {
     throw new HoldfastError('INCONSISTENT', message);
   }
 
-  /** All volumes in use by name. Pages are read one after another: not one moment's view. */
-  async list(): Promise<VersionedVolume[]> {
-    const found: VersionedVolume[] = [];
+  /**
+   * All volumes in use by name, without their sealed segments. Pages are read one after another:
+   * not one moment's view.
+   */
+  async list(): Promise<VersionedHead[]> {
+    const found: VersionedHead[] = [];
     for (let after: string | undefined; ; ) {
       const options = { limit: RANGE_PAGE, ...(after === undefined ? {} : { after }) };
       const page = await this.#store.range(VOLUMES, options);
       for (const entry of page.entries) {
         const volume = parseId<VolumeId>(entry.key.slice(VOLUMES.length), 'volume id in a key');
-        const one = versioned(volume, entry);
+        const one = versionedHead(volume, entry);
         if (one.record.trash === undefined) found.push(one);
       }
       after = page.entries.at(-1)?.key;
@@ -141,52 +154,58 @@ export class Volumes {
   }
 
   /**
-   * Swaps in `after` if the record is unchanged since `modRevision`. Null when it has changed;
-   * UNKNOWN_OUTCOME: read back and ask `landed`.
+   * Swaps in `after` if the volume is unchanged since `before` was read. Null when it has changed;
+   * UNKNOWN_OUTCOME: read back and ask `landed`; TOO_LARGE.
    */
-  async swap(after: VolumeRecord, modRevision: Revision): Promise<VersionedVolume | null> {
-    const key = volumeKey(after.volume);
-    const value = encodeVolume(after);
-    const result = await this.#store.transact(
-      [{ key, modRevision }],
-      [{ type: 'put', key, value }],
-    );
-    return result.committed ? { record: after, modRevision: result.revision } : null;
+  async swap(before: VersionedVolume, after: VolumeRecord): Promise<VersionedVolume | null> {
+    const change = changeOf(before, after);
+    checkSize(before, change);
+    const result = await this.#store.transact(change.compare, change.operations);
+    return result.committed ? change.at(result.revision) : null;
   }
 
   /** Grows a volume; idempotent. INVALID_ARGUMENT for shrinking. */
-  async grow(volume: VolumeId, sizeBytes: number): Promise<VersionedVolume> {
+  grow(volume: VolumeId, sizeBytes: number): Promise<VersionedVolume> {
     checkVolumeSize(sizeBytes);
+    return this.#change(volume, (record) => {
+      if (record.sizeBytes === sizeBytes) return null;
+      if (record.sizeBytes > sizeBytes) {
+        const { name, sizeBytes: has } = record;
+        const what = `volume "${name}" has ${has} bytes and cannot shrink to ${sizeBytes}`;
+        throw invalid(what, 'Volumes only grow; deleted files free their space on the disks.');
+      }
+      return resize(record, { sizeBytes });
+    });
+  }
+
+  /** Changes what can be changed at any time; idempotent. Throws INVALID_ARGUMENT. */
+  configure(volume: VolumeId, changes: VolumeSettings): Promise<VersionedVolume> {
+    return this.#change(volume, (record) => {
+      const { nextAckQuorum: ack } = changes;
+      if (ack !== undefined) checkReplication(record.replicas, ack);
+      return configure(record, changes);
+    });
+  }
+
+  /** Swaps in what `change` makes of a record in use; null: it is so already. */
+  async #change(
+    volume: VolumeId,
+    change: (record: VolumeRecord) => VolumeRecord | null,
+  ): Promise<VersionedVolume> {
     for (let attempt = 0; attempt < RETRIES; attempt++) {
       const found = await this.get(volume);
       if (found === null || found.record.trash !== undefined) {
         throw new HoldfastError('NOT_FOUND', `no volume ${volume} is in use`);
       }
-      if (found.record.sizeBytes === sizeBytes) return found;
-      if (found.record.sizeBytes > sizeBytes) {
-        const { name, sizeBytes: has } = found.record;
-        const what = `volume "${name}" has ${has} bytes and cannot shrink to ${sizeBytes}`;
-        throw invalid(what, 'Volumes only grow; deleted files free their space on the disks.');
-      }
-      const swapped = await this.swap(resize(found.record, { sizeBytes }), found.modRevision);
+      const next = change(found.record);
+      if (next === null) return found;
+      const swapped = await this.swap(found, next);
       if (swapped !== null) return swapped;
     }
     throw new HoldfastError('CONFLICT', `volume ${volume} changes all the time`, {
       retryable: true,
     });
   }
-}
-
-function versioned(
-  volume: VolumeId,
-  entry: { readonly value: string; readonly modRevision: Revision },
-): VersionedVolume {
-  const record = decodeVolume(entry.value);
-  if (record.volume !== volume) {
-    throw new HoldfastError('INCONSISTENT', `volume ${record.volume} stands under ${volume}`);
-  }
-  assert(entry.modRevision > 0, 'what exists has a revision');
-  return { record, modRevision: entry.modRevision };
 }
 
 /** The comparison for a key that must not exist. */

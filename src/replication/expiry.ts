@@ -15,7 +15,7 @@ import type { Log } from '../io/log.js';
 import type { Random } from '../io/random.js';
 import { DirectoryCache } from '../metadata/directory-cache.js';
 import { LeaderElection } from '../metadata/leader.js';
-import type { VolumeRecord } from '../metadata/model.js';
+import type { VolumeFacts } from '../metadata/model.js';
 import { listNodes } from '../metadata/nodes.js';
 import type { MetadataStore } from '../metadata/store.js';
 import { isExpired, VolumeTrash } from '../metadata/trash.js';
@@ -120,7 +120,7 @@ export class TrashExpiry {
     return told.length * 2 > nodes.length ? Math.min(clock.wall(), ...told) : null;
   }
 
-  async #purge({ volume, name }: VolumeRecord, wallMs: number): Promise<void> {
+  async #purge({ volume, name }: VolumeFacts, wallMs: number): Promise<void> {
     const { log } = this.#options;
     const directory = await this.#known();
     if (!this.#election.leading) return;

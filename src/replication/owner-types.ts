@@ -21,6 +21,7 @@ import type { Clock } from '../io/clock.js';
 import type { Log } from '../io/log.js';
 import type { Random } from '../io/random.js';
 import type { Replica } from '../metadata/model.js';
+import { CHUNK_SEGMENTS } from '../metadata/sealed-chunks.js';
 import type { MetadataStore } from '../metadata/store.js';
 import type { Directory } from './directory.js';
 import type { OwnerState } from './owner-api.js';
@@ -53,6 +54,8 @@ export interface OwnerLimits {
   readonly createGraceMs: number;
   /** How long a planned segment may lack its quorum before another group is tried. */
   readonly replanMs: number;
+  /** Sealed segments of one chunk of the metadata store. */
+  readonly chunkSegments: number;
 }
 
 export const DEFAULT_OWNER_LIMITS: OwnerLimits = {
@@ -69,6 +72,7 @@ export const DEFAULT_OWNER_LIMITS: OwnerLimits = {
   retryMaxMs: 2_000,
   createGraceMs: 500,
   replanMs: 3_000,
+  chunkSegments: CHUNK_SEGMENTS,
 };
 
 export interface OwnerOptions {

@@ -11,7 +11,7 @@ import { assert, present } from '../core/assert.js';
 import { HoldfastError } from '../core/errors.js';
 import type { SegmentId } from '../core/ids.js';
 import { epoch, type Lsn, lsn, type Monotonic } from '../core/units.js';
-import type { OpenSegment, Replica, Root, VolumeRecord } from '../metadata/model.js';
+import type { OpenSegment, Replica, Root, SealedSegment, VolumeRecord } from '../metadata/model.js';
 import { release } from '../metadata/volume-record.js';
 import { Acquisition, type OwnerSwap } from './acquisition.js';
 import type { OwnerState, ReplayedRecord, VolumeOwner } from './owner-api.js';
@@ -41,6 +41,10 @@ export class LogOwner implements VolumeOwner {
   #onState: (state: OwnerState) => void = () => {};
   #releasing = false;
   #onReleased: ((error: HoldfastError | null) => void) | null = null;
+  #index: {
+    readonly list: VolumeRecord['sealed'];
+    readonly byId: ReadonlyMap<SegmentId, SealedSegment>;
+  } | null = null;
 
   constructor(deps: OwnerDeps, options: OwnerOptions) {
     const limits = { ...DEFAULT_OWNER_LIMITS, ...options.limits };
@@ -54,8 +58,7 @@ export class LogOwner implements VolumeOwner {
       log,
       volume,
       owner,
-      retryMinMs: limits.retryMinMs,
-      retryMaxMs: limits.retryMaxMs,
+      limits,
       landed: (purpose) => (purpose as OwnerSwap).onLanded(context.now()),
       stop: (reason) => this.#stop(reason),
       wake: () => context.wake(this.#swapper.deadline(), context.now()),
@@ -294,9 +297,17 @@ export class LogOwner implements VolumeOwner {
     if (record === null) return null;
     const open = record.open.find((one) => one.segment === segment);
     if (open !== undefined) return open.replicas;
-    const sealed = record.sealed.findLast((one) => one.segment === segment);
+    const sealed = this.#sealedById(record.sealed).get(segment);
     if (sealed === undefined) return null;
     return holders(sealed, this.#context.deps.directory.placement(record.replicas));
+  }
+
+  /** Asked at each read, while the list changes once a segment. */
+  #sealedById(list: VolumeRecord['sealed']): ReadonlyMap<SegmentId, SealedSegment> {
+    if (this.#index?.list === list) return this.#index.byId;
+    const byId = new Map(list.map((one) => [one.segment, one]));
+    this.#index = { list, byId };
+    return byId;
   }
 
   #step(step: string): void {

@@ -13,7 +13,7 @@ import { DEFAULT_OWNER_LIMITS, type OwnerDeps } from './owner-types.js';
 import { Upkeep } from './upkeep-driver.js';
 
 /** Segments that are worth a swap of their own; fewer wait this long for others. */
-const CLEAR_SEGMENTS = 64;
+const CLEAR_SEGMENTS = 256;
 const CLEAR_DELAY_MS = 200;
 
 export interface PurgeParts extends OwnerDeps {
@@ -61,8 +61,9 @@ export async function purgeVolume(
     for (;;) {
       const done = upkeep.deleted();
       if (done.length > 0) {
-        at = await trash.clear(volume, done);
-        upkeep.forget(done);
+        at = await trash.clear(volume, done, at);
+        const left = new Set(at.record.pendingDelete.map(({ segment }) => segment));
+        upkeep.forget(done.filter((segment) => !left.has(segment)));
         options.onProgress?.(at.record.pendingDelete.length);
       }
       const { pendingDelete } = at.record;

@@ -6,18 +6,23 @@
 import { assert, unreachable } from '../core/assert.js';
 import { asFault, HoldfastError } from '../core/errors.js';
 import type { OwnerId, VolumeId } from '../core/ids.js';
-import type { Monotonic, Revision } from '../core/units.js';
+import type { Monotonic } from '../core/units.js';
 import type { Clock } from '../io/clock.js';
 import type { Log } from '../io/log.js';
-import { decodeVolume, encodeVolume } from '../metadata/encoding.js';
-import { volumeKey } from '../metadata/keys.js';
-import type { VolumeRecord } from '../metadata/model.js';
-import type { KeyValue, MetadataStore } from '../metadata/store.js';
+import { chunkPrefix } from '../metadata/keys.js';
+import { movedTo } from '../metadata/moved.js';
+import type { KeyValue, MetadataStore, Watch } from '../metadata/store.js';
+import {
+  checkSize,
+  readVolume,
+  type VersionedVolume,
+  type VolumeChange,
+} from '../metadata/stored-volume.js';
 import {
   newSwap,
-  type RecordAt,
   type SwapEffect,
   type SwapEvent,
+  type SwapLimits,
   type SwapPurpose,
   type SwapState,
   stepSwap,
@@ -31,8 +36,7 @@ export interface SwapperParts {
   readonly log: Log;
   readonly volume: VolumeId;
   readonly owner: OwnerId;
-  readonly retryMinMs: number;
-  readonly retryMaxMs: number;
+  readonly limits: SwapLimits;
   /** The swap has landed, `known` holds its result or something newer. */
   landed(purpose: SwapPurpose): void;
   stop(reason: HoldfastError): void;
@@ -42,17 +46,18 @@ export interface SwapperParts {
 
 export class RecordSwapper {
   readonly #parts: SwapperParts;
-  readonly #key: string;
   #state: SwapState | null = null;
+  #watch: Watch | null = null;
+  /** Chunks as the store has told of them while a swap was under way, by key. */
+  readonly #told = new Map<string, KeyValue>();
   #closed = false;
 
   constructor(parts: SwapperParts) {
     this.#parts = parts;
-    this.#key = volumeKey(parts.volume);
   }
 
   /** The record as last swapped or read; null before `open`. */
-  get known(): RecordAt | null {
+  get known(): VersionedVolume | null {
     return this.#state?.known ?? null;
   }
 
@@ -76,6 +81,7 @@ export class RecordSwapper {
   /** Nothing is sent and no handler runs afterwards. */
   close(): void {
     this.#closed = true;
+    this.#watch?.close();
   }
 
   /** Reads the record, until the store answers. */
@@ -85,8 +91,14 @@ export class RecordSwapper {
         this.#parts.stop(new HoldfastError('NOT_FOUND', 'there is no such volume'));
         return;
       }
-      const { owner, retryMinMs, retryMaxMs } = this.#parts;
-      this.#state = newSwap(owner, at, { retryMinMs, retryMaxMs });
+      const { store, volume, owner, limits } = this.#parts;
+      this.#state = newSwap(owner, at, limits);
+      this.#watch = store.watch(chunkPrefix(volume), {
+        onSnapshot: (entries) => this.#heard(entries),
+        onEvents: (events) =>
+          this.#heard(events.flatMap((event) => (event.type === 'put' ? [event.entry] : []))),
+        onConnected: () => {},
+      });
       done();
     });
   }
@@ -99,35 +111,45 @@ export class RecordSwapper {
   /**
    * A linearizable read of the record, until the store answers; null when the volume was removed.
    */
-  read(done: (at: RecordAt | null) => void, failures = 0): void {
-    const { clock, store, retryMinMs, retryMaxMs } = this.#parts;
-    store.get(this.#key).then(
-      ({ entry }) => this.#decoded(entry, done),
+  read(done: (at: VersionedVolume | null) => void, failures = 0): void {
+    const { clock, limits } = this.#parts;
+    this.#readOnce(done, (thrown) => {
+      this.#report(thrown, 'could not read the volume record');
+      const { retryMinMs, retryMaxMs } = limits;
+      const wait = Math.min(retryMaxMs, retryMinMs * 2 ** Math.min(failures, 10));
+      clock.after(wait, () => {
+        if (!this.#closed) this.read(done, failures + 1);
+      });
+    });
+  }
+
+  #readOnce(done: (at: VersionedVolume | null) => void, failed: (thrown: unknown) => void): void {
+    const { store, volume } = this.#parts;
+    readVolume(store, volume, this.known).then(
+      (at) => {
+        if (!this.#closed) done(at);
+      },
       (thrown: unknown) => {
         if (this.#closed) return;
-        this.#report(thrown, 'could not read the volume record');
-        const wait = Math.min(retryMaxMs, retryMinMs * 2 ** Math.min(failures, 10));
-        clock.after(wait, () => {
-          if (!this.#closed) this.read(done, failures + 1);
-        });
+        const fault = asFault(thrown, 'UNAVAILABLE');
+        if (DAMAGE.has(fault.code)) this.#parts.stop(fault);
+        else failed(thrown);
       },
     );
   }
 
-  #decoded(entry: KeyValue | null, done: (at: RecordAt | null) => void): void {
+  /** Somebody has changed chunks, perhaps we: what has moved is taken over. */
+  #heard(entries: readonly KeyValue[]): void {
     if (this.#closed) return;
-    if (entry === null) {
-      done(null);
-      return;
-    }
-    let record: VolumeRecord;
-    try {
-      record = decodeVolume(entry.value);
-    } catch (thrown) {
-      this.#parts.stop(asFault(thrown, 'INCONSISTENT'));
-      return;
-    }
-    done({ record, revision: entry.modRevision });
+    for (const entry of entries) this.#told.set(entry.key, entry);
+    this.#follow();
+  }
+
+  #follow(): void {
+    if (this.#state === null || this.#told.size === 0 || this.busy || this.#closed) return;
+    const known = movedTo(this.#state.known, [...this.#told.values()]);
+    this.#told.clear();
+    if (known !== null) this.#step({ type: 'moved', known });
   }
 
   #step(event: SwapEvent): void {
@@ -135,16 +157,20 @@ export class RecordSwapper {
     if (this.#closed) return;
     const effects = stepSwap(this.#state, event);
     for (const effect of effects) this.#run(effect);
+    this.#follow();
     this.#parts.wake();
   }
 
   #run(effect: SwapEffect): void {
     switch (effect.type) {
       case 'send':
-        this.#send(effect.base, effect.proposal);
+        this.#send(effect.base, effect.swap);
         break;
       case 'read':
-        this.#read();
+        this.#readOnce(
+          (found) => this.#step({ type: 'found', found }),
+          (thrown) => this.#failed(thrown),
+        );
         break;
       case 'landed':
         this.#parts.landed(effect.purpose);
@@ -157,22 +183,16 @@ export class RecordSwapper {
     }
   }
 
-  #send(base: Revision, proposal: VolumeRecord): void {
-    const key = this.#key;
-    const operation = { type: 'put', key, value: encodeVolume(proposal) } as const;
-    this.#parts.store.transact([{ key, modRevision: base }], [operation]).then(
+  #send(base: VersionedVolume, swap: VolumeChange): void {
+    try {
+      checkSize(base, swap);
+    } catch (thrown) {
+      this.#parts.stop(asFault(thrown, 'TOO_LARGE'));
+      return;
+    }
+    this.#parts.store.transact(swap.compare, swap.operations).then(
       ({ committed, revision }) =>
         this.#step(committed ? { type: 'committed', revision } : { type: 'refused' }),
-      (thrown: unknown) => this.#failed(thrown),
-    );
-  }
-
-  #read(): void {
-    this.#parts.store.get(this.#key).then(
-      ({ entry }) => {
-        if (entry === null) this.#step({ type: 'found', found: null });
-        else this.#decoded(entry, (found) => this.#step({ type: 'found', found }));
-      },
       (thrown: unknown) => this.#failed(thrown),
     );
   }
@@ -188,3 +208,6 @@ export class RecordSwapper {
     this.#parts.log.warn({ volume: this.#parts.volume, swap: this.inFlight, code }, message);
   }
 }
+
+/** What no later reading would mend. */
+const DAMAGE: ReadonlySet<string> = new Set(['INCONSISTENT', 'MALFORMED', 'VERSION']);

@@ -11,8 +11,9 @@ import type { HoldfastError } from '../core/errors.js';
 import type { NodeId, SegmentId } from '../core/ids.js';
 import { type Lsn, type Monotonic, offset, type SegmentOffset } from '../core/units.js';
 import type { OpenSegment, VolumeRecord } from '../metadata/model.js';
+import type { VersionedVolume } from '../metadata/stored-volume.js';
 import type { SegmentEnd } from '../metadata/volume-record.js';
-import { clearDeleted, planSpare, registerSpare, roll, unplan } from '../metadata/volume-record.js';
+import { planSpare, registerSpare, roll, unplan } from '../metadata/volume-record.js';
 import { type OwnerSwap, sendCreate } from './acquisition.js';
 import {
   type CreationState,
@@ -112,8 +113,8 @@ export class Service {
     this.volumeSwaps = new VolumeSwaps(context.deps.clock, () => this.maintain(context.now()));
     context.watch({ deadline: (at) => this.#deadline(at), tick: (at) => this.#tick(at) });
     this.#perform(effects, now);
-    const revision = present(swapper.known, 'a known record').revision;
-    this.#upkeep.adopt(record, revision, now);
+    const { modRevision } = this.#known();
+    this.#upkeep.adopt(record, modRevision, now);
     this.maintain(now);
   }
 
@@ -141,8 +142,12 @@ export class Service {
     return this.#pendingBytes;
   }
 
+  #known(): VersionedVolume {
+    return present(this.#swapper.known, 'a known record');
+  }
+
   #record(): VolumeRecord {
-    return present(this.#swapper.known, 'a known record').record;
+    return this.#known().record;
   }
 
   append(entry: BatchEntry, done: AppendDone): boolean {
@@ -379,7 +384,7 @@ export class Service {
     const ready = planned !== null && isReady(this.#creation, planned.segment, now);
     if (this.#rollPending !== null) {
       this.#proposeRoll(record, this.#rollPending, ready ? planned.segment : null);
-    } else if (this.#proposeVolumeSwap(record)) {
+    } else if (this.#proposeVolumeSwap()) {
       // It gets its turn: the next roll has to ask the next spare first.
     } else if (this.#releasing && !this.#unfinished()) {
       // Until then a spare may be what the last records need to become durable.
@@ -401,9 +406,9 @@ export class Service {
       name,
       change,
       onLanded: (now) => {
-        const { record, revision } = present(this.#swapper.known, 'a known record');
+        const { record, modRevision } = this.#known();
         then(now);
-        this.#upkeep.adopt(record, revision, now);
+        this.#upkeep.adopt(record, modRevision, now);
         this.maintain(now);
       },
     };
@@ -459,20 +464,17 @@ export class Service {
   }
 
   /** False when none waits. */
-  #proposeVolumeSwap(record: VolumeRecord): boolean {
-    const next = this.volumeSwaps.begin(record);
+  #proposeVolumeSwap(): boolean {
+    const next = this.volumeSwaps.begin(this.#known());
     if (next === null) return false;
-    const change = (found: VolumeRecord): VolumeRecord => next.change(found) ?? found;
-    this.#propose(next.name, change, () => this.volumeSwaps.landed());
+    const change: OwnerSwap['change'] = (found, at) => next.change(found, at) ?? found;
+    this.#propose(next.name, change, () => this.volumeSwaps.landed(this.#known()));
     return true;
   }
 
   #proposeClear(record: VolumeRecord): void {
-    const listed = new Set(record.pendingDelete.map((one) => one.segment));
-    const segments = this.#upkeep.deleted().filter((segment) => listed.has(segment));
-    if (segments.length === 0) return;
-    const change = (found: VolumeRecord): VolumeRecord => clearDeleted(found, { segments });
-    this.#propose('clear', change, () => this.#upkeep.forget(segments));
+    const clearing = this.#upkeep.clearing(record);
+    if (clearing !== null) this.#propose('clear', clearing.change, clearing.landed);
   }
 
   #fresh(

@@ -4,6 +4,7 @@
  * decided:
  *   higher epoch            → somebody else owns the volume: stop for good
  *   revision unchanged      → undecided: send the identical swap again (at most one can ever apply)
+ *   a chunk of it changed   → it can never apply: make the same change to what is there
  *   record holds our change → it landed
  *   otherwise               → somebody changed other fields: make the same change to what is there
  * Nothing on the write path waits for it; takeover, roll, spares, deletion and release all pass
@@ -13,14 +14,10 @@ import { assert } from '../core/assert.js';
 import { HoldfastError } from '../core/errors.js';
 import type { OwnerId } from '../core/ids.js';
 import type { Epoch, Monotonic, Revision } from '../core/units.js';
+import { chunkKey, volumeKey } from '../metadata/keys.js';
 import type { VolumeRecord } from '../metadata/model.js';
+import { changeOf, type VersionedVolume, type VolumeChange } from '../metadata/stored-volume.js';
 import { landed } from '../metadata/volume-record.js';
-
-export interface RecordAt {
-  readonly record: VolumeRecord;
-  /** modRevision of the record's key. */
-  readonly revision: Revision;
-}
 
 export interface SwapPurpose {
   /**
@@ -29,13 +26,14 @@ export interface SwapPurpose {
    */
   readonly name: string;
   /** The same change of whichever record is found; segment ids in it are fixed beforehand. */
-  readonly change: (record: VolumeRecord) => VolumeRecord;
+  readonly change: (record: VolumeRecord, at: VersionedVolume) => VolumeRecord;
 }
 
 interface Attempt {
   readonly purpose: SwapPurpose;
-  readonly base: RecordAt;
+  readonly base: VersionedVolume;
   readonly proposal: VolumeRecord;
+  readonly swap: VolumeChange;
   readonly failures: number;
 }
 
@@ -52,9 +50,17 @@ export interface SwapState {
   readonly owner: OwnerId;
   readonly retryMinMs: number;
   readonly retryMaxMs: number;
+  /** How many sealed segments a chunk takes. */
+  readonly chunkSegments: number;
   phase: SwapPhase;
   /** The record as last swapped or read. */
-  known: RecordAt;
+  known: VersionedVolume;
+}
+
+export interface SwapLimits {
+  readonly retryMinMs: number;
+  readonly retryMaxMs: number;
+  readonly chunkSegments: number;
 }
 
 export type SwapEvent =
@@ -64,22 +70,20 @@ export type SwapEvent =
   | { readonly type: 'refused' }
   /** No answer, or an error: it may or may not have happened. */
   | { readonly type: 'failed'; readonly now: Monotonic }
-  | { readonly type: 'found'; readonly found: RecordAt | null }
+  | { readonly type: 'found'; readonly found: VersionedVolume | null }
+  /** Somebody else has changed where segments are; heard while no swap is under way. */
+  | { readonly type: 'moved'; readonly known: VersionedVolume }
   | { readonly type: 'tick'; readonly now: Monotonic };
 
 export type SwapEffect =
-  | { readonly type: 'send'; readonly base: Revision; readonly proposal: VolumeRecord }
+  | { readonly type: 'send'; readonly base: VersionedVolume; readonly swap: VolumeChange }
   | { readonly type: 'read' }
   | { readonly type: 'landed'; readonly purpose: SwapPurpose }
   | { readonly type: 'stop'; readonly reason: HoldfastError };
 
-export function newSwap(
-  owner: OwnerId,
-  known: RecordAt,
-  retry: { readonly retryMinMs: number; readonly retryMaxMs: number },
-): SwapState {
-  const { retryMinMs, retryMaxMs } = retry;
-  return { owner, retryMinMs, retryMaxMs, phase: { type: 'idle' }, known };
+export function newSwap(owner: OwnerId, known: VersionedVolume, limits: SwapLimits): SwapState {
+  const { retryMinMs, retryMaxMs, chunkSegments } = limits;
+  return { owner, retryMinMs, retryMaxMs, chunkSegments, phase: { type: 'idle' }, known };
 }
 
 /** What is being swapped, for people and the simulator. */
@@ -105,6 +109,11 @@ export function stepSwap(state: SwapState, event: SwapEvent): SwapEffect[] {
     assert(phase.type === 'idle', 'one swap in flight an owner');
     return propose(state, event.purpose);
   }
+  if (event.type === 'moved') {
+    assert(phase.type === 'idle', 'what is under way was made from what was known');
+    state.known = event.known;
+    return [];
+  }
   if (event.type === 'tick') {
     if (phase.type !== 'waiting' || event.now < phase.at) return [];
     state.phase = { ...phase, type: 'reading' };
@@ -114,7 +123,7 @@ export function stepSwap(state: SwapState, event: SwapEvent): SwapEffect[] {
   switch (event.type) {
     case 'committed':
       assert(phase.type === 'sent', 'an answer to a swap that was sent');
-      return settle(state, phase, { record: phase.proposal, revision: event.revision });
+      return settle(state, phase, phase.swap.at(event.revision));
     case 'refused':
       state.phase = { ...phase, type: 'reading' };
       return [{ type: 'read' }];
@@ -133,12 +142,13 @@ export function stepSwap(state: SwapState, event: SwapEvent): SwapEffect[] {
 
 function propose(state: SwapState, purpose: SwapPurpose, failures = 0): SwapEffect[] {
   const base = state.known;
-  const proposal = purpose.change(base.record);
-  state.phase = { type: 'sent', purpose, base, proposal, failures };
-  return [{ type: 'send', base: base.revision, proposal }];
+  const proposal = purpose.change(base.record, base);
+  const swap = changeOf(base, proposal, state.chunkSegments);
+  state.phase = { type: 'sent', purpose, base, proposal, swap, failures };
+  return [{ type: 'send', base, swap }];
 }
 
-function settle(state: SwapState, attempt: Attempt, at: RecordAt): SwapEffect[] {
+function settle(state: SwapState, attempt: Attempt, at: VersionedVolume): SwapEffect[] {
   state.known = at;
   state.phase = { type: 'idle' };
   return [{ type: 'landed', purpose: attempt.purpose }];
@@ -149,23 +159,35 @@ function stop(state: SwapState, reason: HoldfastError): SwapEffect[] {
   return [{ type: 'stop', reason }];
 }
 
-function found(state: SwapState, attempt: Attempt, at: RecordAt | null): SwapEffect[] {
-  const { base, proposal } = attempt;
+function found(state: SwapState, attempt: Attempt, at: VersionedVolume | null): SwapEffect[] {
+  const { base, proposal, swap } = attempt;
   if (at === null) return stop(state, new HoldfastError('NOT_FOUND', 'the volume was removed'));
   const now = at.record;
-  if (at.revision < base.revision || now.epoch < base.record.epoch) {
-    const what = `the record went back from revision ${base.revision} to ${at.revision}`;
+  if (at.modRevision < base.modRevision || now.epoch < base.record.epoch) {
+    const what = `the record went back from revision ${base.modRevision} to ${at.modRevision}`;
     return stop(state, new HoldfastError('INCONSISTENT', what));
   }
-  if (at.revision === base.revision) {
-    state.phase = { ...attempt, type: 'sent' };
-    return [{ type: 'send', base: base.revision, proposal }];
-  }
-  if (isSuperseded(now, proposal.epoch, state.owner)) {
+  if (at.modRevision === base.modRevision) {
+    if (mayApply(swap, at)) {
+      state.phase = { ...attempt, type: 'sent' };
+      return [{ type: 'send', base, swap }];
+    }
+  } else if (isSuperseded(now, proposal.epoch, state.owner)) {
     const what = `epoch ${now.epoch} of another owner was found at our ${proposal.epoch}`;
     return stop(state, new HoldfastError('FENCED', what));
+  } else if (landed(proposal, now)) {
+    return settle(state, attempt, at);
   }
-  if (landed(proposal, now)) return settle(state, attempt, at);
   state.known = at;
   return propose(state, attempt.purpose, attempt.failures);
+}
+
+/** Whether the chunks that the swap writes are those that it was made from. */
+function mayApply(swap: VolumeChange, { record: { volume }, chunks }: VersionedVolume): boolean {
+  const revisions = new Map<string, Revision>();
+  for (const { number, modRevision } of chunks) {
+    revisions.set(chunkKey(volume, number), modRevision);
+  }
+  const touched = swap.compare.filter(({ key }) => key !== volumeKey(volume));
+  return touched.every(({ key, modRevision }) => (revisions.get(key) ?? 0) === modRevision);
 }

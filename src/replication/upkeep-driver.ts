@@ -7,6 +7,8 @@ import { present } from '../core/assert.js';
 import type { SegmentId } from '../core/ids.js';
 import type { Monotonic, Revision } from '../core/units.js';
 import type { VolumeRecord } from '../metadata/model.js';
+import { type VersionedVolume, withinOneSwap } from '../metadata/stored-volume.js';
+import { clearDeleted } from '../metadata/volume-record.js';
 import type { OwnerContext } from './owner-context.js';
 import { holders } from './placement-table.js';
 import { answersFor } from './quorum.js';
@@ -20,6 +22,11 @@ import {
   type UpkeepState,
   upkeepDeadline,
 } from './upkeep.js';
+
+export interface Clearing {
+  change(record: VolumeRecord, at: VersionedVolume): VolumeRecord;
+  landed(): void;
+}
 
 export class Upkeep {
   readonly #context: OwnerContext;
@@ -56,9 +63,27 @@ export class Upkeep {
 
   /** Segments whose replicas have all answered a DELETE or are gone. */
   deleted(): SegmentId[] {
-    const found: SegmentId[] = [];
-    for (const [segment, left] of this.#state.deleting) if (left === 0) found.push(segment);
-    return found;
+    return [...this.#state.deleted];
+  }
+
+  /**
+   * The swap that takes what was deleted out of the record, or as much of it as one can; null when
+   * there is nothing.
+   */
+  clearing(record: VolumeRecord): Clearing | null {
+    const deleted = this.deleted();
+    if (deleted.length === 0) return null;
+    const listed = new Set(record.pendingDelete.map((one) => one.segment));
+    const segments = deleted.filter((segment) => listed.has(segment));
+    if (segments.length === 0) return null;
+    let cleared: readonly SegmentId[] = [];
+    return {
+      change: (found, at) => {
+        cleared = withinOneSwap(at, segments);
+        return clearDeleted(found, { segments: cleared });
+      },
+      landed: () => this.forget(cleared),
+    };
   }
 
   /** The record lists them no more. */

@@ -27,16 +27,23 @@ export interface Job {
   /** For delete: the record's revision at which the segment was seen listed. */
   readonly revision: Revision;
   kind: JobKind;
-  inFlight: boolean;
   failures: number;
   dueAt: number;
 }
 
 export interface UpkeepState {
   readonly retryMinMs: number;
-  readonly jobs: Set<Job>;
+  /** All that is to be done, by segment. */
+  readonly jobs: Map<SegmentId, Set<Job>>;
+  /** Of these: to be sent at once, and later. The rest is in flight. */
+  readonly ready: Set<Job>;
+  readonly waiting: Set<Job>;
+  /** Not later than the first of `waiting` is due. */
+  nextDueAt: number;
   /** Listed in pendingDelete and being deleted: how many replicas have not answered yet. */
   readonly deleting: Map<SegmentId, number>;
+  /** Of these, those that all replicas have answered. */
+  readonly deleted: Set<SegmentId>;
   inFlight: number;
 }
 
@@ -64,16 +71,42 @@ export type UpkeepEffect =
   | { readonly type: 'deleted'; readonly segment: SegmentId };
 
 export function newUpkeep(retryMinMs: number): UpkeepState {
-  return { retryMinMs, jobs: new Set(), deleting: new Map(), inFlight: 0 };
+  return {
+    retryMinMs,
+    jobs: new Map(),
+    ready: new Set(),
+    waiting: new Set(),
+    nextDueAt: Number.POSITIVE_INFINITY,
+    deleting: new Map(),
+    deleted: new Set(),
+    inFlight: 0,
+  };
 }
 
+/** While the most are in flight, the next answer is what is waited for. */
 export function upkeepDeadline(state: UpkeepState): number {
-  let earliest = Number.POSITIVE_INFINITY;
-  if (state.inFlight >= UPKEEP_MAX_IN_FLIGHT) return earliest;
-  for (const job of state.jobs) {
-    if (!job.inFlight) earliest = Math.min(earliest, job.dueAt);
-  }
-  return earliest;
+  return state.inFlight >= UPKEEP_MAX_IN_FLIGHT ? Number.POSITIVE_INFINITY : state.nextDueAt;
+}
+
+function addJob(state: UpkeepState, job: Job): void {
+  const { segment } = job.segment;
+  const jobs = state.jobs.get(segment);
+  if (jobs === undefined) state.jobs.set(segment, new Set([job]));
+  else jobs.add(job);
+  state.ready.add(job);
+}
+
+function isWanted(state: UpkeepState, job: Job): boolean {
+  return state.jobs.get(job.segment.segment)?.has(job) ?? false;
+}
+
+function removeJob(state: UpkeepState, job: Job): void {
+  const { segment } = job.segment;
+  const jobs = state.jobs.get(segment);
+  jobs?.delete(job);
+  if (jobs?.size === 0) state.jobs.delete(segment);
+  state.ready.delete(job);
+  state.waiting.delete(job);
 }
 
 export function stepUpkeep(state: UpkeepState, event: UpkeepEvent): UpkeepEffect[] {
@@ -97,13 +130,12 @@ export function stepUpkeep(state: UpkeepState, event: UpkeepEvent): UpkeepEffect
 
 function addSeals(state: UpkeepState, sealed: SealedSegment, now: Monotonic): void {
   for (const replica of sealed.replicas.keys()) {
-    state.jobs.add({
+    addJob(state, {
       segment: sealed,
       replica,
       sealed,
       revision: 0 as Revision,
       kind: 'seal',
-      inFlight: false,
       failures: 0,
       dueAt: now,
     });
@@ -117,19 +149,16 @@ function addDeletes(
 ): void {
   const { segment, revision, now } = event;
   if (state.deleting.has(segment.segment)) return;
-  for (const job of state.jobs) {
-    if (job.segment.segment === segment.segment) state.jobs.delete(job);
-  }
+  for (const job of [...(state.jobs.get(segment.segment) ?? [])]) removeJob(state, job);
   state.deleting.set(segment.segment, segment.replicas.length);
-  if (segment.replicas.length === 0) effects.push({ type: 'deleted', segment: segment.segment });
+  if (segment.replicas.length === 0) isDeleted(state, segment.segment, effects);
   for (const replica of segment.replicas.keys()) {
-    state.jobs.add({
+    addJob(state, {
       segment,
       replica,
       sealed: null,
       revision,
       kind: 'delete',
-      inFlight: false,
       failures: 0,
       dueAt: now,
     });
@@ -137,12 +166,24 @@ function addDeletes(
 }
 
 function sendDue(state: UpkeepState, now: Monotonic, effects: UpkeepEffect[]): void {
-  for (const job of state.jobs) {
+  if (state.nextDueAt <= now) wakeDue(state, now);
+  for (const job of state.ready) {
     if (state.inFlight >= UPKEEP_MAX_IN_FLIGHT) return;
-    if (job.inFlight || job.dueAt > now) continue;
-    job.inFlight = true;
+    state.ready.delete(job);
     state.inFlight += 1;
     effects.push({ type: 'send', job, kind: job.kind });
+  }
+}
+
+function wakeDue(state: UpkeepState, now: Monotonic): void {
+  state.nextDueAt = Number.POSITIVE_INFINITY;
+  for (const job of state.waiting) {
+    if (job.dueAt > now) {
+      state.nextDueAt = Math.min(state.nextDueAt, job.dueAt);
+      continue;
+    }
+    state.waiting.delete(job);
+    state.ready.add(job);
   }
 }
 
@@ -152,13 +193,12 @@ function answer(
   effects: UpkeepEffect[],
 ): void {
   const { job, reply, gone, now } = event;
-  assert(job.inFlight, 'an answer to what was sent');
-  job.inFlight = false;
+  assert(state.inFlight > 0, 'an answer to what was sent');
   state.inFlight -= 1;
-  if (!state.jobs.has(job)) return;
+  if (!isWanted(state, job)) return;
   const verdict = gone ? 'done' : judge(job, reply);
   if (verdict === 'done') {
-    state.jobs.delete(job);
+    removeJob(state, job);
     if (job.kind === 'delete') noteDeleted(state, job, effects);
     return;
   }
@@ -166,6 +206,8 @@ function answer(
   job.failures += 1;
   const wait = state.retryMinMs * 2 ** Math.min(job.failures - 1, 12);
   job.dueAt = now + Math.min(UPKEEP_RETRY_MAX_MS, wait);
+  state.waiting.add(job);
+  state.nextDueAt = Math.min(state.nextDueAt, job.dueAt);
 }
 
 /**
@@ -197,11 +239,17 @@ function noteDeleted(state: UpkeepState, job: Job, effects: UpkeepEffect[]): voi
   const { segment } = job.segment;
   const left = present(state.deleting.get(segment), 'a segment that is being deleted') - 1;
   state.deleting.set(segment, left);
-  if (left === 0) effects.push({ type: 'deleted', segment });
+  if (left === 0) isDeleted(state, segment, effects);
+}
+
+function isDeleted(state: UpkeepState, segment: SegmentId, effects: UpkeepEffect[]): void {
+  state.deleted.add(segment);
+  effects.push({ type: 'deleted', segment });
 }
 
 /** The record does not list the segment any more. */
 export function forgetDeleted(state: UpkeepState, segment: SegmentId): void {
   assert(state.deleting.get(segment) === 0, 'every replica has answered');
   state.deleting.delete(segment);
+  state.deleted.delete(segment);
 }

@@ -52,9 +52,9 @@ test('a volume is created once, found by name, listed and grown', async (t) => {
   t.equal(grown.record.sizeBytes, 2 ** 31);
   t.equal(await world.codeOf(volumes.grow(found.record.volume, 1 << 30)), 'INVALID_ARGUMENT');
   const stale = claimEpoch(found.record, { owner: owner('a'), planned: [] });
-  t.equal(await world.wait(volumes.swap(stale, found.modRevision)), null, 'changed since');
+  t.equal(await world.wait(volumes.swap(found, stale)), null, 'changed since');
   const next = claimEpoch(grown.record, { owner: owner('a'), planned: [] });
-  t.not(await world.wait(volumes.swap(next, grown.modRevision)), null);
+  t.not(await world.wait(volumes.swap(grown, next)), null);
 });
 
 test('what a user may ask for', async (t) => {

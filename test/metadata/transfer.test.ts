@@ -6,6 +6,7 @@ import { epoch } from '../../src/core/units.js';
 import { initCluster, readCluster } from '../../src/metadata/cluster.js';
 import { encodeNode, encodePlacement, encodeVolume } from '../../src/metadata/encoding.js';
 import {
+  CLUSTER_KEY,
   liveKey,
   nameKey,
   nodeKey,
@@ -151,7 +152,10 @@ test('somebody who initialises the store during an import stops it', async (t) =
   const importing = importCluster(store, content, { maxEpochs: new Map() });
   importing.catch(() => {});
   await world.until(() => calls === 3);
-  await world.wait(initCluster(world.connect().store, process.clock, world.random));
+  const other = world.connect().store;
+  t.equal(await world.codeOf(initCluster(other, process.clock, world.random)), 'CONFLICT');
+  t.equal(await world.codeOf(readCluster(other)), 'CONFLICT');
+  world.server.transact([], [{ type: 'put', key: CLUSTER_KEY, value: 'forced' }]);
   t.equal(await world.codeOf(importing), 'CONFLICT');
 });
 

@@ -5,8 +5,6 @@ import type { Incarnation, OwnerId, SegmentId, VolumeId } from '../../src/core/i
 import { PLACEMENT_GROUPS } from '../../src/core/limits.js';
 import { lsn, PAGE_BYTES } from '../../src/core/units.js';
 import { silentLog } from '../../src/io/log.js';
-import { decodeVolume, encodeVolume } from '../../src/metadata/encoding.js';
-import { volumeKey } from '../../src/metadata/keys.js';
 import { type Call, MemoryServer, MemoryStore, type Trip } from '../../src/metadata/memory.js';
 import type { Replica, VolumeRecord } from '../../src/metadata/model.js';
 import type { Directory } from '../../src/replication/directory.js';
@@ -15,7 +13,7 @@ import type { Appended, OwnerState } from '../../src/replication/owner-api.js';
 import type { OwnerLimits } from '../../src/replication/owner-types.js';
 import { SimProcess, SimScheduler } from '../fixtures/sim-clock.js';
 import { SimRandom } from '../fixtures/sim-random.js';
-import { volumeRecord } from '../fixtures/volume-record.js';
+import { peekVolume, putVolume, volumeRecord } from '../fixtures/volume-record.js';
 import { FakeNode, FakeRequests, id } from './owner-nodes.js';
 
 export const VOLUME = id<VolumeId>(0xee);
@@ -66,20 +64,18 @@ export class OwnerWorld {
     this.#replicas = replicas;
     this.server = new MemoryServer(new SimProcess(this.scheduler, 'store').clock);
     const record = volumeRecord(VOLUME, { replicas, ackQuorum });
-    const put = { type: 'put', key: volumeKey(VOLUME), value: encodeVolume(record) } as const;
-    this.server.transact([], [put]);
+    putVolume(this.server, record);
   }
 
   get record(): VolumeRecord {
-    const entry = this.server.peek(volumeKey(VOLUME));
-    if (entry === null) throw new Error('no record');
-    return decodeVolume(entry.value);
+    const found = peekVolume(this.server, VOLUME);
+    if (found === null) throw new Error('no record');
+    return found.record;
   }
 
   /** Changes the record as an administrator would. */
   amend(change: (record: VolumeRecord) => VolumeRecord): void {
-    const put = { type: 'put', key: volumeKey(VOLUME), value: encodeVolume(change(this.record)) };
-    this.server.transact([], [put as { type: 'put'; key: string; value: string }]);
+    putVolume(this.server, change(this.record));
   }
 
   node(n: number): FakeNode {

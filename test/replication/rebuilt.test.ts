@@ -7,8 +7,6 @@ import { batchSegmentBytes, decodeSegmentBatch } from '../../src/block/wire/batc
 import { type FoundNode, headersOf } from '../../src/cli/inventory.js';
 import type { SegmentId } from '../../src/core/ids.js';
 import { epoch, offset, PAGE_BYTES } from '../../src/core/units.js';
-import { encodeVolume } from '../../src/metadata/encoding.js';
-import { volumeKey } from '../../src/metadata/keys.js';
 import { rebuildVolumes } from '../../src/metadata/rebuild.js';
 import type {
   RebuildEntry,
@@ -17,6 +15,7 @@ import type {
 } from '../../src/metadata/rebuild-types.js';
 import { SimProcess } from '../fixtures/sim-clock.js';
 import { SimRandom } from '../fixtures/sim-random.js';
+import { putVolume } from '../fixtures/volume-record.js';
 import { type FakeNode, FakeRequests, type FakeSegment } from './owner-nodes.js';
 import { OwnerWorld, type TestOwner, VOLUME } from './owner-world.js';
 
@@ -160,8 +159,7 @@ async function judge(
   const isUnsure = strict.type === 'refused' && strict.reasons.every((one) => UNUSED.test(one));
   const volume = isUnsure ? await rebuilt(world, true) : strict;
   if (volume.type !== 'rebuilt') return JSON.stringify(volume);
-  const value = encodeVolume(volume.record);
-  world.server.transact([], [{ type: 'put', key: volumeKey(VOLUME), value }]);
+  putVolume(world.server, volume.record);
   const { owner, ...last } = world.start();
   await world.until(() => owner.state.type === 'serving' || owner.state.type === 'stopped');
   if (owner.state.type === 'stopped') return owner.state.reason.message;

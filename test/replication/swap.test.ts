@@ -1,26 +1,25 @@
 /** One swap at a time, exactly once, whatever answers are lost. */
 import t from 'tap';
 import type { Incarnation, NodeId, OwnerId, SegmentId, VolumeId } from '../../src/core/ids.js';
-import { type Monotonic, revision } from '../../src/core/units.js';
+import { MIB, type Monotonic, revision } from '../../src/core/units.js';
 import type { VolumeRecord } from '../../src/metadata/model.js';
 import { claimEpoch, planSpare, resize } from '../../src/metadata/volume-record.js';
 import {
   newSwap,
-  type RecordAt,
   type SwapEffect,
-  type SwapPurpose,
   type SwapState,
   stepSwap,
   swapDeadline,
 } from '../../src/replication/swap.js';
-import { volumeRecord } from '../fixtures/volume-record.js';
+import { versioned, volumeRecord } from '../fixtures/volume-record.js';
 
 const hex = (n: number): string => n.toString(16).padStart(32, '0');
 const ME = hex(1) as OwnerId;
 const OTHER = hex(2) as OwnerId;
 const NOW = 1000 as Monotonic;
+const LIMITS = { retryMinMs: 50, retryMaxMs: 400, chunkSegments: 4 };
 
-const FRESH = volumeRecord(hex(9) as VolumeId, { sizeBytes: 1000 });
+const FRESH = volumeRecord(hex(9) as VolumeId, { sizeBytes: MIB });
 
 function planned(n: number): { segment: SegmentId; group: number; replicas: never[] } {
   const replicas = [0, 1, 2].map((i) => ({
@@ -30,33 +29,37 @@ function planned(n: number): { segment: SegmentId; group: number; replicas: neve
   return { segment: hex(0x100 + n) as SegmentId, group: 0, replicas: replicas as never[] };
 }
 
-function claim(owner: OwnerId, n: number): SwapPurpose {
+function claim(owner: OwnerId, n: number) {
   const who = { id: owner, address: 'here', released: false };
   return {
     name: 'claim',
-    change: (record) => claimEpoch(record, { owner: who, planned: [planned(n)] }),
+    change: (record: VolumeRecord) => claimEpoch(record, { owner: who, planned: [planned(n)] }),
   };
 }
 
-function plan(n: number): SwapPurpose {
+function plan(n: number) {
   return {
     name: 'plan',
-    change: (record) => planSpare(record, { epoch: record.epoch, plan: [planned(n)] }),
+    change: (record: VolumeRecord) =>
+      planSpare(record, { epoch: record.epoch, plan: [planned(n)] }),
   };
 }
 
 const MINE = claim(ME, 1).change(FRESH);
 
 function begun(record = MINE, rev = 5): [SwapState, SwapEffect[]] {
-  const known: RecordAt = { record, revision: revision(rev) };
-  const state = newSwap(ME, known, { retryMinMs: 50, retryMaxMs: 400 });
+  const state = newSwap(ME, versioned(record, rev), LIMITS);
   return [state, stepSwap(state, { type: 'propose', purpose: plan(2) })];
 }
 
 function proposalOf(effects: readonly SwapEffect[]): VolumeRecord {
   const [effect] = effects;
   if (effect?.type !== 'send') throw new Error(`expected a send, saw ${effect?.type}`);
-  return effect.proposal;
+  return effect.swap.at(revision(99)).record;
+}
+
+function baseOf([effect]: readonly SwapEffect[]): number {
+  return effect?.type === 'send' ? effect.base.modRevision : 0;
 }
 
 function names(effects: readonly SwapEffect[]): string[] {
@@ -66,14 +69,14 @@ function names(effects: readonly SwapEffect[]): string[] {
 }
 
 function found(state: SwapState, record: VolumeRecord, rev: number): SwapEffect[] {
-  return stepSwap(state, { type: 'found', found: { record, revision: revision(rev) } });
+  return stepSwap(state, { type: 'found', found: versioned(record, rev) });
 }
 
 t.test('committed: it landed, and the next one builds on it', (t) => {
   const [state, sent] = begun();
-  t.equal((sent[0] as { base: number }).base, 5);
+  t.equal(baseOf(sent), 5);
   t.same(names(stepSwap(state, { type: 'committed', revision: revision(8) })), ['landed']);
-  t.equal(state.known.revision, 8);
+  t.equal(state.known.modRevision, 8);
   t.equal(state.known.record.planned.length, 2);
   t.same(names(stepSwap(state, { type: 'propose', purpose: plan(3) })), ['send']);
   t.throws(() => stepSwap(state, { type: 'propose', purpose: plan(4) }), /one swap in flight/);
@@ -87,7 +90,7 @@ t.test('unknown outcome, revision unchanged: the identical swap is sent again', 
   t.same(names(stepSwap(state, { type: 'tick', now: 1050 as Monotonic })), ['read']);
   const again = found(state, MINE, 5);
   t.equal(proposalOf(again), proposalOf(sent), 'the very same record');
-  t.equal((again[0] as { base: number }).base, 5, 'on the very same revision');
+  t.equal(baseOf(again), 5, 'on the very same revision');
   t.end();
 });
 
@@ -102,18 +105,18 @@ t.test('unknown outcome, but it had landed', (t) => {
 t.test('it landed and another field changed after it', (t) => {
   const [state, sent] = begun();
   stepSwap(state, { type: 'refused' });
-  const later = resize(proposalOf(sent), { sizeBytes: 2000 });
+  const later = resize(proposalOf(sent), { sizeBytes: 2 * MIB });
   t.same(names(found(state, later, 9)), ['landed']);
-  t.equal(state.known.record.sizeBytes, 2000, 'goes on from what was found');
+  t.equal(state.known.record.sizeBytes, 2 * MIB, 'goes on from what was found');
   t.end();
 });
 
 t.test('another field changed before it: the same change of the record found', (t) => {
   const [state, sent] = begun();
   t.same(names(stepSwap(state, { type: 'refused' })), ['read']);
-  const again = found(state, resize(MINE, { sizeBytes: 2000 }), 7);
-  t.equal((again[0] as { base: number }).base, 7);
-  t.equal(proposalOf(again).sizeBytes, 2000);
+  const again = found(state, resize(MINE, { sizeBytes: 2 * MIB }), 7);
+  t.equal(baseOf(again), 7);
+  t.equal(proposalOf(again).sizeBytes, 2 * MIB);
   t.same(proposalOf(again).planned, proposalOf(sent).planned, 'with the same segment ids');
   t.end();
 });
@@ -129,11 +132,7 @@ t.test('a higher epoch stops for good, even when our change had landed before it
 });
 
 t.test('the claim of an epoch that somebody else took is not taken for ours', (t) => {
-  const state = newSwap(
-    ME,
-    { record: FRESH, revision: revision(3) },
-    { retryMinMs: 50, retryMaxMs: 400 },
-  );
+  const state = newSwap(ME, versioned(FRESH, 3), LIMITS);
   stepSwap(state, { type: 'propose', purpose: claim(ME, 1) });
   stepSwap(state, { type: 'refused' });
   t.same(names(found(state, claim(OTHER, 7).change(FRESH), 4)), ['stop FENCED']);
@@ -141,14 +140,10 @@ t.test('the claim of an epoch that somebody else took is not taken for ours', (t
 });
 
 t.test('a claim is made again when only other fields changed, and read back by its owner', (t) => {
-  const state = newSwap(
-    ME,
-    { record: FRESH, revision: revision(3) },
-    { retryMinMs: 50, retryMaxMs: 400 },
-  );
+  const state = newSwap(ME, versioned(FRESH, 3), LIMITS);
   stepSwap(state, { type: 'propose', purpose: claim(ME, 1) });
   stepSwap(state, { type: 'refused' });
-  const again = found(state, resize(FRESH, { sizeBytes: 2000 }), 4);
+  const again = found(state, resize(FRESH, { sizeBytes: 2 * MIB }), 4);
   t.equal(proposalOf(again).epoch, 1);
   stepSwap(state, { type: 'failed', now: NOW });
   stepSwap(state, { type: 'tick', now: 5000 as Monotonic });

@@ -63,6 +63,10 @@ function answer(
   return stepUpkeep(state, { type: 'answer', job, reply, gone, now: at(1000) });
 }
 
+function isWanted(state: UpkeepState, job: Job): boolean {
+  return state.jobs.get(job.segment.segment)?.has(job) ?? false;
+}
+
 t.test('a SEAL that finds a short replica becomes a COPY', (t) => {
   const table: [StatusName | null, number, string][] = [
     ['OK', END, 'done'],
@@ -82,7 +86,7 @@ t.test('a SEAL that finds a short replica becomes a COPY', (t) => {
     const [job] = jobs(sent);
     if (job === undefined) throw new Error('no job');
     answer(state, job, status, length);
-    t.equal(state.jobs.has(job) ? job.kind : 'done', expected, `${status} ${length}`);
+    t.equal(isWanted(state, job) ? job.kind : 'done', expected, `${status} ${length}`);
   }
   t.end();
 });
@@ -126,6 +130,6 @@ t.test('a segment that is to be deleted is not sealed or copied any more', (t) =
   const [job] = jobs(stepUpkeep(state, { type: 'sealed', sealed: segment, now: at(1000) }));
   stepUpkeep(state, { type: 'delete', segment, revision: revision(9), now: at(1000) });
   answer(state, job as Job, 'GAP');
-  t.ok([...state.jobs].every((one) => one.kind === 'delete'));
+  t.ok([...state.jobs.values()].every((of) => [...of].every((one) => one.kind === 'delete')));
   t.end();
 });

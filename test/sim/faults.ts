@@ -7,6 +7,7 @@ import { INDEX_HEADER_BYTES } from '../../src/block/index-snapshot.js';
 import type { SegmentId } from '../../src/core/ids.js';
 import type { SimDisk } from '../fixtures/sim-disk.js';
 import type { StorageMachine } from './machines.js';
+import { moveReplicas } from './moves.js';
 import { describeFault, type Fault, type FaultKind } from './nemesis.js';
 import { short } from './violation.js';
 import type { World } from './world.js';
@@ -393,6 +394,7 @@ const APPLY: Readonly<Record<FaultKind, Apply>> = {
   'metadata.outage': outage,
   'metadata.cut-host': cutHostFromMetadata,
   'metadata.rates': metadataRates,
+  'metadata.move': moveReplicas,
 };
 
 export class FaultInjector {

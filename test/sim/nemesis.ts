@@ -55,6 +55,7 @@ export const FAULT_KINDS = [
   'metadata.outage',
   'metadata.cut-host',
   'metadata.rates',
+  'metadata.move',
 ] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
@@ -81,6 +82,7 @@ const WORST: Partial<Record<FaultKind, Moment>> = {
   'node.power': 'large',
   'node.wipe-after-copy': 'copied',
   'all.power': 'large',
+  'metadata.move': 'roll',
 };
 
 /** Without what they wait for they cannot happen. */
@@ -108,6 +110,7 @@ const TIMES: Partial<Record<FaultKind, number>> = {
   'node.lose-index': 4,
   'node.wipe-after-copy': 6,
   'metadata.rates': 4,
+  'metadata.move': 4,
   'all.power': 1.5,
 };
 

@@ -30,6 +30,7 @@ export const FAULTS = [
   'metadata.applied-reply-lost',
   'metadata.cut-host',
   'metadata.failed-not-applied',
+  'metadata.move',
   'metadata.outage',
   'metadata.read-fails',
   'metadata.slow',

@@ -82,6 +82,8 @@ export function makeSpec(random: SimRandom): WorldSpec {
       maxBatchesInFlight: random.pick([1, 4, 16]),
       requestTimeoutMs: random.pick([500, 1_500, 5_000]),
       retryMaxMs: random.pick([300, 1_000]),
+      // So few that most swaps are near the end of a chunk.
+      chunkSegments: random.fork('chunks').pick([1, 2, 4]),
     },
     faults: planFaults(random.fork('faults'), chaosMs),
   };

@@ -4,6 +4,7 @@
  * they say and swap goes to the checkers as it happens.
  */
 import type { Reply, Request } from '../../src/block/wire/messages.js';
+import { present } from '../../src/core/assert.js';
 import {
   type ClusterId,
   type Incarnation,
@@ -13,17 +14,17 @@ import {
   type VolumeId,
 } from '../../src/core/ids.js';
 import { JOURNAL_BATCH_MAX_BYTES } from '../../src/core/limits.js';
-import { decodeVolume, encodeVolume } from '../../src/metadata/encoding.js';
-import { VOLUMES, volumeKey } from '../../src/metadata/keys.js';
+import { chunkPrefix, volumeKey } from '../../src/metadata/keys.js';
 import { MemoryServer } from '../../src/metadata/memory.js';
 import type { VolumeRecord } from '../../src/metadata/model.js';
 import type { Operation } from '../../src/metadata/store.js';
+import { changeOf } from '../../src/metadata/stored-volume.js';
 import { FileWorkload } from '../fixtures/file-workload.js';
 import { SimProcess, SimScheduler } from '../fixtures/sim-clock.js';
 import { SimMetadata } from '../fixtures/sim-metadata.js';
 import { SimNetwork } from '../fixtures/sim-network.js';
 import { SimRandom } from '../fixtures/sim-random.js';
-import { volumeRecord } from '../fixtures/volume-record.js';
+import { peekVolume, volumeRecord } from '../fixtures/volume-record.js';
 import { Checkers } from './checkers.js';
 import { Coverage } from './coverage.js';
 import { FaultInjector } from './faults.js';
@@ -181,14 +182,13 @@ export class World {
 
   #createVolume(volume: VolumeSim): void {
     const { name, replicas, ackQuorum } = volume;
-    const record = volumeRecord(volume.id, { name, replicas, ackQuorum });
-    const put: Operation = {
-      type: 'put',
-      key: volumeKey(volume.id),
-      value: encodeVolume(record),
-    };
-    this.server.transact([], [put]);
-    this.#swapped([put]);
+    this.apply(changeOf(null, volumeRecord(volume.id, { name, replicas, ackQuorum })).operations);
+  }
+
+  /** Changes the store at once, past everybody. */
+  apply(operations: readonly Operation[]): void {
+    this.server.transact([], operations);
+    this.#swapped(operations);
   }
 
   /** Whenever nobody tries to own a volume for a while, somebody starts. */
@@ -225,9 +225,11 @@ export class World {
   }
 
   #swapped(operations: readonly Operation[]): void {
-    for (const operation of operations) {
-      if (operation.type !== 'put' || !operation.key.startsWith(VOLUMES)) continue;
-      const record = decodeVolume(operation.value);
+    for (const { id } of this.volumes) {
+      const isOf = ({ key }: Operation): boolean =>
+        key === volumeKey(id) || key.startsWith(chunkPrefix(id));
+      if (!operations.some(isOf)) continue;
+      const record = present(peekVolume(this.server, id), 'every volume has a record').record;
       const before = this.checkers.volumes.record(record.volume);
       this.checkers.changed(record);
       this.note(() => describeRecord(record));

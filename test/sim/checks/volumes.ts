@@ -15,7 +15,7 @@ const LADDER: readonly Place[] = ['planned', 'open', 'sealed', 'pendingDelete', 
 
 interface KnownSegment {
   readonly volume: VolumeId;
-  readonly shape: string;
+  shape: string;
   readonly placed: PlacedSegment;
   place: Place;
   seal: SealedSegment | null;
@@ -105,9 +105,15 @@ export class VolumeGhosts implements Placements {
     if (before !== null) this.#checkDecision(before, record);
   }
 
+  /** Its replicas were changed beside the owners: from now on these are the ones. */
+  moved(segment: PlannedSegment): void {
+    const known = this.#known.get(segment.segment);
+    if (known !== undefined) known.shape = shapeOf(segment);
+  }
+
   #moved(record: VolumeRecord, segment: PlannedSegment, place: Place): void {
-    const { group, createEpoch, replicas } = segment;
-    const shape = JSON.stringify([group, createEpoch, replicas]);
+    const { replicas } = segment;
+    const shape = shapeOf(segment);
     const known = this.#known.get(segment.segment);
     const name = short(segment.segment);
     if (known === undefined) {
@@ -337,4 +343,8 @@ export class VolumeGhosts implements Placements {
       return `replay ends at LSN ${next}, ${ackedBefore} had been acknowledged`;
     });
   }
+}
+
+function shapeOf({ group, createEpoch, replicas }: PlannedSegment): string {
+  return JSON.stringify([group, createEpoch, replicas]);
 }
