@@ -98,8 +98,8 @@ function levelling(
     for (const to of ordered) {
       if (surplus(to) >= 0) break;
       const of = here.find((one) => {
-        // Neither disk may end up further away than half of what moved.
-        if (one.bytes > 2 * surplus(from) || one.bytes > -2 * surplus(to)) return false;
+        // Each of them must come closer to even, or this would go on for ever.
+        if (one.bytes >= 2 * surplus(from) || one.bytes >= -2 * surplus(to)) return false;
         const others = one.replicas.filter((r) => r.incarnation !== from.incarnation);
         return (
           mayTake(disks, one, others, to) &&

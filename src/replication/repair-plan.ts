@@ -158,7 +158,9 @@ export function planRepair(view: RepairView): RepairPlan {
   needs.sort((a, b) => a.readable - b.readable || (a.of.segment < b.of.segment ? -1 : 1));
   for (const need of needs) turn.take(disks, need);
   const isQuiet =
-    unsettled.length === 0 && view.disks.every(({ state }) => state === 'good' || state === 'gone');
+    view.balance &&
+    unsettled.length === 0 &&
+    view.disks.every(({ state }) => state === 'good' || state === 'gone');
   const balance = isQuiet ? planBalance(view, disks) : { moves: [], balancing: view.balancing };
   for (const move of balance.moves) turn.add({ type: 'fill', ...move, why: 'balance' });
   return { steps: turn.steps, summary: sum, balancing: balance.balancing };

@@ -47,6 +47,8 @@ export interface RepairView {
   readonly load: ReadonlyMap<NodeId, number>;
   readonly maxSteps: number;
   readonly maxPerNode: number;
+  /** Whether disks are to be kept evenly filled. */
+  readonly balance: boolean;
   /** Rebalancing was under way: it ends closer to even than where it begins. */
   readonly balancing: boolean;
 }
@@ -103,4 +105,9 @@ export class Disks {
     const zones = replicas.map((one) => this.zone(one));
     return zones.length - new Set(zones).size;
   }
+}
+
+/** A disk that nobody knows is gone. */
+export function stateIn(disks: readonly RepairDisk[], { incarnation }: Replica): DiskState {
+  return disks.find((one) => one.incarnation === incarnation)?.state ?? 'gone';
 }
