@@ -1,5 +1,5 @@
 /**
- * SEAL and DELETE: what may be done only when a linearizable read of the metadata store says so.
+ * SEAL, DELETE and DROP: what may be done only when a linearizable read of the metadata store says so.
  * Nothing is touched before the answer, and the segment's state is looked at again after it.
  */
 import { asFault, HoldfastError } from '../core/errors.js';
@@ -10,7 +10,7 @@ import type { ReplyCallback } from './disk-store-api.js';
 import { newSegment, type Segment } from './replica-state.js';
 import { decide, recentCrc } from './segment-table.js';
 import type { Task } from './task.js';
-import type { DeleteRequest, SealRequest, StatusName } from './wire/messages.js';
+import type { DeleteRequest, DropRequest, SealRequest, StatusName } from './wire/messages.js';
 
 const REMOVE_RETRY_MS = 20;
 
@@ -123,34 +123,75 @@ export function seal(
   });
 }
 
-/** Makes the segment a tombstone for good. */
+/** Makes the segment a tombstone, since the volume has given it up. */
 export function confirmDelete(task: Task, request: DeleteRequest, reply: ReplyCallback): void {
   const { engine, replies, confirmations } = task;
   const { volume, segment, revision } = request;
   const known = engine.segments.get(segment);
-  if (known?.deleted) {
-    engine.barrier(known, (failure) => replies.send(reply, failure ?? 'OK', known));
+  if (known?.deleted && !known.dropped) {
+    removedBefore(task, known, reply);
     return;
   }
   confirmations.deletable(volume, segment, revision, (answer) => {
     const state = engine.segments.get(segment) ?? newSegment(segment, volume);
     if (engine.state === 'failed') return replies.send(reply, 'DISK', state);
     if (answer !== 'confirmed') return replies.send(reply, 'UNCONFIRMED', state);
-    const finish = (status: StatusName): void => replies.send(reply, status, state);
-    if (state.deleted) return engine.barrier(state, (failure) => finish(failure ?? 'OK'));
     engine.segments.set(segment, state);
-    state.deleted = true;
-    engine.mark(state, { type: 'delete', segment, volume }, (failure) => {
-      if (failure !== null) return finish(failure);
-      state.durable.deleted = true;
-      state.durableLength = 0 as SegmentOffset;
-      state.durableCrc = 0;
-      state.acceptedLength = state.durableLength;
-      state.acceptedCrc = 0;
-      state.suspect = false;
-      removeFiles(task, state);
-      finish('OK');
-    });
+    if (state.deleted && !state.dropped) removedBefore(task, state, reply);
+    else remove(task, state, 'delete', reply);
+  });
+}
+
+/**
+ * Removes this disk's copy, since nothing counts on it. What stays refuses late requests as a
+ * tombstone does, but is no evidence that the segment was deleted: inventories do not list it. From its arrival until its answer
+ * no COPY begins: whoever names this disk again later does so for a copy that is made anew.
+ */
+export function confirmDrop(task: Task, request: DropRequest, reply: ReplyCallback): void {
+  const { engine, replies, confirmations } = task;
+  const { volume, segment, incarnation } = request;
+  const state = engine.segments.get(segment);
+  if (state === undefined || state.frozen || state.dropping) {
+    replies.send(reply, state === undefined ? 'OK' : 'BUSY', state);
+    return;
+  }
+  if (state.deleted) {
+    removedBefore(task, state, reply);
+    return;
+  }
+  state.dropping = true;
+  confirmations.droppable(volume, segment, incarnation, (answer) => {
+    state.dropping = false;
+    if (engine.state === 'failed') return replies.send(reply, 'DISK', state);
+    if (state.deleted) return removedBefore(task, state, reply);
+    if (answer !== 'confirmed') return replies.send(reply, 'UNCONFIRMED', state);
+    if (state.frozen) return replies.send(reply, 'BUSY', state);
+    remove(task, state, 'drop', reply);
+  });
+}
+
+function removedBefore({ engine, replies }: Task, state: Segment, reply: ReplyCallback): void {
+  state.removals += 1;
+  engine.barrier(state, (failure) => replies.send(reply, failure ?? 'OK', state));
+}
+
+function remove(task: Task, state: Segment, type: 'delete' | 'drop', reply: ReplyCallback): void {
+  const { engine, replies } = task;
+  const { id: segment, volume } = state;
+  state.deleted = true;
+  state.dropped = type === 'drop';
+  state.removing = true;
+  state.removals += 1;
+  engine.mark(state, { type, segment, volume }, (failure) => {
+    if (failure !== null) return replies.send(reply, failure, state);
+    state.durable.deleted = true;
+    state.durableLength = 0 as SegmentOffset;
+    state.durableCrc = 0;
+    state.acceptedLength = state.durableLength;
+    state.acceptedCrc = 0;
+    state.suspect = false;
+    removeFiles(task, state);
+    replies.send(reply, 'OK', state);
   });
 }
 
@@ -171,4 +212,5 @@ function removeFiles(task: Task, state: Segment): void {
     if (!(error instanceof HoldfastError)) throw error;
     engine.log.warn({ segment: state.id, error: error.message }, 'a deleted file is still there');
   }
+  state.removing = false;
 }

@@ -26,13 +26,20 @@ import type { CopyRequest, Reply, StatusName } from './wire/messages.js';
 export function confirmCopy(task: Task, request: CopyRequest, reply: ReplyCallback): void {
   const { engine, replies, confirmations } = task;
   const { volume, segment, end, crc } = request;
-  confirmations.sealed(volume, segment, end, crc, (answer) => {
+  const removals = engine.segments.get(segment)?.removals ?? 0;
+  confirmations.copyable(request, (answer) => {
     const found = engine.segments.get(segment);
     if (engine.state === 'failed') return replies.send(reply, 'DISK', found);
     if (answer !== 'confirmed') return replies.send(reply, 'UNCONFIRMED', found);
-    if (found?.deleted) return replies.send(reply, 'DELETED', found);
-    if (found?.frozen) return replies.send(reply, 'BUSY', found);
-    if (found?.sealed && (found.durableLength !== end || found.durableCrc !== crc)) {
+    // A removal that was answered meanwhile may be newer than what was confirmed.
+    if (found !== undefined && found.removals !== removals) {
+      return replies.send(reply, found.deleted ? 'DELETED' : 'BUSY', found);
+    }
+    if (found?.frozen || found?.dropping || found?.removing) {
+      return replies.send(reply, 'BUSY', found);
+    }
+    const isSealed = found?.sealed && !found.deleted;
+    if (isSealed && (found.durableLength !== end || found.durableCrc !== crc)) {
       return replies.send(reply, 'REFUSED', found);
     }
     const grows = found === undefined || found.durableLength < end;
@@ -54,6 +61,15 @@ export function confirmCopy(task: Task, request: CopyRequest, reply: ReplyCallba
 
 /** An unknown segment or a tombstone becomes one that is suspect until it is complete. */
 function prepare(task: Task, state: Segment, request: CopyRequest): void {
+  if (state.deleted) {
+    // Dropped here once, and wanted again: ids are never reused, so these are the same bytes.
+    state.deleted = false;
+    state.dropped = false;
+    state.hasCreate = false;
+    state.sealed = false;
+    state.durable.hasCreate = false;
+    state.durable.sealed = false;
+  }
   if (state.hasCreate) return;
   const { segment, volume, createEpoch: epoch } = request;
   state.hasCreate = true;
@@ -63,6 +79,7 @@ function prepare(task: Task, state: Segment, request: CopyRequest): void {
   task.engine.mark(state, { type: 'create', segment, volume, epoch, copy: true }, (failure) => {
     if (failure !== null) return;
     state.durable.hasCreate = true;
+    state.durable.deleted = false;
     if (state.durable.maxEpoch < epoch) state.durable.maxEpoch = epoch;
   });
 }

@@ -1,8 +1,8 @@
 /**
  * The storage engine of one disk: answers every request that concerns a segment. One event loop
  * owns all of a disk's state; each event is applied at once, and replies leave when what they state
- * is durable. Verdicts are segment-table.ts, durability is engine.ts; SEAL, DELETE and COPY, which
- * ask the metadata store first, are confirmed.ts and copy.ts; reads and fences are answers.ts.
+ * is durable. Verdicts are segment-table.ts, durability is engine.ts; SEAL, DELETE, DROP and COPY,
+ * which ask the metadata store first, are confirmed.ts and copy.ts; reads and fences are answers.ts.
  *
  * INVARIANT: `reply` is called exactly once for each request.
  */
@@ -21,7 +21,7 @@ import {
 import type { Disk } from '../io/disk.js';
 import type { Random } from '../io/random.js';
 import { answerFence, answerRead } from './answers.js';
-import { confirmDelete, confirmSeal } from './confirmed.js';
+import { confirmDelete, confirmDrop, confirmSeal } from './confirmed.js';
 import { confirmCopy } from './copy.js';
 import type {
   DiskLimits,
@@ -218,6 +218,9 @@ export class DiskStore {
       case 'delete':
         confirmDelete(task, request, reply);
         return;
+      case 'drop':
+        confirmDrop(task, request, reply);
+        return;
     }
   }
 
@@ -226,7 +229,8 @@ export class DiskStore {
     const { page, more } = inventoryPage(engine.segments.keys(), request.after ?? '', limit);
     const entries = page.flatMap((id) => {
       const state = engine.segments.get(id as SegmentId);
-      return state === undefined ? [] : [inventoryEntry(state)];
+      // Dropped here, it says nothing of the segment.
+      return state === undefined || state.dropped ? [] : [inventoryEntry(state)];
     });
     this.#replies.send(reply, 'OK', null, { type: 'inventory', entries, more });
   }

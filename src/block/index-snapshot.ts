@@ -29,6 +29,7 @@ const FLAG_CREATED = 1;
 const FLAG_SEALED = 2;
 const FLAG_SUSPECT = 4;
 const FLAG_DELETED = 8;
+const FLAG_DROPPED = 16;
 
 /** What the index keeps of a segment (replica-state.ts). */
 export interface IndexEntry {
@@ -44,6 +45,8 @@ export interface IndexEntry {
   readonly sealed: boolean;
   readonly suspect: boolean;
   readonly deleted: boolean;
+  /** Deleted on this disk only. */
+  readonly dropped: boolean;
 }
 
 export interface Index {
@@ -131,7 +134,8 @@ function encodeIndexEntry(out: Buffer, entry: IndexEntry, at: number): void {
     (entry.hasCreate ? FLAG_CREATED : 0) |
       (entry.sealed ? FLAG_SEALED : 0) |
       (entry.suspect ? FLAG_SUSPECT : 0) |
-      (entry.deleted ? FLAG_DELETED : 0),
+      (entry.deleted ? FLAG_DELETED : 0) |
+      (entry.dropped ? FLAG_DROPPED : 0),
     at + 38,
   );
   writeU64(out, entry.maxEpoch, at + 40);
@@ -187,5 +191,6 @@ function decodeIndexEntry(view: Buffer, at: number, volume: VolumeId): IndexEntr
     sealed: (flags & FLAG_SEALED) !== 0,
     suspect: (flags & FLAG_SUSPECT) !== 0,
     deleted: (flags & FLAG_DELETED) !== 0,
+    dropped: (flags & FLAG_DROPPED) !== 0,
   };
 }

@@ -36,6 +36,7 @@ export const EntryType = {
   delete: 5,
   /** What a direct write had made durable. */
   length: 6,
+  drop: 7,
 } as const;
 export type EntryType = (typeof EntryType)[keyof typeof EntryType];
 
@@ -145,7 +146,8 @@ export type Entry =
       readonly end: SegmentOffset;
       readonly crc: number;
     }
-  | { readonly type: 'delete'; readonly segment: SegmentId; readonly volume: VolumeId };
+  | { readonly type: 'delete'; readonly segment: SegmentId; readonly volume: VolumeId }
+  | { readonly type: 'drop'; readonly segment: SegmentId; readonly volume: VolumeId };
 
 /** The payload of every entry but a batch, whose payload is the batch. */
 export function encodeEntry(entry: Exclude<Entry, { type: 'batch' }>): Buffer {
@@ -163,6 +165,7 @@ export function encodeEntry(entry: Exclude<Entry, { type: 'batch' }>): Buffer {
     case 'length':
       return out.u64(entry.end).u32(entry.crc).done();
     case 'delete':
+    case 'drop':
       return out.id(entry.volume).done();
   }
 }
@@ -189,7 +192,10 @@ function decodePayload(type: number, segment: SegmentId, payload: Buffer): Entry
         return { type: kind, segment, end, crc: input.u32('entry: crc') };
       }
       case EntryType.delete:
-        return { type: 'delete', segment, volume: input.id<VolumeId>('entry: volume') };
+      case EntryType.drop: {
+        const kind = type === EntryType.drop ? 'drop' : 'delete';
+        return { type: kind, segment, volume: input.id<VolumeId>('entry: volume') };
+      }
       default:
         throw malformed(`journal entry of unknown type ${type}`);
     }

@@ -91,6 +91,7 @@ export class Replay {
     state.maxEpoch = entry.maxEpoch;
     state.hasCreate = entry.hasCreate;
     state.deleted = entry.deleted;
+    state.dropped = entry.dropped;
     state.durableLength = entry.durableLength;
     state.durableCrc = entry.durableCrc;
     this.#found.set(entry.id, {
@@ -175,11 +176,13 @@ export class Replay {
     const fresh = !this.#found.has(entry.segment);
     const found = this.#get(entry.segment, entry.volume);
     const { state } = found;
-    if (entry.type === 'delete') {
+    if (entry.type === 'delete' || entry.type === 'drop') {
       state.deleted = true;
+      state.dropped = entry.type === 'drop';
       return;
     }
-    if (state.deleted) return;
+    if (state.deleted && !(entry.type === 'create' && entry.copy)) return;
+    if (state.deleted) this.#copiedAgain(found);
     state.maxEpoch = epoch(Math.max(state.maxEpoch, entry.epoch));
     if (entry.type === 'fence') return;
     // A disk with amnesia distrusts what it does not know, but not what was created since.
@@ -187,6 +190,16 @@ export class Replay {
     state.hasCreate = true;
     state.createEpoch = entry.epoch;
     if (entry.copy) found.suspect = true;
+  }
+
+  /** A tombstone that became a copy again: of what the disk had before, nothing counts. */
+  #copiedAgain(found: Found): void {
+    found.state.deleted = false;
+    found.state.dropped = false;
+    this.#advance(found.state, 0, 0);
+    found.recorded = offset(0);
+    found.sealedEnd = null;
+    found.touched = true;
   }
 
   /** Applies a batch; false when that goes on later and then calls `next`. */

@@ -68,10 +68,18 @@ export interface Segment {
   acceptedCrc: number;
   sealed: boolean;
   deleted: boolean;
+  /** Deleted on this disk only: the segment has its copies elsewhere, and may have one here again. */
+  dropped: boolean;
   /** Bytes from durableLength on may have been acknowledged and cannot be read. */
   suspect: boolean;
   /** A confirmed SEAL, COPY or DELETE is at work: nothing is accepted any more. */
   frozen: boolean;
+  /** A DROP waits for its confirmation: no COPY may begin before it has an answer. */
+  dropping: boolean;
+  /** Deleted, and its files may be there still. */
+  removing: boolean;
+  /** Counts DELETEs and DROPs that were answered: a COPY that was confirmed before one is void. */
+  removals: number;
   durable: { hasCreate: boolean; maxEpoch: Epoch; sealed: boolean; deleted: boolean };
   /** Accepted and not yet settled, in order of acceptance. */
   readonly queue: Commit[];
@@ -96,8 +104,12 @@ export function newSegment(id: SegmentId, volume: VolumeId): Segment {
     acceptedCrc: 0,
     sealed: false,
     deleted: false,
+    dropped: false,
     suspect: false,
     frozen: false,
+    dropping: false,
+    removing: false,
+    removals: 0,
     durable: { hasCreate: false, maxEpoch: epoch(0), sealed: false, deleted: false },
     queue: [],
     leaseEpoch: epoch(0),

@@ -63,8 +63,9 @@ export function decide(state: Segment | undefined, request: OnSegment): Verdict 
     case 'seal':
       return state === undefined ? UNKNOWN : decideSeal(state, request);
     case 'copy':
-      return state?.deleted ? DELETED : CONFIRM;
+      return CONFIRM;
     case 'delete':
+    case 'drop':
       return state?.deleted ? AGAIN : CONFIRM;
   }
 }

@@ -16,8 +16,9 @@ import type { NodeRecord } from '../metadata/model.js';
 import { NodeRegistration } from '../metadata/nodes.js';
 import { openMetadata } from '../metadata/open.js';
 import type { MetadataStore } from '../metadata/store.js';
-import { TrashExpiry } from '../replication/expiry.js';
+import { Controller } from '../replication/controller.js';
 import { updatePlacement } from '../replication/placement-table.js';
+import type { RepairNumbers } from '../replication/repair.js';
 import type { Environment } from './config.js';
 
 const RETRY_PLACEMENT_MS = 2_000;
@@ -46,7 +47,7 @@ export class NodeMetadata {
   #asked: MetadataConfirmations | null = null;
   #toRegister: Membership | null = null;
   #registration: NodeRegistration | null = null;
-  #expiry: TrashExpiry | null = null;
+  #controller: Controller | null = null;
   #timer: Timer | null = null;
   #isClosed = false;
 
@@ -60,6 +61,14 @@ export class NodeMetadata {
       if (this.#asked === null) this.#unavailable(done);
       else this.#asked.sealed(volume, segment, end, crc, done);
     },
+    copyable: (wanted, done) => {
+      if (this.#asked === null) this.#unavailable(done);
+      else this.#asked.copyable(wanted, done);
+    },
+    droppable: (volume, segment, incarnation, done) => {
+      if (this.#asked === null) this.#unavailable(done);
+      else this.#asked.droppable(volume, segment, incarnation, done);
+    },
     deletable: (volume, segment, revision, done) => {
       if (this.#asked === null) this.#unavailable(done);
       else this.#asked.deletable(volume, segment, revision, done);
@@ -72,6 +81,11 @@ export class NodeMetadata {
 
   get isRegistered(): boolean {
     return this.#registration?.registered ?? false;
+  }
+
+  /** Of repair; null while another node leads. */
+  get repair(): RepairNumbers | null {
+    return this.#controller?.numbers ?? null;
   }
 
   /** Opens and checks the store once. Rejects with what is wrong. */
@@ -124,7 +138,7 @@ export class NodeMetadata {
   async close(patienceMs: number): Promise<void> {
     this.#isClosed = true;
     this.#timer?.cancel();
-    const told = Promise.all([this.#expiry?.stop(), this.#registration?.stop()]);
+    const told = Promise.all([this.#controller?.stop(), this.#registration?.stop()]);
     await new Promise<void>((resolve) => {
       const late = this.#options.clock.after(patienceMs, resolve);
       void told.finally(() => {
@@ -147,8 +161,8 @@ export class NodeMetadata {
     };
     this.#registration = new NodeRegistration({ store, clock, log, record, cluster, onChange });
     this.#registration.start();
-    this.#expiry = new TrashExpiry({ store, clock, random, log, requests, node: record.node });
-    this.#expiry.start();
+    this.#controller = new Controller({ store, clock, random, log, requests, node: record.node });
+    this.#controller.start();
   }
 
   /** Gives a node that has just registered its share of the placement groups. */

@@ -2,11 +2,11 @@
  * A node's presence in the metadata store: its record, and a live key bound to a lease that its own
  * loop keeps alive. When the lease is lost (an outage longer than its time) the node registers
  * again; also when the store lost what it wrote (import, rebuild). Never in a store that holds
- * another cluster. All of it is a hint for others: a node serves whether or not it is registered.
+ * another cluster, nor after it was removed from this one. All of it is a hint for others: a node serves whether or not it is registered.
  */
 import { assert } from '../core/assert.js';
 import { HoldfastError } from '../core/errors.js';
-import type { ClusterId, NodeId } from '../core/ids.js';
+import type { ClusterId } from '../core/ids.js';
 import { LEASE_TTL_SECONDS } from '../core/limits.js';
 import type { Clock } from '../io/clock.js';
 import type { Log } from '../io/log.js';
@@ -14,6 +14,7 @@ import { decodeCluster, decodeNode, encodeNode } from './encoding.js';
 import { CLUSTER_KEY, liveKey, NODES, nodeKey } from './keys.js';
 import { LeaseLoop } from './lease-loop.js';
 import type { NodeRecord } from './model.js';
+import { isRemoved, notRemoved } from './node-states.js';
 import type { Compare, MetadataStore } from './store.js';
 import { absent } from './volumes.js';
 
@@ -76,13 +77,19 @@ export class NodeRegistration {
   }
 
   async #publish(loop: LeaseLoop): Promise<boolean> {
-    const guard = await this.#guard();
-    if (this.#written && (await this.#isStored())) return true;
     const { store } = this.#options;
+    const guard = await this.#guard();
+    const { node } = this.#record;
+    if (await isRemoved(store, node)) {
+      const hint = 'What it holds does not count. To use its disks again, empty their directories.';
+      const message = `this node, ${node}, was removed from the cluster`;
+      throw new HoldfastError('CONFLICT', message, { hint });
+    }
+    if (this.#written && (await this.#isStored())) return true;
     const { id: lease } = await loop.lease();
     const record = this.#record;
     const { committed } = await store.transact(
-      [guard],
+      [guard, notRemoved(node)],
       [
         { type: 'put', key: nodeKey(record.node), value: encodeNode(record) },
         { type: 'put', key: liveKey(record.node), value: record.address, lease },
@@ -134,9 +141,4 @@ export class NodeRegistration {
 export async function listNodes(store: MetadataStore): Promise<NodeRecord[]> {
   const { entries } = await store.range(NODES);
   return entries.map((entry) => decodeNode(entry.value));
-}
-
-/** Takes a node's record away. For an administrator who removed the machine. */
-export async function removeNode(store: MetadataStore, node: NodeId): Promise<void> {
-  await store.transact([], [{ type: 'delete', key: nodeKey(node) }]);
 }

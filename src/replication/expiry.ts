@@ -1,6 +1,6 @@
 /**
- * Purges volumes whose time in the trash is over. Runs inside the nodes, on the one that leads, for
- * the whole cluster.
+ * Purges volumes whose time in the trash is over, on the node that leads (controller.ts), for the
+ * whole cluster.
  *
  * INVARIANT: no volume expires by one clock alone: most of the registered nodes must answer, and
  * all clocks that are known, this one among them, must say that its time is over.
@@ -8,13 +8,13 @@
 import type { Reply } from '../block/wire/messages.js';
 import type { NodeRequests } from '../block/wire/requests.js';
 import { HoldfastError } from '../core/errors.js';
-import type { Incarnation, NodeId } from '../core/ids.js';
+import type { Incarnation } from '../core/ids.js';
 import { REQUEST_TIMEOUT_MS } from '../core/limits.js';
 import type { Clock, Timer } from '../io/clock.js';
 import type { Log } from '../io/log.js';
 import type { Random } from '../io/random.js';
 import { DirectoryCache } from '../metadata/directory-cache.js';
-import { LeaderElection } from '../metadata/leader.js';
+import type { LeaderElection } from '../metadata/leader.js';
 import type { VolumeFacts } from '../metadata/model.js';
 import { listNodes } from '../metadata/nodes.js';
 import type { MetadataStore } from '../metadata/store.js';
@@ -22,7 +22,6 @@ import { isExpired, VolumeTrash } from '../metadata/trash.js';
 import { Volumes } from '../metadata/volumes.js';
 import { purgeVolume } from './purge.js';
 
-const ROLE = 'controller';
 const INTERVAL_MS = 15_000;
 const PURGE_TIMEOUT_MS = 30_000;
 const ANY_DISK = '0'.repeat(32) as Incarnation;
@@ -33,13 +32,12 @@ export interface TrashExpiryOptions {
   readonly random: Random;
   readonly log: Log;
   readonly requests: NodeRequests;
-  readonly node: NodeId;
+  readonly election: LeaderElection;
 }
 
 export class TrashExpiry {
   readonly #options: TrashExpiryOptions;
   readonly #trash: VolumeTrash;
-  readonly #election: LeaderElection;
   #directory: DirectoryCache | null = null;
   #timer: Timer | null = null;
   #working: Promise<void> | null = null;
@@ -47,28 +45,21 @@ export class TrashExpiry {
 
   constructor(options: TrashExpiryOptions) {
     this.#options = options;
-    const { store, clock, random, node } = options;
+    const { store, clock, random } = options;
     this.#trash = new VolumeTrash(store, clock, new Volumes(store, clock, random));
-    const candidate = `${node}/${Buffer.from(random.bytes(8)).toString('hex')}`;
-    const onChange = (leading: boolean): void => this.#lead(leading);
-    this.#election = new LeaderElection({ store, clock, role: ROLE, candidate, onChange });
   }
 
-  start(): void {
-    this.#election.start();
-  }
-
-  /** Lets another node lead. A purge under way is ended by that one. */
-  async stop(): Promise<void> {
-    this.#isStopped = true;
-    this.#timer?.cancel();
-    await this.#election.stop();
-    this.#directory?.close();
-  }
-
-  #lead(leading: boolean): void {
+  /** To be told whenever this node begins or ceases to lead. */
+  lead(leading: boolean): void {
     if (leading && !this.#isStopped) this.#schedule(0);
     else this.#timer?.cancel();
+  }
+
+  /** A purge under way is ended by whoever leads next. */
+  stop(): void {
+    this.#isStopped = true;
+    this.#timer?.cancel();
+    this.#directory?.close();
   }
 
   #schedule(ms: number): void {
@@ -78,7 +69,7 @@ export class TrashExpiry {
       if (this.#working !== null) return; // it schedules the next turn itself
       this.#working = this.#turn().finally(() => {
         this.#working = null;
-        if (this.#election.leading) this.#schedule(INTERVAL_MS);
+        if (this.#options.election.leading) this.#schedule(INTERVAL_MS);
       });
     });
   }
@@ -123,8 +114,8 @@ export class TrashExpiry {
   async #purge({ volume, name }: VolumeFacts, wallMs: number): Promise<void> {
     const { log } = this.#options;
     const directory = await this.#known();
-    if (!this.#election.leading) return;
-    const guard = [this.#election.guard];
+    if (!this.#options.election.leading) return;
+    const guard = [this.#options.election.guard];
     const parts = { ...this.#options, trash: this.#trash, directory };
     const timeoutMs = PURGE_TIMEOUT_MS;
     try {

@@ -18,6 +18,7 @@ import {
   type PlannedSegment,
   type Replica,
 } from '../metadata/model.js';
+import { readNodeWishes } from '../metadata/node-states.js';
 import type { MetadataStore } from '../metadata/store.js';
 import type { Directory } from './directory.js';
 import { placeGroups } from './placement.js';
@@ -43,7 +44,7 @@ export function disksOfNodes(nodes: readonly NodeRecord[]): PlacementDisk[] {
 }
 
 /**
- * Makes the stored tables fit the registered nodes, each by compare-and-swap; idempotent, and safe
+ * Makes the stored tables fit the registered nodes that are not drained, each by compare-and-swap; idempotent, and safe
  * to run on several nodes at once. Groups are shorter than the replica count while there are too
  * few nodes. Returns the replica counts whose table changed. Throws CONFLICT (retryable) if others
  * keep changing it.
@@ -62,7 +63,9 @@ async function updateTable(store: MetadataStore, replicas: number): Promise<bool
     // The table is read before the nodes: whoever swaps later has seen every node that an earlier
     // one saw.
     const { entry } = await store.get(key);
-    const disks = disksOfNodes(await registeredNodes(store));
+    const nodes = await registeredNodes(store);
+    const wishes = await readNodeWishes(store);
+    const disks = disksOfNodes(nodes.filter(({ node }) => wishes.get(node)?.drain === undefined));
     const before = entry === null ? null : decodePlacement(entry.value);
     const groups = placeGroups(disks, before?.groups ?? null, replicas);
     const record: PlacementRecord = { schema: METADATA_SCHEMA, replicas, groups };

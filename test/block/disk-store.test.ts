@@ -1,5 +1,5 @@
 import { test } from 'tap';
-import type { Reply } from '../../src/block/wire/messages.js';
+import type { Reply, Request } from '../../src/block/wire/messages.js';
 import { epoch, offset, PAGE_BYTES } from '../../src/core/units.js';
 import { LogOf, Rig, seg, VOLUME } from './store-rig.js';
 
@@ -189,7 +189,9 @@ test('delete leaves a tombstone that nothing brings back', async (t) => {
   });
   t.equal(files, 0);
   rig.crash().open();
-  t.equal(rig.copy(log).status, 'DELETED');
+  rig.answer = 'refused';
+  t.equal(rig.copy(log).status, 'UNCONFIRMED', 'it is not sealed in the record');
+  rig.answer = 'confirmed';
   t.equal(rig.fence(seg(1), 9).status, 'DELETED');
   t.equal(rig.create(seg(1)).status, 'DELETED');
 });
@@ -230,6 +232,60 @@ test('copy fetches, verifies and seals; it repairs bad pages of a sealed copy', 
   t.equal(rig.store.stats().checksumFailures, 1);
   t.equal(rig.copy(log).status, 'OK');
   check();
+});
+
+/** A disk that is asked for copies of what `source` has. */
+function copying(log: LogOf): { source: Rig; rig: Rig } {
+  const source = fresh({ seed: 'source' });
+  for (const pages of [1, 30, 100]) log.add(pages);
+  source.create(log.segment);
+  for (const batch of log.batches) source.append(batch);
+  source.seal(log.segment, log.end, log.crc);
+  const rig = fresh();
+  rig.onRequest = (request, done) => {
+    const reply = source.send({ ...request, incarnation: source.incarnation } as typeof request);
+    done({ ...reply, incarnation: 'ee'.repeat(16) as Reply['incarnation'] });
+  };
+  return { source, rig };
+}
+
+test('a copy that was dropped can be made again, and stands after every crash', async (t) => {
+  const log = new LogOf(seg(1));
+  const { rig } = copying(log);
+  for (let round = 0; round < 3; round++) {
+    t.match(rig.copy(log), { status: 'OK', durableLength: log.end }, `round ${round}`);
+    rig.crash().open();
+    t.match(rig.look(seg(1)), { sealedEnd: log.end, deleted: false, suspectFrom: null });
+    rig.answer = 'refused';
+    t.equal(rig.send(rig.dropRequest(seg(1))).status, 'UNCONFIRMED');
+    t.equal(rig.read(seg(1), 1, 1).status, 'OK', 'what counts stays');
+    rig.answer = 'confirmed';
+    t.equal(rig.send(rig.dropRequest(seg(1))).status, 'OK');
+    t.equal(rig.send(rig.dropRequest(seg(1))).status, 'OK', 'again');
+    if (round === 1) rig.crash().open();
+    t.equal(rig.read(seg(1), 1, 1).status, 'DELETED');
+  }
+  t.equal(rig.send(rig.dropRequest(seg(2))).status, 'OK', 'what is not known is not there');
+  t.equal(rig.look(seg(2)), undefined);
+});
+
+test('no copy begins between a drop and its answer, nor one that was confirmed before', async (t) => {
+  const log = new LogOf(seg(1));
+  const { rig } = copying(log);
+  t.equal(rig.copy(log).status, 'OK');
+  const both = (first: Request, second: Request): string[] => {
+    const replies: string[] = [];
+    rig.store.handle(first, (reply) => replies.push(`${first.type} ${reply.status}`));
+    rig.store.handle(second, (reply) => replies.push(`${second.type} ${reply.status}`));
+    rig.scheduler.runFor(10_000);
+    return replies.sort();
+  };
+  const [copy, drop] = [rig.copyRequest(log), rig.dropRequest(seg(1))];
+  t.match(both(drop, copy).join(), /copy (BUSY|DELETED),drop OK/, 'the copy waits for the drop');
+  t.equal(rig.look(seg(1))?.deleted, true);
+  t.match(both(copy, drop).join(), /copy DELETED,drop OK/, 'the tombstone was confirmed again');
+  t.equal(rig.look(seg(1))?.deleted, true);
+  t.equal(rig.copy(log).status, 'OK');
 });
 
 test('a failed flush: nothing is acknowledged until the disk is opened again', async (t) => {

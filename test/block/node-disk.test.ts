@@ -65,6 +65,8 @@ test('a node with a real disk keeps what it acknowledged', async (t) => {
       limits: { readLeaseMs: 0 },
       confirmations: {
         sealed: (_v, _s, _e, _c, done) => clock.soon(() => done('confirmed')),
+        copyable: (_w, done) => clock.soon(() => done('confirmed')),
+        droppable: (_v, _s, _i, done) => clock.soon(() => done('confirmed')),
         deletable: (_v, _s, _r, done) => clock.soon(() => done('confirmed')),
       },
       requests: { send: () => {}, queuedBytes: () => 0, close: () => {} },

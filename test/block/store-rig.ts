@@ -155,6 +155,8 @@ export class Rig {
       clock.soon(() => done(this.answer));
     const confirmations: Confirmations = {
       sealed: (_volume, _segment, _end, _crc, done) => confirm(done),
+      copyable: (_wanted, done) => confirm(done),
+      droppable: (_volume, _segment, _disk, done) => confirm(done),
       deletable: (_volume, _segment, _revision, done) => confirm(done),
     };
     const requests: NodeRequests = {
@@ -279,15 +281,23 @@ export class Rig {
     });
   }
 
+  dropRequest(segment: SegmentId): Request {
+    return { type: 'drop', incarnation: this.incarnation, segment, volume: VOLUME };
+  }
+
   copy(log: LogOf, sources = 1): Reply {
+    return this.send(this.copyRequest(log, sources));
+  }
+
+  copyRequest(log: LogOf, sources = 1): Request {
     const { incarnation } = this;
     const source = { node: NODE, address: 'elsewhere:1', incarnation: 'ee'.repeat(16) };
-    return this.send({
+    return {
       ...{ type: 'copy', incarnation, segment: log.segment, volume: VOLUME },
       createEpoch: epoch(log.createEpoch),
       sources: Array.from({ length: sources }, () => source as typeof source & never),
       ...{ end: offset(log.end), crc: log.crc },
-    });
+    };
   }
 
   read(segment: SegmentId, page: number, count: number): Reply {

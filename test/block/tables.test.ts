@@ -138,7 +138,7 @@ const TABLE: readonly (readonly [string, Segment | undefined, Row])[] = [
     {
       ...{ create: 'DELETED', append: 'DELETED', duplicate: 'DELETED', gap: 'DELETED' },
       ...{ ping: 'DELETED', fence: 'DELETED', recover: 'DELETED', read: 'DELETED' },
-      ...{ beyond: 'DELETED', seal: 'DELETED', copy: 'DELETED', delete: 'again' },
+      ...{ beyond: 'DELETED', seal: 'DELETED', copy: 'confirm', delete: 'again' },
     },
   ],
   [
@@ -147,7 +147,7 @@ const TABLE: readonly (readonly [string, Segment | undefined, Row])[] = [
     {
       ...{ create: 'STALE', append: 'STALE', duplicate: 'STALE', gap: 'STALE' },
       ...{ ping: 'STALE', fence: 'STALE', recover: 'STALE', read: 'DELETED' },
-      ...{ beyond: 'DELETED', seal: 'DELETED', copy: 'DELETED', delete: 'again' },
+      ...{ beyond: 'DELETED', seal: 'DELETED', copy: 'confirm', delete: 'again' },
     },
   ],
 ];

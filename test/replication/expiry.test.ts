@@ -10,7 +10,7 @@ import type { MemoryStore } from '../../src/metadata/memory.js';
 import { METADATA_SCHEMA } from '../../src/metadata/model.js';
 import { VolumeTrash } from '../../src/metadata/trash.js';
 import { Volumes } from '../../src/metadata/volumes.js';
-import { TrashExpiry } from '../../src/replication/expiry.js';
+import { Controller } from '../../src/replication/controller.js';
 import { id } from '../metadata/samples.js';
 import { RecordedLog, SimStores } from '../metadata/sim-store.js';
 
@@ -64,7 +64,7 @@ async function expiring(
   const log = new RecordedLog();
   const node = NODES[0] as NodeId;
   const options = { store, clock, random: world.random, log, requests, node };
-  const expiry = new TrashExpiry(options);
+  const expiry = new Controller(options);
   expiry.start();
   await world.pass(HOUR - 60_000);
   t.not(world.server.peek(volumeKey(volume)), null, 'nothing is purged before its time');

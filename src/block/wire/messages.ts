@@ -23,6 +23,7 @@ export const RequestType = {
   delete: 9,
   inventory: 10,
   status: 11,
+  drop: 12,
 } as const;
 
 interface OnDisk {
@@ -103,6 +104,14 @@ export interface DeleteRequest extends OnSegment {
   /** The volume record's revision at which the segment was seen in pendingDelete. */
   readonly revision: Revision;
 }
+/**
+ * Removes this disk's copy of a segment that has its copies elsewhere, or that is deleted. Unlike
+ * after a DELETE, the same disk may be made a copy again.
+ */
+export interface DropRequest extends OnSegment {
+  readonly type: 'drop';
+  readonly volume: VolumeId;
+}
 /** Lists segments in order of id, for rebuild and for reports against the placement table. */
 export interface InventoryRequest extends OnDisk {
   readonly type: 'inventory';
@@ -125,6 +134,7 @@ export type Request =
   | SealRequest
   | CopyRequest
   | DeleteRequest
+  | DropRequest
   | InventoryRequest
   | StatusRequest;
 
@@ -147,7 +157,7 @@ export const Status = {
   DISK: 7,
   /** A queue is at its limit: send again later. */
   BUSY: 8,
-  /** The metadata store does not (or cannot now) confirm what a SEAL, COPY or DELETE says. */
+  /** The metadata store does not (or cannot now) confirm what a SEAL, COPY, DELETE or DROP says. */
   UNCONFIRMED: 9,
   /**
    * The bytes do not form the batch they should (checksum, chain, header fields). A bug or bad

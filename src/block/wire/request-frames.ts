@@ -68,6 +68,8 @@ export function encodeRequest(id: number, request: Request): EncodedFrame {
       return finishFrame(writeCopy(out, request));
     case 'delete':
       return finishFrame(out.id(request.segment).id(request.volume).u64(request.revision));
+    case 'drop':
+      return finishFrame(out.id(request.segment).id(request.volume));
     case 'inventory':
       assert(request.limit >= 1 && request.limit <= INVENTORY_PAGE, 'limit of an INVENTORY');
       out.u8(request.after === null ? 0 : 1);
@@ -161,6 +163,8 @@ function readVolumeRequest(
       return readCopy(input, volume, on);
     case RequestType.delete:
       return { type: 'delete', ...on, volume, revision: revision(input.u64('revision')) };
+    case RequestType.drop:
+      return { type: 'drop', ...on, volume };
     default:
       throw malformed(`request type ${kind} is not known`);
   }

@@ -63,6 +63,7 @@ export const REQUESTS: Readonly<Record<string, Request>> = {
     crc: 1,
   },
   delete: { type: 'delete', incarnation, segment, volume, revision: revision(77) },
+  drop: { type: 'drop', incarnation, segment, volume },
   inventory: { type: 'inventory', incarnation, after: segment, limit: 1000 },
   'inventory from the start': { type: 'inventory', incarnation, after: null, limit: 1 },
   status: { type: 'status', incarnation },

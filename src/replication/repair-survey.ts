@@ -1,0 +1,332 @@
+/**
+ * What repair knows: sealed segments and their moves as the metadata store has them, what state
+ * every disk is in, and which copies are not whole. Read anew now and then, and after each change;
+ * nothing here decides, and nothing is written.
+ *
+ * INVARIANT: a disk is judged gone only after it was seen missing for the whole grace period by
+ * this process while it could ask the store, or when its node was removed; never because an answer
+ * was missing.
+ */
+import type { Reply, Request } from '../block/wire/messages.js';
+import type { NodeRequests } from '../block/wire/requests.js';
+import { HoldfastError } from '../core/errors.js';
+import {
+  type Incarnation,
+  type NodeId,
+  parseId,
+  type SegmentId,
+  type VolumeId,
+} from '../core/ids.js';
+import { INVENTORY_PAGE, REQUEST_TIMEOUT_MS } from '../core/limits.js';
+import type { Clock } from '../io/clock.js';
+import type { Log } from '../io/log.js';
+import type { DirectoryCache } from '../metadata/directory-cache.js';
+import { keyTail, VOLUMES } from '../metadata/keys.js';
+import { RANGE_PAGE } from '../metadata/limits.js';
+import type { Replica, SealedSegment } from '../metadata/model.js';
+import { type NodeWishes, readNodeWishes } from '../metadata/node-states.js';
+import { listMoves, moveOf, readMove, type VersionedMove } from '../metadata/replica-moves.js';
+import { type ClusterSettings, DEFAULT_SETTINGS, readSettings } from '../metadata/settings.js';
+import type { MetadataStore } from '../metadata/store.js';
+import { readVolume, type VersionedVolume } from '../metadata/stored-volume.js';
+import type { DiskState, RepairDisk, RepairSegment } from './repair-view.js';
+
+export interface SurveyParts {
+  readonly store: MetadataStore;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly requests: NodeRequests;
+  readonly directory: DirectoryCache;
+  /** Nothing is judged gone for so long after this process began to look. */
+  readonly quietMs: number;
+  /** A sealed segment is left to its owner for so long before its copies are looked at. */
+  readonly settleMs: number;
+}
+
+interface KnownSegment {
+  readonly volume: VersionedVolume;
+  readonly sealed: SealedSegment;
+}
+
+export class RepairSurvey {
+  readonly #parts: SurveyParts;
+  readonly #began: number;
+  readonly #volumes = new Map<VolumeId, VersionedVolume>();
+  readonly #segments = new Map<SegmentId, KnownSegment>();
+  readonly #firstSeen = new Map<SegmentId, number>();
+  readonly #moves = new Map<SegmentId, VersionedMove>();
+  readonly #missingSince = new Map<Incarnation, number>();
+  /** What nodes say of their disks: failed, or without room. */
+  readonly #failed = new Set<Incarnation>();
+  readonly #free = new Map<Incarnation, number>();
+  readonly #incomplete = new Map<SegmentId, Set<Incarnation>>();
+  /** Copies that nothing names, of segments that are alive. */
+  readonly #surplus = new Map<string, { readonly of: VersionedMove; readonly on: Replica }>();
+  #wishes: NodeWishes = new Map();
+  settings: ClusterSettings = DEFAULT_SETTINGS;
+
+  constructor(parts: SurveyParts) {
+    this.#parts = parts;
+    this.#began = parts.clock.monotonic();
+  }
+
+  moves(): VersionedMove[] {
+    return [...this.#moves.values()];
+  }
+
+  surplus(): { readonly of: VersionedMove; readonly on: Replica }[] {
+    return [...this.#surplus.values()];
+  }
+
+  forgetSurplus({ segment }: VersionedMove, { incarnation }: Replica): void {
+    this.#surplus.delete(segment + incarnation);
+  }
+
+  volume(volume: VolumeId): VersionedVolume | null {
+    return this.#volumes.get(volume) ?? null;
+  }
+
+  sealed(segment: SegmentId): SealedSegment | null {
+    return this.#segments.get(segment)?.sealed ?? null;
+  }
+
+  move(volume: VolumeId, segment: SegmentId): VersionedMove {
+    return moveOf(this.#moves, volume, segment);
+  }
+
+  noteWhole(segment: SegmentId, { incarnation }: Replica): void {
+    this.#incomplete.get(segment)?.delete(incarnation);
+  }
+
+  /** Reads everything. Rejects when the store cannot be used; then what is known stays. */
+  async read(): Promise<void> {
+    const { store } = this.#parts;
+    const settings = await readSettings(store);
+    const wishes = await readNodeWishes(store);
+    const ids = await this.#volumeIds();
+    for (const volume of ids) await this.refresh(volume, false);
+    for (const volume of [...this.#volumes.keys()]) {
+      if (!ids.has(volume)) this.#forget(volume);
+    }
+    const moves = await listMoves(store);
+    this.#moves.clear();
+    for (const move of moves) this.#moves.set(move.segment, move);
+    this.settings = settings;
+    this.#wishes = wishes;
+    this.#noteMissing();
+  }
+
+  async #volumeIds(): Promise<Set<VolumeId>> {
+    const ids = new Set<VolumeId>();
+    for (let after: string | undefined; ; ) {
+      const options = { limit: RANGE_PAGE, ...(after === undefined ? {} : { after }) };
+      const page = await this.#parts.store.range(VOLUMES, options);
+      for (const { key } of page.entries) ids.add(parseId(keyTail(key, VOLUMES), 'volume id'));
+      after = page.entries.at(-1)?.key;
+      if (!page.more || after === undefined) return ids;
+    }
+  }
+
+  /** Reads one volume again, and with `segment` its move; one that is unreadable stays as known. */
+  async refresh(volume: VolumeId, segment: SegmentId | false): Promise<void> {
+    const { store, log } = this.#parts;
+    try {
+      const found = await readVolume(store, volume, this.#volumes.get(volume) ?? null);
+      this.#forget(volume);
+      if (found !== null) this.#learn(volume, found);
+      if (segment === false) return;
+      const move = await readMove(store, volume, segment);
+      if (move.modRevision === 0) this.#moves.delete(segment);
+      else this.#moves.set(segment, move);
+    } catch (thrown) {
+      const isLasting =
+        thrown instanceof HoldfastError &&
+        ['INCONSISTENT', 'MALFORMED', 'VERSION'].includes(thrown.code);
+      if (!isLasting) throw thrown;
+      const { code, message } = thrown;
+      log.error({ volume, code, error: message }, 'The record of a volume cannot be read.');
+    }
+  }
+
+  #learn(volume: VolumeId, found: VersionedVolume): void {
+    this.#volumes.set(volume, found);
+    if (found.record.trash?.purging === true) return;
+    const now = this.#parts.clock.monotonic();
+    for (const sealed of found.record.sealed) {
+      this.#segments.set(sealed.segment, { volume: found, sealed });
+      if (!this.#firstSeen.has(sealed.segment)) this.#firstSeen.set(sealed.segment, now);
+    }
+  }
+
+  #forget(volume: VolumeId): void {
+    const known = this.#volumes.get(volume);
+    for (const { segment } of known?.record.sealed ?? []) this.#segments.delete(segment);
+    this.#volumes.delete(volume);
+  }
+
+  /** Disks that are named and that no node has now: since when. */
+  #noteMissing(): void {
+    const here = new Set<Incarnation>();
+    const { directory, clock } = this.#parts;
+    for (const { node, disks } of directory.nodes()) {
+      if (!directory.isLive(node)) continue;
+      for (const { incarnation } of disks) {
+        if (!this.#failed.has(incarnation)) here.add(incarnation);
+      }
+    }
+    for (const incarnation of here) this.#missingSince.delete(incarnation);
+    if (!directory.connected) return;
+    for (const { incarnation } of this.#named()) {
+      if (here.has(incarnation) || this.#missingSince.has(incarnation)) continue;
+      this.#missingSince.set(incarnation, clock.monotonic());
+    }
+  }
+
+  /** Every disk that a node has registered, or that a list or a move names. */
+  #named(): Replica[] {
+    const named = new Map<Incarnation, Replica>();
+    for (const { node, disks } of this.#parts.directory.nodes()) {
+      for (const { incarnation } of disks) named.set(incarnation, { node, incarnation });
+    }
+    const add = (one: Replica): void => {
+      if (!named.has(one.incarnation)) named.set(one.incarnation, one);
+    };
+    for (const { sealed } of this.#segments.values()) for (const one of sealed.replicas) add(one);
+    for (const { filling, leaving } of this.#moves.values()) {
+      for (const one of leaving) add(one);
+      if (filling !== null) add(filling);
+    }
+    return [...named.values()];
+  }
+
+  disks(): RepairDisk[] {
+    const { directory } = this.#parts;
+    const nodes = new Map(directory.nodes().map((record) => [record.node, record]));
+    return this.#named().map((replica) => {
+      const { node, incarnation } = replica;
+      const record = nodes.get(node);
+      const disk = record?.disks.find((one) => one.incarnation === incarnation);
+      return {
+        node,
+        incarnation,
+        zone: record?.zone ?? '',
+        capacityBytes: disk?.capacityBytes ?? 0,
+        freeBytes: this.#free.get(incarnation) ?? null,
+        state: this.#state(replica, disk !== undefined),
+      };
+    });
+  }
+
+  #state({ node, incarnation }: Replica, isRegistered: boolean): DiskState {
+    const { directory, clock, quietMs } = this.#parts;
+    const wish = this.#wishes.get(node);
+    if (wish?.removed !== undefined) return 'gone';
+    if (isRegistered && directory.isLive(node) && !this.#failed.has(incarnation)) {
+      return wish?.drain === undefined ? 'good' : 'leaving';
+    }
+    if (wish?.maintenance !== undefined || !directory.connected) return 'away';
+    const now = clock.monotonic();
+    const since = this.#missingSince.get(incarnation);
+    const isJudged = since !== undefined && now - since >= this.settings.repairGraceMs;
+    return isJudged && now - this.#began >= quietMs ? 'gone' : 'away';
+  }
+
+  /** When the next disk that is away will be judged; Infinity when none is waited for. */
+  nextJudgement(): number {
+    const { quietMs, clock } = this.#parts;
+    const now = clock.monotonic();
+    const times = [...this.#missingSince.values()].map((since) =>
+      Math.max(since + this.settings.repairGraceMs, this.#began + quietMs),
+    );
+    return Math.min(...times.filter((at) => at > now), Number.POSITIVE_INFINITY);
+  }
+
+  segments(): RepairSegment[] {
+    return [...this.#segments.values()].map(({ volume, sealed }) => this.#view(volume, sealed));
+  }
+
+  segment(segment: SegmentId): RepairSegment | null {
+    const known = this.#segments.get(segment);
+    return known === undefined ? null : this.#view(known.volume, known.sealed);
+  }
+
+  #view({ record }: VersionedVolume, sealed: SealedSegment): RepairSegment {
+    const { volume, replicas: wanted } = record;
+    const { segment, end: bytes, replicas } = sealed;
+    const { filling, instead, leaving } = this.move(volume, segment);
+    const incomplete = this.#incomplete.get(segment) ?? new Set();
+    return { volume, segment, bytes, wanted, replicas, incomplete, filling, instead, leaving };
+  }
+
+  /** Asks every node that lives what is on its disks, and compares it with what is known here. */
+  async takeInventory(): Promise<void> {
+    const { directory, clock } = this.#parts;
+    const asked = clock.monotonic();
+    for (const record of directory.nodes()) {
+      if (!directory.isLive(record.node)) continue;
+      await this.#askStatus(record.node);
+      for (const { incarnation } of record.disks) {
+        const listed = await this.#inventory({ node: record.node, incarnation });
+        if (listed !== null) this.#compare({ node: record.node, incarnation }, listed, asked);
+      }
+    }
+  }
+
+  async #askStatus(node: NodeId): Promise<void> {
+    const incarnation = '0'.repeat(32) as Incarnation;
+    const reply = await this.ask(node, { type: 'status', incarnation });
+    if (reply?.body?.type !== 'status') return;
+    for (const disk of reply.body.disks) {
+      if (disk.state === 'failed') this.#failed.add(disk.incarnation);
+      else this.#failed.delete(disk.incarnation);
+      this.#free.set(disk.incarnation, disk.state === 'full' ? 0 : disk.freeBytes);
+    }
+  }
+
+  /** Segment → whether the copy is whole. Null when not all pages could be had. */
+  async #inventory({ node, incarnation }: Replica): Promise<Map<SegmentId, boolean> | null> {
+    const found = new Map<SegmentId, boolean>();
+    for (let after: SegmentId | null = null; ; ) {
+      const request = { type: 'inventory', incarnation, after, limit: INVENTORY_PAGE } as const;
+      const reply: Reply | null = await this.ask(node, request);
+      if (reply?.status !== 'OK' || reply.incarnation !== incarnation) return null;
+      const { body } = reply;
+      if (body?.type !== 'inventory') return null;
+      for (const { segment, state } of body.entries) {
+        if (state === 'open' || state === 'sealed') found.set(segment, state === 'sealed');
+      }
+      after = body.entries.at(-1)?.segment ?? null;
+      if (!body.more || after === null) return found;
+    }
+  }
+
+  #compare(on: Replica, listed: ReadonlyMap<SegmentId, boolean>, asked: number): void {
+    const { settleMs } = this.#parts;
+    for (const [segment, { volume, sealed }] of this.#segments) {
+      const isNamed = sealed.replicas.some((one) => one.incarnation === on.incarnation);
+      const isSettled = asked - (this.#firstSeen.get(segment) ?? asked) >= settleMs;
+      if (!isSettled) continue;
+      const incomplete = this.#incomplete.get(segment) ?? new Set<Incarnation>();
+      if (isNamed && listed.get(segment) !== true) incomplete.add(on.incarnation);
+      else incomplete.delete(on.incarnation);
+      if (incomplete.size > 0) this.#incomplete.set(segment, incomplete);
+      else this.#incomplete.delete(segment);
+      const move = this.move(volume.record.volume, segment);
+      const isInMove = [move.filling, ...move.leaving].some(
+        (one) => one?.incarnation === on.incarnation,
+      );
+      if (isNamed || isInMove || !listed.has(segment)) this.forgetSurplus(move, on);
+      else this.#surplus.set(segment + on.incarnation, { of: move, on });
+    }
+  }
+
+  /** One request to a node; null when it does not answer. */
+  ask(node: NodeId, request: Request, timeoutMs = REQUEST_TIMEOUT_MS): Promise<Reply | null> {
+    const { directory, requests, clock } = this.#parts;
+    const address = directory.address(node);
+    return new Promise((resolve) => {
+      if (address === null) clock.soon(() => resolve(null));
+      else requests.send({ node, address }, request, timeoutMs, (_, reply) => resolve(reply));
+    });
+  }
+}
