@@ -66,6 +66,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./mounts.js')).addMountsCommand,
   },
   {
+    name: 'upgrade-mounts',
+    summary: 'replace the daemons of mounts by this version',
+    load: async () => (await import('./upgrade-mounts.js')).addUpgradeMountsCommand,
+  },
+  {
     name: 'sync',
     summary: 'wait until all changes of a mount are on stable storage',
     load: async () => (await import('./sync.js')).addSyncCommand,

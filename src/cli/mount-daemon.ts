@@ -17,25 +17,43 @@ import {
   REPLY_COPY_MAX_BYTES,
   REQUEST_BUFFER_BYTES,
 } from '../fuse/limits.js';
+import { nodeClock } from '../io/node/clock.js';
 import { NodeFuseDevice } from '../io/node/fuse-device.js';
 import { serveSocket } from '../io/node/http.js';
+import { createIntentFile, readIntentFile } from '../io/node/intent-file.js';
 import { createLog } from '../io/node/log.js';
 import { NodeMountHost } from '../io/node/mount-host.js';
-import { type DaemonEvent, MOUNTED_LINE, plainFault, StateFile } from '../lifecycle/keeper.js';
+import {
+  type Adoption,
+  type IntentFiles,
+  mayPass,
+  readAdoption,
+  untilAvailable,
+} from '../lifecycle/adoption.js';
+import {
+  type DaemonEvent,
+  EXIT_AGAIN,
+  EXIT_HANDED_OVER,
+  MOUNTED_LINE,
+  plainFault,
+  StateFile,
+} from '../lifecycle/keeper.js';
 import { MountDaemon } from '../lifecycle/mount-daemon.js';
 import { readSpec, writeInit } from '../lifecycle/mount-files.js';
-import type { MountSpec } from '../lifecycle/mount-types.js';
+import type { LiveStatus, MountSpec } from '../lifecycle/mount-types.js';
 import type { DirectoryCache } from '../metadata/directory-cache.js';
 import { EXIT_CODES } from './errors.js';
 import { MountMonitor } from './mount-monitor.js';
 import { checkSecret } from './node-secret.js';
 import { loadSecret } from './secret.js';
 import { Session } from './session.js';
+import { programVersion } from './version.js';
 
 /** The keeper's descriptor of /dev/fuse. */
 const FUSE_FD = 3;
 /** Just above what the kernel never kills: a killed daemon is I/O errors for its users. */
 const OOM_SCORE_ADJ = '-900';
+const ABANDONED = 'the end of what started it';
 
 export function addMountDaemonCommand(program: Command): void {
   program
@@ -77,63 +95,146 @@ async function mountDaemon(directory: string): Promise<void> {
     const hint = 'Mounts are made with "holdfast mount".';
     throw invalid(`${directory} is no state directory of a mount`, hint);
   }
-  const link = new LauncherLink();
-  const { metadata, secretFile } = spec;
-  const options = { metadata, ...(secretFile === null ? {} : { secretFile }) };
-  let fault: HoldfastError | null = null;
-  try {
-    fault = await Session.run(options, (session) => {
-      return new MountProcess(session, spec, host, link).run();
-    });
-  } catch (thrown) {
-    if (!(thrown instanceof HoldfastError)) throw thrown;
-    fault = thrown;
-  }
-  if (fault !== null) link.say({ event: 'failed', fault: plainFault(fault) });
+  const ended = await new MountProcess(spec, host).run();
   // The volume is given back: nothing that is still waiting for something may hold the mount's end.
-  process.exit(fault === null ? 0 : EXIT_CODES[fault.code]);
+  process.exit(ended);
 }
 
 /** What one mount's process is made of. */
 class MountProcess {
-  readonly #session: Session;
   readonly #spec: MountSpec;
   readonly #host: NodeMountHost;
-  readonly #link: LauncherLink;
+  readonly #link = new LauncherLink();
   readonly #log = createLog({ level: 'info' });
+  readonly #intents: IntentFiles;
+  #adoption: Adoption | null = null;
+  #detail = 'starting';
+  #daemon: MountDaemon | null = null;
+  #onDaemon: (daemon: MountDaemon) => void = () => {};
+  /** Why it is to end, as soon as it can. */
+  #stopAsked: string | null = null;
 
-  constructor(session: Session, spec: MountSpec, host: NodeMountHost, link: LauncherLink) {
-    this.#session = session;
+  constructor(spec: MountSpec, host: NodeMountHost) {
     this.#spec = spec;
     this.#host = host;
-    this.#link = link;
+    const path = host.state.path(spec.mount, StateFile.INTENTS);
+    this.#intents = {
+      read: () => readIntentFile(path),
+      create: () => createIntentFile(path),
+    };
   }
 
-  /** Serves the mount to its end, and says what went wrong, if anything. */
-  async run(): Promise<HoldfastError | null> {
-    const daemon = this.#compose(await this.#session.directory());
-    const monitor = new MountMonitor(daemon, this.#spec);
+  /** Serves the mount to its end; resolves to the exit status. */
+  async run(): Promise<number> {
+    const { state } = this.#host;
+    const { mount } = this.#spec;
+    let fault: HoldfastError | null = null;
+    try {
+      fault = await this.#serveControl();
+      if (this.#daemon?.handedOver === true) return EXIT_HANDED_OVER;
+    } catch (thrown) {
+      if (!(thrown instanceof HoldfastError)) throw thrown;
+      fault = thrown;
+      // Nobody waits for what an adoption has to say: it goes to the log.
+      if (this.#adoption !== null) {
+        const again = mayPass(fault);
+        const { volume } = this.#spec;
+        this.#log.error({ volume, code: fault.code, again }, `Not adopted: ${fault.message}`);
+        if (again) return EXIT_AGAIN;
+      }
+    }
+    state.write(mount, StateFile.OVER, '');
+    if (fault !== null) this.#link.say({ event: 'failed', fault: plainFault(fault) });
+    return fault === null ? 0 : EXIT_CODES[fault.code];
+  }
+
+  /** Answers over the control socket and listens to signals from the first moment on. */
+  async #serveControl(): Promise<HoldfastError | null> {
+    const daemon = new Promise<MountDaemon>((resolve) => {
+      this.#onDaemon = resolve;
+    });
+    const monitor = new MountMonitor({ status: () => this.#waiting(), daemon }, this.#spec);
     const socket = this.#host.state.path(this.#spec.mount, StateFile.CONTROL);
     const control = await serveSocket(socket, (path, method) => monitor.answer(path, method));
     for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-      process.on(signal, () => void daemon.stop(signal));
+      process.on(signal, () => this.#stop(signal));
     }
+    if (this.#host.state.read(this.#spec.mount, StateFile.STOP) !== null) this.#stop('SIGTERM');
     try {
+      this.#adoption = readAdoption(this.#host.state, this.#spec.mount, this.#intents);
       await monitor.listen();
-      return await this.#serve(daemon);
+      return await this.#withSession();
     } finally {
       control.close();
       monitor.close();
     }
   }
 
-  #compose(directory: DirectoryCache): MountDaemon {
-    const { clock, random, store, clients: requests } = this.#session;
+  #stop(reason: string): void {
+    this.#stopAsked ??= reason;
+    void this.#daemon?.stop(reason);
+  }
+
+  /** A mount that lives waits for the metadata store; one that is being made does not. */
+  async #withSession(): Promise<HoldfastError | null> {
+    const { metadata, secretFile } = this.#spec;
+    const options = { metadata, ...(secretFile === null ? {} : { secretFile }) };
+    const open = (): Promise<HoldfastError | null> =>
+      Session.run(options, async (session) => await this.#run(session));
+    if (this.#adoption === null) return await open();
+    // What fails later than at opening it fails for good, or is tried by another process.
+    return await untilAvailable(
+      nodeClock,
+      (text) => this.#waitingFor(text),
+      async () => {
+        try {
+          return await open();
+        } catch (thrown) {
+          if (this.#daemon === null || !(thrown instanceof HoldfastError)) throw thrown;
+          throw new FailedLater(thrown);
+        }
+      },
+    ).catch((thrown: unknown) => {
+      throw thrown instanceof FailedLater ? thrown.fault : thrown;
+    });
+  }
+
+  #waitingFor(text: string): void {
+    if (text !== this.#detail) this.#log.warn({ volume: this.#spec.volume }, text);
+    this.#detail = text;
+  }
+
+  /** What is known before there is a daemon. */
+  #waiting(): LiveStatus {
+    return {
+      phase: this.#adoption === null ? 'starting' : 'adopting',
+      detail: this.#detail,
+      pid: process.pid,
+      version: programVersion(),
+      volumeId: this.#adoption?.volume ?? null,
+      ...{ epoch: 0, sizeBytes: 0, usedBytes: 0, files: 0, freeFiles: 0, dirtyBytes: 0 },
+      ...{ lastCommit: null, leaseHeld: false, residentBytes: process.memoryUsage.rss() },
+    };
+  }
+
+  async #run(session: Session): Promise<HoldfastError | null> {
+    const directory = await session.directory();
+    const daemon = this.#compose(session, directory);
+    this.#daemon = daemon;
+    this.#onDaemon(daemon);
+    if (this.#stopAsked !== null) void daemon.stop(this.#stopAsked);
+    return await this.#serve(session, daemon);
+  }
+
+  #compose(session: Session, directory: DirectoryCache): MountDaemon {
+    const { clock, random, store, clients: requests } = session;
     const [host, log, link] = [this.#host, this.#log, this.#link];
     const parts = { clock, random, log, store, requests, directory, host };
     const { pid } = process;
     const residentBytes = (): number => process.memoryUsage.rss();
+    const [intents, adoption, version] = [this.#intents, this.#adoption, programVersion()];
     const here = {
+      ...{ intents, adoption, version },
       hostname: this.#spec.machine ?? hostname(),
       pid,
       residentBytes,
@@ -150,24 +251,21 @@ class MountProcess {
   }
 
   /** Loads, waits for the mount, serves it. */
-  async #serve(daemon: MountDaemon): Promise<HoldfastError | null> {
-    const { directory, foreground, volume } = this.#spec;
-    let isLoaded = false;
+  async #serve(session: Session, daemon: MountDaemon): Promise<HoldfastError | null> {
+    const { foreground } = this.#spec;
+    const isAdopted = this.#adoption !== null;
+    let isLoaded = isAdopted;
     // Whoever waited for this mount has gone: without a mount there is nothing to serve.
-    const abandoned = 'the end of what started it';
     void this.#link.gone.then(() => {
-      if (!isLoaded || foreground) void daemon.stop(abandoned);
+      if (!isLoaded || foreground) void daemon.stop(ABANDONED);
     });
     try {
-      await Promise.all([daemon.load(), this.#checkSecret()]);
+      await Promise.all([daemon.load(), isAdopted ? null : this.#checkSecret(session)]);
       isLoaded = true;
-      this.#link.say({ event: 'loaded' });
-      const isMounted = await this.#link.mounted;
-      // A launcher that was killed may have mounted all the same: that is a mount like any other.
-      const found = mountAt(this.#host.mounts.table(), directory);
-      if (isMounted || found?.source === volume) daemon.serve(found?.device ?? null);
-      else void daemon.stop(abandoned);
+      if (isAdopted) daemon.serve(this.#device());
+      else await this.#serveNew(daemon);
     } catch (thrown) {
+      if (isAdopted && thrown instanceof HoldfastError && mayPass(thrown)) throw thrown;
       void daemon.stop('it could not be loaded');
       await daemon.ended;
       throw thrown;
@@ -175,12 +273,36 @@ class MountProcess {
     return await daemon.ended;
   }
 
+  async #serveNew(daemon: MountDaemon): Promise<void> {
+    const { directory, volume } = this.#spec;
+    this.#link.say({ event: 'loaded' });
+    const isMounted = await this.#link.mounted;
+    // A launcher that was killed may have mounted all the same: that is a mount like any other.
+    const found = mountAt(this.#host.mounts.table(), directory);
+    if (isMounted || found?.source === volume) daemon.serve(found?.device ?? null);
+    else void daemon.stop(ABANDONED);
+  }
+
+  /** The mounted filesystem, as MAJOR:MINOR. */
+  #device(): string | null {
+    return this.#host.state.read(this.#spec.mount, StateFile.DEVICE)?.trim() ?? null;
+  }
+
   /** A takeover with a wrong secret would wait for answers that never come. */
-  async #checkSecret(): Promise<void> {
-    const { cluster } = this.#session.cluster;
+  async #checkSecret(session: Session): Promise<void> {
+    const { cluster } = session.cluster;
     const secret = loadSecret(this.#spec.secretFile ?? undefined, process.env);
-    const directory = await this.#session.directory();
+    const directory = await session.directory();
     await checkSecret({ cluster, secret }, directory.nodes());
+  }
+}
+
+/** Not to be tried again in this process. */
+class FailedLater extends Error {
+  readonly fault: HoldfastError;
+  constructor(fault: HoldfastError) {
+    super(fault.message);
+    this.fault = fault;
   }
 }
 

@@ -1,7 +1,8 @@
 /**
  * What a mount daemon answers over its control socket, in HTTP so that people can ask it with curl:
  * GET /status (LiveStatus as JSON), POST /commit (200 once everything up to now is on stable
- * storage), GET /metrics (for Prometheus). A fault is status 500 with PlainFault as JSON.
+ * storage), POST /hand-over (200 once it is and nothing more is answered: the keeper's next daemon
+ * goes on), GET /metrics (for Prometheus). A fault is status 500 with PlainFault as JSON.
  */
 import { z } from 'zod';
 import type { HoldfastError } from '../core/errors.js';
@@ -10,9 +11,9 @@ import type { ControlAnswer, MountHost } from '../io/mount-host.js';
 import { type PlainFault, plainFault } from './keeper.js';
 import type { LiveStatus } from './mount-types.js';
 
-export type ControlCall = 'status' | 'commit' | 'metrics';
+export type ControlCall = 'status' | 'commit' | 'hand-over' | 'metrics';
 
-const METHODS = { status: 'GET', commit: 'POST', metrics: 'GET' } as const;
+const METHODS = { status: 'GET', commit: 'POST', 'hand-over': 'POST', metrics: 'GET' } as const;
 const OK = 200;
 const FAULT = 500;
 
@@ -24,9 +25,10 @@ const fault = z.object({
 });
 
 const live = z.object({
-  phase: z.enum(['starting', 'mounted', 'stopping', 'failed']),
+  phase: z.enum(['starting', 'adopting', 'mounted', 'stopping', 'failed']),
   detail: z.string(),
   pid: z.number(),
+  version: z.string().default('unknown'),
   volumeId: z.string().nullable(),
   epoch: z.number(),
   sizeBytes: z.number(),

@@ -26,10 +26,23 @@ import { LogOwner } from '../replication/owner.js';
 import { ownerGate } from '../replication/owner-gate.js';
 import type { OwnerDeps } from '../replication/owner-types.js';
 import type { VolumeFilesystem } from '../volume/filesystem.js';
+import type { IntentLog } from '../volume/intent-log.js';
 import { logRoots } from '../volume/log-roots.js';
+import {
+  type Adoption,
+  beginIntents,
+  canResend,
+  checkHeir,
+  connectionOf,
+  type IntentFiles,
+  inherit,
+  nextEpoch,
+} from './adoption.js';
 import { awaitTurn } from './claim.js';
+import { settleSession } from './hand-over.js';
+import { StateFile } from './keeper.js';
 import { loadVolume } from './load-volume.js';
-import { writeOwnership } from './mount-files.js';
+import { type Claimed, writeOwnership } from './mount-files.js';
 import type { LiveStatus, MountPhase, MountSpec } from './mount-types.js';
 import { takeOver } from './take-over.js';
 
@@ -43,6 +56,8 @@ const LAST_USERS_MS = 5_000;
 const PRESENCE_PATIENCE_MS = 2_000;
 const PRESENCE_POLL_MS = 20;
 const HEARTBEAT_MS = 2_000;
+/** A daemon that has served for so long did not die of what its predecessor died of. */
+const SETTLED_MS = 1_000;
 
 export interface MountDaemonDeps {
   readonly clock: Clock;
@@ -52,10 +67,14 @@ export interface MountDaemonDeps {
   readonly requests: OwnerDeps['requests'];
   readonly directory: Directory;
   readonly host: MountHost;
+  readonly intents: IntentFiles;
+  /** What a daemon before this one left of the mount; null: there was none. */
+  readonly adoption: Adoption | null;
   /** Of the FUSE connection; asked for once, when it is mounted. */
   readonly device: () => FuseDevice;
   readonly hostname: string;
   readonly pid: number;
+  readonly version: string;
   readonly residentBytes: () => number;
 }
 
@@ -77,6 +96,7 @@ export class MountDaemon {
   #detail = 'starting';
   #record: VolumeRecord | null = null;
   #owner: LogOwner | null = null;
+  #ownerId: OwnerId | null = null;
   #presence: Presence | null = null;
   #filesystem: VolumeFilesystem | null = null;
   #session: FuseSession | null = null;
@@ -84,6 +104,12 @@ export class MountDaemon {
   #isOver = false;
   #lastCommit: string | null = null;
   #device: string | null = null;
+  /** What `stop` was asked for while the mount was being adopted. */
+  #stopAsked: string | null = null;
+  /** Resolves when an adoption has come to its end, whichever. */
+  readonly #adopted: Promise<void>;
+  #onAdopted: () => void = () => {};
+  #handedOver = false;
 
   constructor(deps: MountDaemonDeps, spec: MountSpec, handlers: MountDaemonHandlers) {
     this.#deps = deps;
@@ -93,6 +119,16 @@ export class MountDaemon {
     this.ended = new Promise((resolve) => {
       this.#onEnded = resolve;
     });
+    this.#adopted = new Promise((resolve) => {
+      this.#onAdopted = resolve;
+    });
+    if (deps.adoption === null) this.#onAdopted();
+    else this.#phase = 'adopting';
+  }
+
+  /** Whether it has ended for another daemon to go on with the mount. */
+  get handedOver(): boolean {
+    return this.#handedOver;
   }
 
   /**
@@ -101,19 +137,44 @@ export class MountDaemon {
    */
   async load(): Promise<void> {
     this.#heartbeat();
+    try {
+      await this.#load();
+    } catch (thrown) {
+      // What cannot be adopted ends like what cannot be started.
+      this.#phase = 'starting';
+      throw thrown;
+    }
+  }
+
+  async #load(): Promise<void> {
+    const { adoption } = this.#deps;
+    const record = await (adoption === null ? this.#found() : this.#inherited(adoption));
+    await this.#takeOver(record);
+    this.#filesystem = await this.#mountVolume(present(this.#owner, 'an owner'));
+    // Given up while it was loaded: its release has come and gone.
+    if (this.#isOver) this.#filesystem.stop();
+    this.#writeClaims([]);
+    if (adoption === null) await this.#published();
+    this.#assertHeld();
+    this.#watch();
+  }
+
+  /** The volume of that name, once nobody alive has it. */
+  async #found(): Promise<VolumeRecord> {
     const { record } = await this.#volumes.byName(this.#spec.volume);
     this.#record = record;
     checkKind(record, this.#spec.kind);
     const onProgress = (text: string): void => this.#progress(text);
     const isStopped = (): boolean => this.#isOver;
     await awaitTurn({ ...this.#deps, onProgress, isStopped }, record, this.#spec);
-    await this.#takeOver(record);
-    this.#filesystem = await this.#mountVolume(present(this.#owner, 'an owner'));
-    // Given up while it was loaded: its release has come and gone.
-    if (this.#isOver) this.#filesystem.stop();
-    await this.#published();
-    this.#assertHeld();
-    this.#watch();
+    return record;
+  }
+
+  async #inherited(adoption: Adoption): Promise<VolumeRecord> {
+    const onWaiting = (text: string): void => this.#progress(text);
+    const { clock } = this.#deps;
+    this.#record = await inherit({ clock, volumes: this.#volumes, onWaiting }, adoption);
+    return this.#record;
   }
 
   /** Throws what has become of the volume meanwhile, if it is not this process's any more. */
@@ -130,28 +191,44 @@ export class MountDaemon {
   }
 
   async #takeOver(record: VolumeRecord): Promise<void> {
-    const { clock, random, directory, hostname, pid, host } = this.#deps;
+    const { clock, random, directory, hostname, pid, adoption } = this.#deps;
     const id = idFromBytes<OwnerId>(random.bytes(16));
+    this.#ownerId = id;
     const address = `${hostname}/${pid}`;
-    const owner = new LogOwner(this.#deps, { volume: record.volume, owner: id, address });
+    const reaped = adoption === null ? {} : { reaped: checkHeir(adoption, record) };
+    const identity = { volume: record.volume, owner: id, address };
+    const owner = new LogOwner(this.#deps, { ...identity, ...reaped });
     this.#owner = owner;
-    writeOwnership(host.state, this.#spec.mount, { owner: id, volume: record.volume });
+    const next = nextEpoch(record);
+    this.#writeClaims([...(adoption?.claims ?? []), { owner: id, epoch: next }]);
     await takeOver({
       owner,
       clock,
       directory,
       volume: record.name,
-      timeoutMs: this.#spec.timeoutMs,
+      timeoutMs: adoption === null ? this.#spec.timeoutMs : null,
       onProgress: (text) => this.#progress(text),
       onStopped: (reason) => this.#stopped(reason),
     });
     this.#record = present(owner.record, 'an owner that serves has a record');
     const { volume, epoch } = this.#record;
+    if (adoption !== null && epoch !== next) {
+      throw new HoldfastError('FENCED', `somebody else had "${record.name}" in between`);
+    }
     const { directory: mountPoint, since } = this.#spec;
     const where = { host: hostname, pid, mountPoint, since };
     const presence = { schema: METADATA_SCHEMA, volume, epoch, owner: id, ...where };
     this.#presence = new Presence({ ...this.#deps, record: presence });
     this.#presence.start();
+  }
+
+  /** Which owners a successor may find; none of them: this one, which has all that there was. */
+  #writeClaims(claims: readonly Claimed[]): void {
+    const { volume, epoch } = present(this.#record, 'a record');
+    const owner = present(this.#ownerId, 'an owner');
+    const all = claims.length === 0 ? [{ owner, epoch }] : claims;
+    const { state } = this.#deps.host;
+    writeOwnership(state, this.#spec.mount, { owner, volume, claims: all });
   }
 
   /** So that whoever tries to mount it from now on is told; not that anything depended on it. */
@@ -169,7 +246,16 @@ export class MountDaemon {
     const { sizeBytes } = present(this.#record, 'a record');
     const parts = { owner, roots: logRoots(owner), clock, sizeBytes, readOnly, commitIntervalMs };
     const onProgress = (text: string): void => this.#progress(text);
-    return loadVolume({ ...parts, volume, onProgress });
+    const { adoption } = this.#deps;
+    const adopted = adoption === null ? {} : { adopted: adoption };
+    const intents = readOnly ? {} : { intents: this.#intentLog() };
+    return loadVolume({ ...parts, ...adopted, ...intents, volume, onProgress });
+  }
+
+  #intentLog(): IntentLog {
+    const { volume, epoch } = present(this.#record, 'a record');
+    const owner = present(this.#ownerId, 'an owner');
+    return beginIntents(this.#deps, { volume, owner, epoch, mount: this.#spec.mount });
   }
 
   #progress(text: string): void {
@@ -186,33 +272,84 @@ export class MountDaemon {
     const filesystem = present(this.#filesystem, 'a volume is loaded before it is served');
     assert(this.#session === null, 'a connection is served once');
     this.#device = device;
-    const { log } = this.#deps;
+    const { log, adoption } = this.#deps;
     const { readOnly } = this.#spec;
+    if (adoption !== null && !canResend(adoption)) {
+      void this.#abort();
+      return;
+    }
+    const { intents } = filesystem.history;
     this.#session = new FuseSession({
       device: this.#deps.device(),
       filesystem,
       log,
       readOnly,
       gate: ownerGate(present(this.#owner, 'an owner')),
+      ...(intents === null ? {} : { intents }),
+      ...(adoption === null ? {} : { adopted: connectionOf(adoption) }),
       onReady: (agreed) => {
-        this.#phase = 'mounted';
-        this.#detail = 'serving';
+        this.#serving();
         this.#handlers.onReady(agreed);
       },
       onEnd: (error) => void this.#end(error === null ? null : asFault(error, 'UNAVAILABLE')),
     });
     this.#session.start();
+    if (adoption !== null) this.#serving();
+  }
+
+  #serving(): void {
+    const { clock, host, log, adoption } = this.#deps;
+    const { directory, volume, mount } = this.#spec;
+    this.#phase = 'mounted';
+    this.#detail = 'serving';
+    clock.after(SETTLED_MS, () => {
+      if (!this.#isOver) host.state.write(mount, StateFile.SETTLED, '');
+    });
+    if (adoption === null) return;
+    log.info({ volume, directory }, 'The mount goes on with a new daemon.');
+    this.#onAdopted();
+    if (this.#stopAsked !== null) void this.stop(this.#stopAsked);
+  }
+
+  /** The volume is whole again, but the kernel cannot be asked for what was under way. */
+  async #abort(): Promise<void> {
+    const message = `the mount at ${this.#spec.directory} has lost its daemon`;
+    const hint = 'Linux 6.9 and newer can go on with another one.';
+    const fault = new HoldfastError('UNAVAILABLE', message, { hint });
+    await this.#unmount({ lazy: true });
+    await this.#end(fault);
+  }
+
+  /**
+   * Ends this process's part in the mount in favour of the next daemon: nothing more is answered,
+   * and everything is committed. Rejects with why that cannot be: then it goes on.
+   */
+  async handOver(): Promise<void> {
+    const session = this.#session;
+    const { clock, host } = this.#deps;
+    if (session === null || this.#phase !== 'mounted') {
+      throw new HoldfastError('BUSY', `the mount is ${this.#phase}`, { retryable: true });
+    }
+    await settleSession(session, clock, () => this.commit());
+    this.#assertHeld();
+    host.state.write(this.#spec.mount, StateFile.COMMITTED, `${this.#ownerId}\n`);
+    this.#isOver = true;
+    this.#handedOver = true;
+    this.#phase = 'stopping';
+    this.#detail = 'handed over to the next daemon';
+    this.#onEnded(null);
   }
 
   /** Resolves once everything up to now is on stable storage. Rejects with why it never will be. */
-  commit(): Promise<void> {
+  async commit(): Promise<void> {
+    await this.#adopted;
     const filesystem = this.#filesystem;
-    if (this.#fault !== null) return Promise.reject(this.#fault);
+    if (this.#fault !== null) throw this.#fault;
     if (filesystem === null) {
       const hint = 'Wait until it is mounted.';
-      return Promise.reject(new HoldfastError('UNAVAILABLE', 'it is not mounted yet', { hint }));
+      throw new HoldfastError('UNAVAILABLE', 'it is not mounted yet', { hint });
     }
-    return new Promise((resolve, reject) => {
+    return await new Promise((resolve, reject) => {
       filesystem.commit((error) => {
         if (error !== null) return reject(asFault(error, 'UNAVAILABLE'));
         this.#committed();
@@ -228,6 +365,10 @@ export class MountDaemon {
   async stop(reason: string): Promise<void> {
     const { log, clock } = this.#deps;
     if (this.#phase === 'stopping' || this.#isOver) return;
+    if (this.#phase === 'adopting' && this.#fault === null) {
+      this.#stopAsked = reason;
+      return;
+    }
     log.info({ volume: this.#spec.volume, reason }, 'Stopping the mount.');
     this.#phase = 'stopping';
     this.#detail = reason;
@@ -294,6 +435,7 @@ export class MountDaemon {
   async #end(error: HoldfastError | null): Promise<void> {
     if (this.#isOver) return;
     this.#isOver = true;
+    this.#onAdopted();
     this.#phase = 'stopping';
     this.#detail = 'releasing the volume';
     const fault = this.#fault ?? error;
@@ -383,6 +525,7 @@ export class MountDaemon {
       phase: this.#phase,
       detail: this.#detail,
       pid: this.#deps.pid,
+      version: this.#deps.version,
       volumeId: this.#record?.volume ?? null,
       epoch: this.#record?.epoch ?? 0,
       sizeBytes: space?.totalBytes ?? this.#record?.sizeBytes ?? 0,

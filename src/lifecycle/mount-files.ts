@@ -32,7 +32,20 @@ const spec = z.object({
 const identity = z.object({ pid: z.int().min(1), startTicks: z.string() });
 
 const id = z.string().refine(isId);
-const ownership = z.object({ owner: id, volume: id });
+const claim = z.object({ owner: id, epoch: z.int().min(1) });
+const ownership = z.object({ owner: id, volume: id, claims: z.array(claim).default([]) });
+
+const init = z.object({
+  major: z.int(),
+  minor: z.int(),
+  maxReadahead: z.int(),
+  flags: z.int(),
+  flags2: z.int(),
+  maxBackground: z.int(),
+  congestionThreshold: z.int(),
+  maxWrite: z.int(),
+  maxPages: z.int(),
+});
 
 /** Null when there is none, or it cannot be understood. */
 export function readSpec(state: StateDirectory, mount: MountId): MountSpec | null {
@@ -48,10 +61,32 @@ export function writeInit(state: StateDirectory, mount: MountId, agreed: InitRep
   state.write(mount, StateFile.INIT, JSON.stringify(agreed));
 }
 
+/** Which program the keeper starts as the mount's daemon, from the next time on. */
+export function writeProgram(
+  state: StateDirectory,
+  mount: MountId,
+  program: readonly string[],
+): void {
+  state.write(mount, StateFile.PROGRAM, `${[...program, 'mount-daemon'].join('\n')}\n`);
+}
+
+/** Null as long as the kernel was not answered. */
+export function readInit(state: StateDirectory, mount: MountId): InitReply | null {
+  return readJson(state, mount, StateFile.INIT, init);
+}
+
+/** An owner, and the epoch that it means to have or has. */
+export interface Claimed {
+  readonly owner: OwnerId;
+  readonly epoch: number;
+}
+
 /** Who took which volume over. */
 export interface Ownership {
   readonly owner: OwnerId;
   readonly volume: VolumeId;
+  /** The mount's, beginning with the one whose intents there are. */
+  readonly claims: readonly Claimed[];
 }
 
 export function writeOwnership(state: StateDirectory, mount: MountId, held: Ownership): void {

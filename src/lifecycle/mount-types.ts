@@ -39,6 +39,8 @@ export interface MountRequest {
 export type MountPhase =
   /** Taking the volume over or loading it; nothing is mounted yet. */
   | 'starting'
+  /** Taking the place of a daemon that died: who uses the mount waits. */
+  | 'adopting'
   | 'mounted'
   /** Committing, unmounting or releasing. */
   | 'stopping'
@@ -51,6 +53,8 @@ export interface LiveStatus {
   /** What it is doing or why it failed, for people. */
   readonly detail: string;
   readonly pid: number;
+  /** Of the program that it runs. */
+  readonly version: string;
   readonly volumeId: VolumeId | null;
   readonly epoch: number;
   readonly sizeBytes: number;

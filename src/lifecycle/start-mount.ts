@@ -13,6 +13,7 @@ import type { Random } from '../io/random.js';
 import { checkVolumeName } from '../metadata/names.js';
 import { parseFault } from './control.js';
 import { type DaemonEvent, faultOf, KEEPER_SCRIPT, MOUNTED_LINE, StateFile } from './keeper.js';
+import { writeProgram } from './mount-files.js';
 import type { MountRequest, MountSpec, MountStatus } from './mount-types.js';
 import { findMount, listMounts, type MountsDeps, unmountDead } from './mounts.js';
 
@@ -169,8 +170,8 @@ class Launch {
     state.create(mount);
     try {
       state.write(mount, StateFile.SPEC, `${JSON.stringify(this.#spec, null, 2)}\n`);
-      const command = [...program, 'mount-daemon', state.path(mount)];
-      const args = [state.path(mount), directory, ...command];
+      writeProgram(state, mount, program);
+      const args = [state.path(mount), directory];
       const options = { script: KEEPER_SCRIPT, args, descriptor };
       this.#keeper = this.#host.startKeeper(
         { ...options, logFile: foreground ? null : logFile },

@@ -13,7 +13,8 @@ export interface TakeOverOptions {
   readonly owner: LogOwner;
   readonly clock: Clock;
   readonly directory: Directory;
-  readonly timeoutMs: number;
+  /** Null: however long it takes. */
+  readonly timeoutMs: number | null;
   /** For messages. */
   readonly volume: string;
   readonly onProgress: (text: string) => void;
@@ -30,21 +31,22 @@ export function takeOver(options: TakeOverOptions): Promise<void> {
   const { owner, clock, timeoutMs, volume, onProgress, onStopped } = options;
   return new Promise((resolve, reject) => {
     let isServing = false;
-    const timer = clock.after(timeoutMs, () => {
+    const giveUp = (timeoutMs: number): void => {
       const what = waitsFor(owner.state, owner.record, options.directory);
       const message = `"${volume}" could not be taken over in ${timeoutMs / 1000} s: ${what}`;
       const hint = 'Check with "holdfast status" that enough of its nodes are up.';
       // First, since the end of the owner rejects as well.
       reject(new HoldfastError('TIMEOUT', message, { retryable: true, hint }));
       owner.stop();
-    });
+    };
+    const timer = timeoutMs === null ? null : clock.after(timeoutMs, () => giveUp(timeoutMs));
     owner.start((state) => {
       if (state.type === 'serving') {
-        timer.cancel();
+        timer?.cancel();
         isServing = true;
         resolve();
       } else if (state.type === 'stopped') {
-        timer.cancel();
+        timer?.cancel();
         if (isServing) onStopped(state.reason);
         else reject(state.reason);
       } else {

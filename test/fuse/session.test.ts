@@ -1,6 +1,6 @@
 /** Transcripts with a played kernel: what the session answers, when it pauses, how it ends. */
 import { test } from 'tap';
-import { AssertionFailure } from '../../src/core/assert.js';
+import { AssertionFailure, present } from '../../src/core/assert.js';
 import { HoldfastError } from '../../src/core/errors.js';
 import { MAX_IN_FLIGHT_REQUESTS, REQUEST_BUFFER_BYTES } from '../../src/fuse/limits.js';
 import { FuseSession, type FuseSessionOptions } from '../../src/fuse/session.js';
@@ -106,7 +106,9 @@ test('nothing is served before INIT, unless an earlier daemon has done it', asyn
   const before = play({}, false);
   t.equal(before.device.ask('GETATTR', [u32(0, 0), u64(0)]).error, EIO);
   const first = play();
-  const adopter = play({ adopted: first.session.agreed as never }, false);
+  const agreed = present(first.session.agreed, 'what was agreed');
+  const adopter = play({ adopted: { agreed, results: [] } }, false);
+  t.match(adopter.device.replies.shift(), { unique: 0n, error: 7 }, 'RESEND comes first');
   t.equal(adopter.device.ask('GETATTR', [u32(0, 0), u64(0)]).error, 0);
   t.same(adopter.session.agreed, first.session.agreed);
 });

@@ -116,7 +116,7 @@ t.test('a process of this machine of which only its presence is left', async (t)
 t.test('a dead mount of this machine stands in nobody’s way', async (t) => {
   const turn = new Turn();
   turn.host.add(specOf('dead'), null, false);
-  writeOwnership(turn.host.state, 'dead', { owner: OWNER, volume: VOLUME });
+  writeOwnership(turn.host.state, 'dead', { owner: OWNER, volume: VOLUME, claims: [] });
   await turn.present('here');
   await turn.wait();
   const [found] = await listMounts({ host: turn.host, clock: realClock });
@@ -126,7 +126,7 @@ t.test('a dead mount of this machine stands in nobody’s way', async (t) => {
 t.test('a daemon that hangs is not a dead one', async (t) => {
   const turn = new Turn();
   turn.host.add(specOf('hangs'), 'silent', false);
-  writeOwnership(turn.host.state, 'hangs', { owner: OWNER, volume: VOLUME });
+  writeOwnership(turn.host.state, 'hangs', { owner: OWNER, volume: VOLUME, claims: [] });
   const [found] = await listMounts({ host: turn.host, clock: realClock });
   t.match(found, { state: 'unresponsive' });
   await t.rejects(turn.wait(), { code: 'CONFLICT', message: /does not answer/ });

@@ -85,7 +85,15 @@ export class FakeHost implements MountHost {
     if (daemon === undefined) throw new HoldfastError('UNAVAILABLE', 'nobody listens');
     if (daemon === 'silent') throw new HoldfastError('TIMEOUT', 'no answer');
     const live: LiveStatus = {
-      ...{ phase: 'mounted', detail: 'serving', pid: 42, volumeId: null, epoch: 1, sizeBytes: 1 },
+      ...{
+        phase: 'mounted',
+        detail: 'serving',
+        pid: 42,
+        version: '0.1.0',
+        volumeId: null,
+        epoch: 1,
+        sizeBytes: 1,
+      },
       ...{ usedBytes: 0, files: 1, freeFiles: 1, dirtyBytes: 0, lastCommit: null, leaseHeld: true },
       residentBytes: 1,
       ...daemon,

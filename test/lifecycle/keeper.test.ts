@@ -1,5 +1,13 @@
 /** The keeper with daemons that are shell scripts: what it leaves behind after each way to end. */
-import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -33,7 +41,10 @@ function keep(t: Test, script: string, wasMounted: boolean): Kept {
   const ended = new Promise<number | string>((resolve) => {
     onExit = resolve;
   });
-  const args = [state, join(root, 'nowhere'), '/bin/sh', '-c', script, 'daemon', state];
+  const daemon = join(root, 'daemon');
+  writeFileSync(daemon, script);
+  host.state.write(MOUNT, StateFile.PROGRAM, `/bin/sh\n${daemon}\n`);
+  const args = [state, join(root, 'nowhere')];
   const keeper = host.startKeeper(
     { script: KEEPER_SCRIPT, args, descriptor: { fd }, logFile },
     { onLine: (line) => lines.push(line), onExit: (status) => onExit(status) },

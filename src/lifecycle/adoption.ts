@@ -1,0 +1,159 @@
+/**
+ * What a mount's dead daemon left to its successor, and whether that may take it. The keeper has
+ * waited for the dead one, so nothing of it runs any more.
+ *
+ * The volume's record says who owned the volume last. Only when that was this mount, the dead
+ * daemon or a successor of it that came no further than to the takeover, nobody else can have
+ * changed the volume, and what the kernel holds in its caches is still true. Each of them writes
+ * down beforehand which epoch it means to have: one epoch has one owner.
+ *
+ * INVARIANT: a successor gives nothing to the log before its own intents stand in the place of its
+ * predecessor's, so whatever the last one left is complete.
+ */
+import { HoldfastError } from '../core/errors.js';
+import type { OwnerId, VolumeId } from '../core/ids.js';
+import { type Epoch, epoch } from '../core/units.js';
+import type { InitReply } from '../fuse/encode.js';
+import { InitFlag2 } from '../fuse/protocol.js';
+import type { AdoptedConnection } from '../fuse/session.js';
+import type { Clock } from '../io/clock.js';
+import type { IntentFile } from '../io/intent-file.js';
+import type { Log } from '../io/log.js';
+import type { StateDirectory } from '../io/mount-host.js';
+import type { VolumeRecord } from '../metadata/model.js';
+import type { Volumes } from '../metadata/volumes.js';
+import { type FoundIntents, type IntentIdentity, readIntents } from '../volume/intent-format.js';
+import { IntentLog } from '../volume/intent-log.js';
+import { StateFile } from './keeper.js';
+import { type Claimed, readInit, readOwnership, readSpec } from './mount-files.js';
+import type { MountId } from './mount-types.js';
+
+const RETRY_MS = 500;
+
+/** The seam to a mount's intent log: one file, which successors replace. */
+export interface IntentFiles {
+  /** Null when there is none. */
+  read(): Buffer | null;
+  create(): IntentFile;
+}
+
+export interface Adoption {
+  readonly volume: VolumeId;
+  /** What INIT settled. */
+  readonly agreed: InitReply;
+  /** Any of these may be found as the volume's owner. */
+  readonly claims: readonly Claimed[];
+  /** Null: everything had been committed. */
+  readonly intents: FoundIntents | null;
+}
+
+/**
+ * What is to be adopted; null when the mount was never served before. Throws INCONSISTENT,
+ * MALFORMED or VERSION when it cannot be.
+ */
+export function readAdoption(
+  state: StateDirectory,
+  mount: MountId,
+  files: IntentFiles,
+): Adoption | null {
+  const agreed = readInit(state, mount);
+  const held = readOwnership(state, mount);
+  if (agreed === null || held === null) return null;
+  const { volume, claims } = held;
+  const none = { volume, agreed, claims, intents: null };
+  if (state.read(mount, StateFile.COMMITTED)?.trim() === claims[0]?.owner) return none;
+  const file = files.read();
+  const intents = file === null ? null : readIntents(file);
+  // Where nothing can be changed, there are none.
+  if (intents === null && readSpec(state, mount)?.readOnly === true) return none;
+  const identity = intents?.identity;
+  if (identity?.mount === mount && identity.volume === volume) return { ...none, intents };
+  throw new HoldfastError('INCONSISTENT', `the intent log of mount ${mount} is not there`);
+}
+
+/** The volume that the mount had. Rejects with FENCED when somebody else has had it since. */
+export async function inherit(
+  parts: {
+    readonly clock: Clock;
+    readonly volumes: Volumes;
+    readonly onWaiting: (text: string) => void;
+  },
+  adoption: Adoption,
+): Promise<VolumeRecord> {
+  const { clock, volumes, onWaiting } = parts;
+  const found = await untilAvailable(clock, onWaiting, () => volumes.get(adoption.volume));
+  if (found === null) {
+    throw new HoldfastError('NOT_FOUND', `volume ${adoption.volume} is not there any more`);
+  }
+  checkHeir(adoption, found.record);
+  return found.record;
+}
+
+/** The intent log of a daemon that has taken its volume over, with what it took on from another. */
+export function beginIntents(
+  parts: {
+    readonly intents: IntentFiles;
+    readonly adoption: Adoption | null;
+    readonly log: Log;
+  },
+  identity: IntentIdentity,
+): IntentLog {
+  return new IntentLog({
+    file: parts.intents.create(),
+    identity,
+    carried: parts.adoption?.intents?.results ?? [],
+    onFault: ({ code, message }) => {
+      const fields = { volume: identity.volume, code, error: message };
+      parts.log.error(fields, 'Changes are answered only once they are committed.');
+    },
+  });
+}
+
+/** What the FUSE session has to know of its predecessor. */
+export function connectionOf({ agreed, intents }: Adoption): AdoptedConnection {
+  return { agreed, results: intents?.results ?? [] };
+}
+
+/** Whether the kernel can be asked for what the dead daemon had read and not answered. */
+export function canResend({ agreed }: Adoption): boolean {
+  return (agreed.flags2 & InitFlag2.HAS_RESEND) !== 0;
+}
+
+/** The owner found, which is dead for certain. Throws FENCED when it is none of this mount's. */
+export function checkHeir({ claims }: Adoption, record: VolumeRecord): OwnerId {
+  const { owner, name } = record;
+  const isOurs = claims.some((one) => one.owner === owner?.id && one.epoch === record.epoch);
+  if (owner !== null && isOurs) return owner.id;
+  const by = owner === null ? 'nobody' : owner.address;
+  const message = `"${name}" was taken over meanwhile (epoch ${record.epoch}, ${by})`;
+  throw new HoldfastError('FENCED', message);
+}
+
+/** The epoch that a takeover of this record leads to, if nobody comes between. */
+export function nextEpoch(record: VolumeRecord): Epoch {
+  return epoch(record.epoch + 1);
+}
+
+/**
+ * What `work` resolves to, once it does: a mount that lives waits for whatever it needs, however
+ * long. Rejects with what will not pass.
+ */
+export async function untilAvailable<T>(
+  clock: Clock,
+  onWaiting: (text: string) => void,
+  work: () => Promise<T>,
+): Promise<T> {
+  for (;;) {
+    try {
+      return await work();
+    } catch (thrown) {
+      if (!(thrown instanceof HoldfastError) || !mayPass(thrown)) throw thrown;
+      onWaiting(`waiting: ${thrown.message}`);
+      await new Promise<void>((resolve) => clock.after(RETRY_MS, resolve));
+    }
+  }
+}
+
+export function mayPass({ code, retryable }: HoldfastError): boolean {
+  return retryable || code === 'UNAVAILABLE' || code === 'TIMEOUT';
+}
