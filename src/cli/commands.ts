@@ -51,6 +51,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./volume.js')).addVolumeCommands,
   },
   {
+    name: 'machines',
+    summary: 'list the machines that drivers have registered',
+    load: async () => (await import('./machines.js')).addMachinesCommands,
+  },
+  {
     name: 'mount',
     summary: 'mount a volume at a directory of this machine',
     load: async () => (await import('./mount.js')).addMountCommand,

@@ -14,6 +14,7 @@ import { onStopRequest } from '../io/node/process.js';
 import { claimSocketPath } from '../io/node/unix-socket.js';
 import type { VolumeLifecycle } from '../lifecycle/volumes.js';
 import { machineName, openLifecycle } from './lifecycle.js';
+import { wholeNumber } from './numbers.js';
 import { addExamples } from './output.js';
 import { type SessionOptions, sessionOptions } from './session.js';
 import { programVersion } from './version.js';

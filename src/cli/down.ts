@@ -8,12 +8,12 @@ import { asFault, HoldfastError } from '../core/errors.js';
 import { nodeClock } from '../io/node/clock.js';
 import { listMounts, stopMount } from '../lifecycle/mounts.js';
 import { mountDeps } from './machine.js';
+import { wholeNumber } from './numbers.js';
 import { addExamples, printResult, showProgress } from './output.js';
 import { sleep } from './up-cluster.js';
 import { findUpFile, UP_DIRECTORY, type UpFile } from './up-file.js';
 import { askUpPid } from './up-lock.js';
 import { letGo } from './up-mount.js';
-import { wholeNumber } from './volume.js';
 
 interface DownOptions {
   readonly dataDir: string;

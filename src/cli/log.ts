@@ -11,10 +11,10 @@ import { nodeClock } from '../io/node/clock.js';
 import { onStopRequest } from '../io/node/process.js';
 import type { VolumeRecord } from '../metadata/model.js';
 import { RAW_LOG_LABEL } from '../metadata/names.js';
+import { wholeNumber } from './numbers.js';
 import { addExamples, printResult } from './output.js';
 import { OwnedLog } from './owned-log.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
-import { wholeNumber } from './volume.js';
 
 const RELEASE_TIMEOUT_MS = 5_000;
 

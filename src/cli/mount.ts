@@ -2,7 +2,7 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { HoldfastError, invalid } from '../core/errors.js';
-import { COMMIT_INTERVAL_DEFAULT_MS, COMMIT_INTERVAL_MAX_MS } from '../core/limits.js';
+import { COMMIT_INTERVAL_DEFAULT_MS } from '../core/limits.js';
 import { nodeClock } from '../io/node/clock.js';
 import type { MountRequest } from '../lifecycle/mount-types.js';
 import { startForeground, startMount } from '../lifecycle/start-mount.js';
@@ -12,9 +12,9 @@ import { untilInterrupted } from './interrupt.js';
 import { lifecycleOf, machineName } from './lifecycle.js';
 import { mountDeps } from './machine.js';
 import { absoluteMetadata } from './mount-location.js';
+import { commitIntervalOf, wholeNumber } from './numbers.js';
 import { addExamples, printResult } from './output.js';
 import { locate, Session, type SessionOptions, sessionOptions } from './session.js';
-import { wholeNumber } from './volume.js';
 
 interface MountCommandOptions extends SessionOptions {
   readonly readOnly?: boolean;
@@ -158,15 +158,6 @@ export function mountRequest(
     ...commitIntervalOf(options.commitInterval),
     ...(options.metrics === undefined ? {} : { metricsListen: options.metrics }),
   };
-}
-
-/** Empty when nothing was said. Throws INVALID_ARGUMENT. */
-export function commitIntervalOf(text: string | undefined): { readonly commitIntervalMs?: number } {
-  if (text === undefined) return {};
-  const seconds = wholeNumber(text, '--commit-interval');
-  const most = COMMIT_INTERVAL_MAX_MS / 1000;
-  if (seconds >= 1 && seconds <= most) return { commitIntervalMs: seconds * 1000 };
-  throw invalid(`--commit-interval: ${seconds} s`, `1 to ${most} are allowed.`);
 }
 
 /** Tells on standard error what a start that takes longer is about. */

@@ -2,8 +2,8 @@
 import type { Command } from 'commander';
 import { syncMount } from '../lifecycle/mounts.js';
 import { mountDeps } from './machine.js';
+import { wholeNumber } from './numbers.js';
 import { addExamples, printResult } from './output.js';
-import { wholeNumber } from './volume.js';
 
 interface SyncOptions {
   readonly timeout: string;

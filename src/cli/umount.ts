@@ -7,8 +7,8 @@ import { endPresence } from '../lifecycle/dead-presence.js';
 import { type HeldByDead, stopMount } from '../lifecycle/mounts.js';
 import { openMetadata } from '../metadata/open.js';
 import { mountDeps } from './machine.js';
+import { wholeNumber } from './numbers.js';
 import { addExamples, printResult } from './output.js';
-import { wholeNumber } from './volume.js';
 
 /** For the metadata store to be told of a dead mount; it would find out by itself. */
 const TELL_TIMEOUT_MS = 2_000;

@@ -17,6 +17,7 @@ import type { MetadataStore } from '../metadata/store.js';
 import type { Volumes } from '../metadata/volumes.js';
 import { createDurably } from './durable-file.js';
 import { NodeChild } from './node-children.js';
+import { wholeNumber } from './numbers.js';
 import { embeddedIn, findUpFile, secretOf, type UpFile } from './up-file.js';
 import { wholeNumber } from './volume.js';
 

@@ -2,7 +2,8 @@
 import type { Command } from 'commander';
 import { formatSize } from '../core/sizes.js';
 import { listMounts } from '../lifecycle/mounts.js';
-import type { PresenceRecord, VolumeRecord } from '../metadata/model.js';
+import { Attachments } from '../metadata/attachments.js';
+import type { Attachment, PresenceRecord, VolumeRecord } from '../metadata/model.js';
 import { findPresence } from '../metadata/presence.js';
 import { mountDeps } from './machine.js';
 import { addExamples, printResult } from './output.js';
@@ -22,12 +23,14 @@ interface Usage {
   /** As the mount on this machine tells; null when it is mounted elsewhere or not at all. */
   readonly usedBytes: number | null;
   readonly files: number | null;
+  /** The machines that may use it, if orchestrators have a say. */
+  readonly attachments: readonly Attachment[];
   /** Of the log, on each replica, without the open segments. */
   readonly sealedBytes: number;
 }
 
 async function showVolume(name: string, options: SessionOptions): Promise<void> {
-  await Session.run(options, async ({ volumes, store }) => {
+  await Session.run(options, async ({ volumes, store, clock }) => {
     const { record } = await volumes.byName(name);
     const mounts = await listMounts(mountDeps(process.env));
     const live = mounts.find((one) => one.live?.volumeId === record.volume)?.live ?? null;
@@ -35,6 +38,7 @@ async function showVolume(name: string, options: SessionOptions): Promise<void> 
       mounted: await findPresence(store, record.volume),
       usedBytes: live?.usedBytes ?? null,
       files: live?.files ?? null,
+      attachments: await new Attachments(store, clock).of(record.volume),
       sealedBytes: record.sealed.reduce((sum, { end }) => sum + end, 0),
     };
     printResult(options.json === true, { ...record, ...usage }, describe(record, usage));
@@ -57,6 +61,7 @@ function describe(record: VolumeRecord, usage: Usage): string {
       ['epoch', String(record.epoch)],
       ['owner', owner === null || owner.released ? '-' : owner.address],
       ['mounted', mountedText(usage.mounted)],
+      ['attached', usage.attachments.map(({ machine }) => machine).join(' ') || '-'],
       ['log', `${formatSize(usage.sealedBytes)} in sealed segments, on each replica`],
     ],
   );

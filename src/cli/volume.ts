@@ -4,10 +4,13 @@ import { invalid } from '../core/errors.js';
 import { formatSize, parseSize } from '../core/sizes.js';
 import type { VolumeFacts, VolumeHead, VolumeKind, VolumeRecord } from '../metadata/model.js';
 import { listNodes } from '../metadata/nodes.js';
+import { wholeNumber } from './numbers.js';
 import { addExamples, printResult } from './output.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
 import { parseLabels, table } from './text.js';
 import { addCheckCommand } from './volume-check.js';
+import { addFenceCommand } from './volume-fence.js';
+import { addSetCommand } from './volume-set.js';
 import { addShowCommand } from './volume-show.js';
 import { addTrashCommands, trashTable } from './volume-trash.js';
 
@@ -60,6 +63,8 @@ export function addVolumeCommands(program: Command): void {
     .requiredOption('--size <size>', 'how much it may hold from now on; never less than before')
     .action((name: string, options: ExpandOptions) => expandVolume(name, options));
   addExamples(expand, [['To 20 GiB', 'holdfast volume expand db --size 20GiB']]);
+  addSetCommand(volume);
+  addFenceCommand(volume);
   addTrashCommands(volume);
   addCheckCommand(volume);
 }
@@ -89,12 +94,6 @@ async function createVolume(name: string, options: CreateOptions): Promise<void>
     const text = nodes < replicas ? `${made}\n${few}` : made;
     printResult(options.json === true, record, text);
   });
-}
-
-/** Throws INVALID_ARGUMENT. */
-export function wholeNumber(text: string, what: string): number {
-  if (/^\d{1,15}$/.test(text)) return Number(text);
-  throw invalid(`${what}: "${text}" is not a whole number`);
 }
 
 async function list(options: ListOptions): Promise<void> {

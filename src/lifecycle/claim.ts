@@ -90,8 +90,13 @@ function isRival(other: MountStatus, record: VolumeRecord, spec: Claimant): bool
   const { volumeId } = other;
   const isSame = volumeId === null ? other.volume === record.name : volumeId === record.volume;
   if (other.state === 'dead' || !isSame) return false;
-  if (other.state !== 'starting') return true;
+  if (other.state !== 'starting') return !wasReplaced(other, record);
   return other.since < spec.since || (other.since === spec.since && other.mount < spec.mount);
+}
+
+/** Somebody else has been the owner since: it can neither write nor read any more. */
+function wasReplaced({ owner }: MountStatus, record: VolumeRecord): boolean {
+  return owner !== null && record.owner !== null && record.owner.id !== owner;
 }
 
 function mountedHere(found: MountStatus): HoldfastError {

@@ -1,0 +1,47 @@
+/** `holdfast volume set`: changes what can be changed of a volume at any time. */
+import type { Command } from 'commander';
+import { invalid } from '../core/errors.js';
+import type { VolumeInfo } from '../lifecycle/volume-types.js';
+import { lifecycleOf } from './lifecycle.js';
+import { commitIntervalOf, wholeNumber } from './numbers.js';
+import { addExamples, printResult } from './output.js';
+import { Session, type SessionOptions, sessionOptions } from './session.js';
+
+interface SetOptions extends SessionOptions {
+  readonly ack?: string;
+  readonly commitInterval?: string;
+}
+
+export function addSetCommand(volume: Command): void {
+  const set = sessionOptions(volume.command('set <name>'))
+    .description('change how often a volume commits, and how many copies an fsync waits for')
+    .option('--ack <count>', 'copies that an fsync waits for, from the next mount on')
+    .option('--commit-interval <seconds>', 'changes without fsync are committed this often')
+    .action((name: string, options: SetOptions) => setVolume(name, options));
+  addExamples(set, [
+    ['All three copies at every fsync', 'holdfast volume set db --ack 3'],
+    ['Lose at most a second', 'holdfast volume set db --commit-interval 1'],
+  ]);
+}
+
+async function setVolume(name: string, options: SetOptions): Promise<void> {
+  const { ack, commitInterval } = options;
+  const settings = {
+    ...commitIntervalOf(commitInterval),
+    ...(ack === undefined ? {} : { ackQuorum: wholeNumber(ack, '--ack') }),
+  };
+  if (Object.keys(settings).length === 0) {
+    throw invalid('what is to be changed?', 'See "holdfast volume set --help".');
+  }
+  await Session.run(options, async (session) => {
+    const { record } = await session.volumes.byName(name);
+    const info = await lifecycleOf(session).modify(record.volume, settings);
+    printResult(options.json === true, info, describe(info));
+  });
+}
+
+function describe({ name, ackQuorum, nextAckQuorum, commitIntervalMs }: VolumeInfo): string {
+  const next = nextAckQuorum === null ? '' : ` (${nextAckQuorum} from the next mount on)`;
+  const every = commitIntervalMs === null ? 'as its mount says' : `${commitIntervalMs / 1000} s`;
+  return `volume ${name}: fsync waits for ${ackQuorum}${next}, commits every ${every}`;
+}
