@@ -18,7 +18,6 @@ import { wholeNumber } from './numbers.js';
 import { addExamples } from './output.js';
 import { type SessionOptions, sessionOptions } from './session.js';
 import { programVersion } from './version.js';
-import { wholeNumber } from './volume.js';
 
 const MODES = ['controller', 'node', 'all'] as const;
 type Mode = (typeof MODES)[number];

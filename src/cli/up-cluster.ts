@@ -19,7 +19,6 @@ import { createDurably } from './durable-file.js';
 import { NodeChild } from './node-children.js';
 import { wholeNumber } from './numbers.js';
 import { embeddedIn, findUpFile, secretOf, type UpFile } from './up-file.js';
-import { wholeNumber } from './volume.js';
 
 const DEFAULT_NODES = 3;
 const MAX_NODES = 16;
