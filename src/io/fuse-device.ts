@@ -70,8 +70,11 @@ export interface FuseMounts {
   /** Opens /dev/fuse without blocking reads. Throws NOT_FOUND or UNAVAILABLE. */
   open(): FuseDescriptor;
   closeDescriptor(descriptor: FuseDescriptor): void;
-  /** The mounts that this process sees, in the order in which they were made. */
-  table(): MountEntry[];
+  /**
+   * The mounts that this process sees, or another one, in the order in which they were made. Throws
+   * NOT_FOUND when there is no such process.
+   */
+  table(pid?: number): MountEntry[];
   /**
    * The absolute path without symlinks, resolving the parent only, so that a mount point whose
    * daemon hangs is not touched. Throws NOT_FOUND.
@@ -86,6 +89,11 @@ export interface FuseMounts {
     timeoutMs: number,
   ): Promise<CommandResult>;
   umount(args: readonly string[], timeoutMs: number): Promise<CommandResult>;
+  /**
+   * Ends the connection of a filesystem, MAJOR:MINOR, for all who have it mounted, in whatever
+   * mount namespace. False where the kernel offers no way to (fusectl).
+   */
+  abort(device: string): Promise<boolean>;
   /** Sets how far the kernel reads ahead on a mounted filesystem; false where it cannot be set. */
   setReadahead(device: string, kib: number): boolean;
 }

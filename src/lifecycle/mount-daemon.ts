@@ -39,6 +39,7 @@ import {
   nextEpoch,
 } from './adoption.js';
 import { awaitTurn } from './claim.js';
+import { abortNote } from './copied-mounts.js';
 import { settleSession } from './hand-over.js';
 import { StateFile } from './keeper.js';
 import { loadVolume } from './load-volume.js';
@@ -439,8 +440,11 @@ export class MountDaemon {
     this.#phase = 'stopping';
     this.#detail = 'releasing the volume';
     const fault = this.#fault ?? error;
-    const { log } = this.#deps;
-    const { volume, directory } = this.#spec;
+    const { log, host } = this.#deps;
+    const { volume, directory, mount } = this.#spec;
+    const aborted = abortNote(host.state, mount);
+    if (aborted !== null)
+      log.warn({ volume, directory }, `The connection was aborted: ${aborted}.`);
     await this.#release();
     await this.#presence?.stop();
     this.#filesystem?.stop();

@@ -12,6 +12,7 @@ import { mountAt, unmountFuse } from '../fuse/launcher.js';
 import type { Clock } from '../io/clock.js';
 import type { MountHost } from '../io/mount-host.js';
 import { type ControlCall, callDaemon, parseStatus } from './control.js';
+import { abortCopies, placesOf } from './copied-mounts.js';
 import { faultOf, StateFile } from './keeper.js';
 import { isAlive, type Ownership, readKeeper, readOwnership, readSpec } from './mount-files.js';
 import type { LiveStatus, MountId, MountStatus } from './mount-types.js';
@@ -20,6 +21,9 @@ const STATUS_TIMEOUT_MS = 1_000;
 const COMMIT_TIMEOUT_MS = 60_000;
 /** After the umount: what came since the commit, the release, the end of the process. */
 const END_TIMEOUT_MS = 30_000;
+/** Then whoever still keeps the mount alive is looked for; and the commit of what they did. */
+const COPIES_MS = 1_000;
+const COPIES_COMMIT_MS = 10_000;
 const POLL_MS = 20;
 
 export interface MountsDeps {
@@ -125,14 +129,17 @@ export async function unmountDead(host: MountHost, status: MountStatus): Promise
   }
 }
 
-async function untilEnded({ host, clock }: MountsDeps, status: MountStatus): Promise<void> {
-  const deadline = clock.monotonic() + END_TIMEOUT_MS;
-  const { mount, directory, logFile } = status;
+async function untilEnded(deps: MountsDeps, status: MountStatus): Promise<void> {
+  const { host, clock } = deps;
+  const since = clock.monotonic();
+  const { mount, directory } = status;
+  let copiesAt = since + COPIES_MS;
   while (await isRunning(host, mount)) {
-    if (clock.monotonic() > deadline) {
-      const message = `${directory} is unmounted, but the volume is not released yet`;
-      const hint = `Its daemon goes on trying; see ${logFile}.`;
-      throw new HoldfastError('TIMEOUT', message, { hint });
+    const now = clock.monotonic();
+    if (now > since + END_TIMEOUT_MS) throw notReleased(host, status);
+    if (now > copiesAt) {
+      copiesAt = now + COPIES_MS;
+      await endCopies(host, status);
     }
     await new Promise<void>((resolve) => clock.after(POLL_MS, resolve));
   }
@@ -140,8 +147,27 @@ async function untilEnded({ host, clock }: MountsDeps, status: MountStatus): Pro
   host.state.remove(mount);
   if (ended === null) return;
   const message = `the daemon of ${directory} ended with status ${ended.trim()}`;
-  const hint = `What was not yet committed may be lost; see ${logFile}.`;
+  const hint = `What was not yet committed may be lost; see ${status.logFile}.`;
   throw new HoldfastError('UNAVAILABLE', message, { hint });
+}
+
+/** A daemon that still serves what is mounted nowhere here has users in other mount namespaces. */
+async function endCopies(host: MountHost, status: MountStatus): Promise<void> {
+  const { mount } = status;
+  const now = await statusOf(host, mount);
+  if (now?.state !== 'mounted' || placesOf(host, mount).length > 0) return;
+  await commit(host, now, COPIES_COMMIT_MS).catch(() => {});
+  await abortCopies(host, now);
+}
+
+function notReleased(host: MountHost, { mount, directory, logFile }: MountStatus): HoldfastError {
+  const places = placesOf(host, mount);
+  const message = `${directory} is unmounted, but the volume is not released yet`;
+  const hint =
+    places.length === 0
+      ? `Its daemon goes on trying; see ${logFile}.`
+      : `It is also mounted at ${places.join(' and ')}: unmount it there, too.`;
+  return new HoldfastError('TIMEOUT', message, { hint });
 }
 
 /** The keeper ends last; but it may have been killed, and the daemon go on without it. */

@@ -8,6 +8,7 @@ import { spawn } from 'node:child_process';
 import {
   closeSync,
   constants,
+  existsSync,
   openSync,
   readFileSync,
   realpathSync,
@@ -20,6 +21,10 @@ import type { CommandResult, FuseDescriptor, FuseMounts, MountEntry } from '../f
 
 const DEVICE = '/dev/fuse';
 const MESSAGE_MAX = 2_000;
+/** fusectl: a directory for each connection, named by the device number of its filesystem. */
+const CONNECTIONS = '/sys/fs/fuse/connections';
+const MINOR_BITS = 20;
+const FUSECTL_TIMEOUT_MS = 5_000;
 
 export class NodeFuseMounts implements FuseMounts {
   effectiveUid(): number {
@@ -38,8 +43,13 @@ export class NodeFuseMounts implements FuseMounts {
     closeSync(descriptor.fd);
   }
 
-  table(): MountEntry[] {
-    return parseMountTable(readFileSync('/proc/self/mountinfo', 'latin1'));
+  table(pid?: number): MountEntry[] {
+    const who = pid ?? 'self';
+    try {
+      return parseMountTable(readFileSync(`/proc/${who}/mountinfo`, 'latin1'));
+    } catch (cause) {
+      throw new HoldfastError('NOT_FOUND', `there is no process ${who}`, { cause });
+    }
   }
 
   resolve(path: string): string {
@@ -73,6 +83,21 @@ export class NodeFuseMounts implements FuseMounts {
 
   umount(args: readonly string[], timeoutMs: number): Promise<CommandResult> {
     return run('umount', args, timeoutMs, undefined);
+  }
+
+  async abort(device: string): Promise<boolean> {
+    const [major = 0, minor = 0] = device.split(':').map(Number);
+    const file = join(CONNECTIONS, String(major * 2 ** MINOR_BITS + minor), 'abort');
+    if (!existsSync(file)) {
+      // Usually mounted by the init system, but not in every container.
+      await run('mount', ['-t', 'fusectl', 'fusectl', CONNECTIONS], FUSECTL_TIMEOUT_MS, undefined);
+    }
+    try {
+      writeFileSync(file, '1');
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   setReadahead(device: string, kib: number): boolean {

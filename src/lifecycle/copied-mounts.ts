@@ -1,0 +1,57 @@
+/**
+ * Copies of a mount in other mount namespaces: a container that was started while the volume was
+ * mounted has one, and it keeps the connection alive when the mount is gone here. Whoever unmounts
+ * here means the volume to be released, so the connection is ended for the copies as well, after
+ * all that they were answered is committed. Their users get ENOTCONN from then on.
+ */
+import { HoldfastError } from '../core/errors.js';
+import type { MountEntry } from '../io/fuse-device.js';
+import type { MountHost, StateDirectory } from '../io/mount-host.js';
+import { StateFile } from './keeper.js';
+import type { MountId, MountStatus } from './mount-types.js';
+
+/** A file of the state directory: why the connection was aborted, for the daemon's log. */
+const NOTE = 'aborted';
+
+/** Where the filesystem of a mount, or a part of it, is still seen in this mount namespace. */
+export function placesOf(host: MountHost, mount: MountId): string[] {
+  return placesIn(host.mounts.table(), deviceOf(host, mount));
+}
+
+function placesIn(table: readonly MountEntry[], device: string | null): string[] {
+  return table.filter((entry) => entry.device === device).map(({ mountPoint }) => mountPoint);
+}
+
+/**
+ * Aborts the connection of a mount that is gone here, and where its daemon runs, and is served all
+ * the same. Throws UNAVAILABLE when the kernel offers no way to.
+ */
+export async function abortCopies(
+  host: MountHost,
+  { mount, live, keeperPid }: MountStatus,
+): Promise<void> {
+  const device = deviceOf(host, mount);
+  const home = keeperPid ?? live?.pid;
+  if (device === null || home === undefined) return;
+  const { mounts } = host;
+  const seen = [...placesIn(mounts.table(), device), ...placesIn(mounts.table(home), device)];
+  if (seen.length > 0) return;
+  host.state.write(
+    mount,
+    NOTE,
+    'It is still mounted in another mount namespace, as of a container',
+  );
+  if (await host.mounts.abort(device)) return;
+  const hint = 'Find who has it with "grep fuse.holdfast /proc/*/mountinfo", and unmount it there.';
+  const message = 'it is still mounted in another mount namespace, and cannot be ended there';
+  throw new HoldfastError('UNAVAILABLE', message, { hint });
+}
+
+/** Why the connection was aborted; null when it was not. */
+export function abortNote(state: StateDirectory, mount: MountId): string | null {
+  return state.read(mount, NOTE);
+}
+
+function deviceOf(host: MountHost, mount: MountId): string | null {
+  return host.state.read(mount, StateFile.DEVICE)?.trim() ?? null;
+}
