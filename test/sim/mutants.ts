@@ -341,4 +341,26 @@ export const MUTANTS: readonly Mutant[] = [
     ],
     why: 'A killed program finds its page cache, reports it, and a power loss takes it away.',
   },
+  {
+    name: 'a swap that compares the head alone',
+    edits: [
+      {
+        file: 'metadata/stored-volume.js',
+        find: 'compare.push({ key, modRevision: was?.modRevision ?? revision(0) });',
+        replace: '',
+      },
+    ],
+    why: 'The owner undoes what repair wrote into a chunk, and reads from disks without a copy.',
+  },
+  {
+    name: 'head and chunks of different moments',
+    edits: [
+      {
+        file: 'metadata/stored-volume.js',
+        find: 'if (entry.modRevision <= at)',
+        replace: 'if (entry.modRevision > 0)',
+      },
+    ],
+    why: 'A segment that a swap has just sealed is neither open nor sealed for who reads then.',
+  },
 ];
