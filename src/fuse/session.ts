@@ -79,6 +79,8 @@ export class FuseSession {
   #requestsUnderWay = 0;
   #bytesUnderWay = 0;
   #paused = false;
+  /** Paused from outside. */
+  #isHeld = false;
   #ended = false;
 
   constructor(options: FuseSessionOptions) {
@@ -126,6 +128,12 @@ export class FuseSession {
       onRequest: (buffer, length) => this.#onRequest(buffer, length),
       onClose: (error) => this.#onClose(error),
     });
+  }
+
+  /** Stops (true) or resumes (false) taking requests from the kernel. */
+  hold(held: boolean): void {
+    this.#isHeld = held;
+    if (!this.#paused) this.#options.device.pause(held);
   }
 
   #resend(): void {
@@ -254,7 +262,7 @@ export class FuseSession {
     assert(this.#requestsUnderWay >= 0 && this.#bytesUnderWay >= 0, 'answers match requests');
     if (!this.#paused || this.#isFull(2)) return;
     this.#paused = false;
-    this.#options.device.pause(false);
+    if (!this.#isHeld) this.#options.device.pause(false);
   }
 
   /** Whether what is under way exceeds the limits divided by `parts`. */
