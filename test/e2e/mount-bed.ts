@@ -152,7 +152,7 @@ export class MountBed {
 }
 
 /** Keepers and daemons of a run directory, by their command lines. */
-function processesBelow(runDirectory: string): number[] {
+export function processesBelow(runDirectory: string): number[] {
   const found: number[] = [];
   for (const name of readdirSync('/proc')) {
     if (!/^\d+$/.test(name)) continue;

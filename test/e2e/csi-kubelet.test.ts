@@ -1,0 +1,332 @@
+/**
+ * The CSI driver as Kubernetes uses it, over a real cluster and real mounts: in order, and in the
+ * wrong ways that kubelet takes. After each the kernel's tables say what is left.
+ */
+import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Test, test } from 'tap';
+import { BLOCK, MOUNT } from '../csi-driver/caller.js';
+import { CsiBed, type CsiDriver } from './csi-bed.js';
+import { Kubelet, mountsAt, stateOf, type VolumeWish } from './kubelet.js';
+import { processesBelow, shell } from './mount-bed.js';
+
+const MIB = 2 ** 20;
+const TEST_MS = 240_000;
+
+interface World {
+  readonly bed: CsiBed;
+  readonly driver: CsiDriver;
+  provision(wish: VolumeWish): Promise<Kubelet>;
+}
+
+async function world(t: Test): Promise<World> {
+  const bed = await CsiBed.start();
+  t.teardown(() => bed.close());
+  const driver = await bed.driver('node-1');
+  await driver.call('NodeGetInfo');
+  const { root } = bed.bed;
+  return { bed, driver, provision: (wish) => Kubelet.provision(driver, root, wish) };
+}
+
+/** Runs a shell script and fails the test when that fails. */
+async function does(t: Test, script: string): Promise<string> {
+  const { status, text } = await shell(script);
+  t.equal(status, 0, `${script}: ${text}`);
+  return text;
+}
+
+function withMount(more: object): object {
+  return { mount: more, access_mode: { mode: 1 } };
+}
+
+test('a volume of files, from its creation to its end', { timeout: TEST_MS }, async (t) => {
+  const { bed, provision } = await world(t);
+  const capability = withMount({ volume_mount_group: '4711', mount_flags: ['noatime'] });
+  const one = await provision({ name: 'pvc-files', capability });
+  await one.attach();
+  await one.stage();
+  await does(
+    t,
+    `mkdir ${one.staging}/d && echo old > ${one.staging}/d/f && ln -s /etc/passwd \
+${one.staging}/d/link && chmod 700 ${one.staging}/d && chmod 600 ${one.staging}/d/f && \
+chgrp 0 ${one.staging}`,
+  );
+  const before = await does(t, 'stat -c %g:%a /etc/passwd');
+  await one.publish('a');
+  await one.publish('b', { readonly: true });
+  const [a, b] = [one.target('a'), one.target('b')];
+  t.equal(await does(t, `stat -c %g:%a ${a}/d/f`), '4711:660', 'the group may use what was there');
+  t.equal(await does(t, `stat -c %g:%a ${a}/d`), '4711:2770');
+  t.equal(await does(t, 'stat -c %g:%a /etc/passwd'), before, 'no link was followed');
+  const user = { uid: 1000, gid: 4711 };
+  await does(t, `chmod 711 ${bed.bed.root}`);
+  t.equal((await shell(`echo new > ${a}/d/g`, user)).status, 0, 'the group writes');
+  t.equal(await does(t, `stat -c %g ${a}/d/g`), '4711');
+  t.match((await shell(`echo no > ${b}/d/h`)).text, /Read-only/);
+  t.equal(await does(t, `cat ${b}/d/g`), 'new');
+  t.match(await does(t, `findmnt -no OPTIONS ${a}`), /noatime/);
+  const size = async (): Promise<number> =>
+    Number(await does(t, `df -B1 --output=size ${a} | tail -1`));
+  t.ok((await size()) <= 64 * MIB);
+  const request = { volume_id: one.id, capacity_range: { required_bytes: 256 * MIB } };
+  const grown = await one.driver.call('ControllerExpandVolume', request);
+  t.match(grown, { capacity_bytes: String(256 * MIB), node_expansion_required: true });
+  await one.driver.call('NodeExpandVolume', { ...request, volume_path: a });
+  t.ok((await size()) > 200 * MIB, 'grown below a running pod');
+  const stats = await one.driver.call('NodeGetVolumeStats', { volume_id: one.id, volume_path: a });
+  t.match(stats, {
+    usage: [{ total: String(256 * MIB) }, {}],
+    volume_condition: { abnormal: false },
+  });
+  await one.unpublish('b');
+  await one.end('a');
+  t.same([stateOf(a), stateOf(b), mountsAt(one.staging)], ['absent', 'absent', 0]);
+  await one.start('c');
+  t.equal(await does(t, `cat ${one.target('c')}/d/f ${one.target('c')}/d/g`), 'old\nnew');
+  const used = await one.driver.outcome('DeleteVolume', { volume_id: one.id });
+  t.match(used, /^FAILED_PRECONDITION/, 'in use');
+  await one.end('c');
+  await one.delete();
+  await one.delete();
+  t.same(await bed.leftovers(), []);
+});
+
+test('a device', { timeout: TEST_MS }, async (t) => {
+  const { bed, provision } = await world(t);
+  const one = await provision({ name: 'pvc-device', capability: BLOCK });
+  await one.start('a');
+  const a = one.target('a');
+  const size = (): Promise<string> => does(t, `blockdev --getsize64 ${a}`);
+  t.equal(await size(), String(64 * MIB));
+  await does(t, `echo hello | dd of=${a} bs=4096 seek=3 conv=sync,fsync 2>/dev/null`);
+  const request = { volume_id: one.id, capacity_range: { required_bytes: 128 * MIB } };
+  await one.driver.call('ControllerExpandVolume', request);
+  await one.driver.call('NodeExpandVolume', { ...request, volume_path: a });
+  t.equal(await size(), String(128 * MIB), 'grown while it is open to a pod');
+  const stats = await one.driver.call('NodeGetVolumeStats', { volume_id: one.id, volume_path: a });
+  t.match(stats.usage, [{ unit: 1, total: String(128 * MIB) }]);
+  await one.end('a');
+  t.equal(stateOf(a), 'absent');
+  t.same(await bed.loops(), []);
+  await one.start('b');
+  t.equal(
+    await does(t, `dd if=${one.target('b')} bs=4096 skip=3 count=1 2>/dev/null | tr -d '\\0'`),
+    'hello',
+  );
+  await one.end('b');
+  await one.delete();
+  t.same(await bed.leftovers(), []);
+});
+
+/** The kernel asks for it where ext4 grows while it is mounted. */
+function mayGrowExt4(): boolean {
+  const CAP_SYS_RESOURCE = 24n;
+  const status = readFileSync('/proc/self/status', 'utf8');
+  const capabilities = BigInt(`0x${/^CapEff:\s*(\w+)/m.exec(status)?.[1] ?? '0'}`);
+  return ((capabilities >> CAP_SYS_RESOURCE) & 1n) === 1n;
+}
+
+async function grows(t: Test, one: Kubelet, request: object, target: string): Promise<void> {
+  const size = async (): Promise<number> =>
+    Number(await does(t, `df -B1 --output=size ${target} | tail -1`));
+  const before = await size();
+  await one.driver.call('ControllerExpandVolume', request);
+  await one.driver.call('NodeExpandVolume', { ...request, volume_path: target });
+  const after = await size();
+  t.ok(after > 1.5 * before, `grown from ${before} to ${after} below a running pod`);
+}
+
+for (const fsType of ['ext4', 'xfs'] as const) {
+  test(`${fsType} on a device`, { timeout: TEST_MS }, async (t) => {
+    const { bed, provision } = await world(t);
+    const sizeBytes = 320 * MIB;
+    const capability = withMount({ fs_type: fsType });
+    const one = await provision({ name: `pvc-${fsType}`, capability, sizeBytes });
+    await one.start('a');
+    const a = one.target('a');
+    t.equal(await does(t, `findmnt -no FSTYPE ${a}`), fsType);
+    await does(t, `echo kept > ${a}/f && sync ${a}/f`);
+    const request = { volume_id: one.id, capacity_range: { required_bytes: 2 * sizeBytes } };
+    if (fsType === 'ext4' && !mayGrowExt4()) {
+      t.comment('growing ext4 needs CAP_SYS_RESOURCE, which is missing here: not tried');
+    } else await grows(t, one, request, a);
+    await one.end('a');
+    await one.start('b');
+    t.equal(await does(t, `cat ${one.target('b')}/f`), 'kept');
+    await one.end('b');
+    await one.delete();
+    t.same(await bed.leftovers(), []);
+  });
+}
+
+test('published without being staged', { timeout: TEST_MS }, async (t) => {
+  const { bed, provision } = await world(t);
+  const one = await provision({ name: 'pvc-unstaged', capability: MOUNT });
+  await one.attach();
+  await one.publish('a');
+  t.same([mountsAt(one.staging), stateOf(one.target('a'))], [1, 1]);
+  await does(t, `echo kept > ${one.target('a')}/f`);
+  t.match(
+    await one.driver.outcome('NodeUnstageVolume', one.unstageRequest),
+    /^FAILED_PRECONDITION: The volume is still published at/,
+    'unstaged too early',
+  );
+  await one.unpublish('a');
+  // Somebody took the staged mount out of the tree, and kubelet does not know.
+  await does(t, `umount -l ${one.staging}`);
+  await one.driver.restart();
+  await one.insist('NodePublishVolume', one.publishRequest('b'));
+  t.same([mountsAt(one.staging), stateOf(one.target('b'))], [1, 1]);
+  t.equal(await does(t, `cat ${one.target('b')}/f`), 'kept');
+  await one.end('b');
+  t.same(await bed.leftovers(), []);
+});
+
+test('staged before unstaging has ended, and everything at once', {
+  timeout: TEST_MS,
+}, async (t) => {
+  const { bed, provision } = await world(t);
+  const one = await provision({ name: 'pvc-hasty', capability: MOUNT });
+  const allowed = /^OK$|^ABORTED|still published/;
+  await one.start('a');
+  await does(t, `echo kept > ${one.target('a')}/f`);
+  await one.unpublish('a');
+  const unstaging = one.driver.outcome('NodeUnstageVolume', one.unstageRequest);
+  await sleep(50);
+  const staging = one.driver.outcome('NodeStageVolume', one.stageRequest);
+  t.match(await unstaging, allowed);
+  t.match(await staging, allowed);
+  await one.insist('NodeStageVolume', one.stageRequest);
+  t.equal(mountsAt(one.staging), 1);
+  const many = <T>(times: number, call: () => Promise<T>): Promise<T[]> =>
+    Promise.all(Array.from({ length: times }, call));
+  const calls: readonly (readonly [string, object])[] = [
+    ['NodeStageVolume', one.stageRequest],
+    ['NodePublishVolume', one.publishRequest('b')],
+    ['NodePublishVolume', one.publishRequest('c')],
+  ];
+  for (const [method, request] of calls) {
+    const outcomes = await many(8, () => one.driver.outcome(method, request));
+    for (const outcome of outcomes) t.match(outcome, allowed, method);
+    await one.insist(method, request);
+  }
+  t.same([one.staging, one.target('b'), one.target('c')].map(stateOf), [1, 1, 1]);
+  t.equal(await does(t, `cat ${one.target('c')}/f`), 'kept');
+  const ends: readonly (readonly [string, object])[] = [
+    ['NodeUnpublishVolume', one.unpublishRequest('b')],
+    ['NodeUnpublishVolume', one.unpublishRequest('c')],
+    ['NodeUnstageVolume', one.unstageRequest],
+    ['ControllerUnpublishVolume', one.attachRequest],
+    ['DeleteVolume', { volume_id: one.id }],
+  ];
+  const all = await Promise.all(
+    ends.flatMap(([method, request]) => {
+      return [1, 2, 3].map(() => one.driver.outcome(method, request));
+    }),
+  );
+  t.ok(all.includes('OK'), 'mixed up, each ends or is to be repeated');
+  for (const [method, request] of ends) await one.insist(method, request);
+  t.same(await bed.leftovers(), []);
+});
+
+for (const [what, capability] of [
+  ['files', MOUNT],
+  ['a device', BLOCK],
+] as const) {
+  test(`the driver dies in the middle of each call, ${what}`, { timeout: TEST_MS }, async (t) => {
+    const { bed, provision } = await world(t);
+    const one = await provision({ name: 'pvc-killed', capability });
+    const a = one.target('a');
+    const steps: readonly (readonly [string, object])[] = [
+      ['ControllerPublishVolume', one.attachRequest],
+      ['NodeStageVolume', one.stageRequest],
+      ['NodePublishVolume', one.publishRequest('a')],
+      ['NodeUnpublishVolume', one.unpublishRequest('a')],
+      ['NodeUnstageVolume', one.unstageRequest],
+      ['ControllerUnpublishVolume', one.attachRequest],
+    ];
+    for (const delayMs of [5, 60, 200, 450]) {
+      for (const [method, request] of steps) {
+        const outcome = one.driver.outcome(method, request);
+        await sleep(delayMs);
+        await one.driver.restart();
+        t.match(await outcome, /^OK$|^UNAVAILABLE|^ABORTED|^code 1:/, `${method} at ${delayMs} ms`);
+        t.not(stateOf(a) === 'empty' && method === 'NodePublishVolume', true);
+        await one.insist(method, request);
+        if (method === 'NodePublishVolume') t.equal(stateOf(a), 1);
+      }
+      t.equal(stateOf(a), 'absent');
+      t.same(await bed.leftovers(), [], `nothing is left at ${delayMs} ms`);
+    }
+  });
+}
+
+test('what cannot be mounted leaves nothing to start on', { timeout: TEST_MS }, async (t) => {
+  const { bed, driver, provision } = await world(t);
+  const one = await provision({ name: 'pvc-blocked', capability: MOUNT });
+  await one.attach();
+  await does(t, `mkdir -p $(dirname ${one.staging}) && touch ${one.staging}`);
+  const foreign = await driver.outcome('NodePublishVolume', one.publishRequest('a'));
+  t.match(
+    foreign,
+    /^INVALID_ARGUMENT: .* is not a directory/,
+    'a file is where it is to be staged',
+  );
+  t.equal(stateOf(one.target('a')), 'absent');
+  await does(t, `rm ${one.staging}`);
+  await does(t, `mkdir -p ${one.target('b')} && mount -t tmpfs none ${one.target('b')}`);
+  const taken = await driver.outcome('NodePublishVolume', one.publishRequest('b'));
+  t.match(taken, /^ALREADY_EXISTS: .*has none \(tmpfs\)/, 'something else is at the target');
+  t.equal(mountsAt(one.target('b')), 1, "and is somebody else's");
+  await does(t, `umount ${one.target('b')} && rmdir ${one.target('b')}`);
+  await one.unstage();
+  for (const node of bed.bed.cluster.nodes) node.process?.signal('SIGSTOP');
+  const paused = one.driver.outcome('NodePublishVolume', one.publishRequest('c'));
+  await sleep(3_000);
+  t.not(stateOf(one.target('c')), 'empty', 'no directory while the volume is not there');
+  for (const node of bed.bed.cluster.nodes) node.process?.signal('SIGCONT');
+  t.equal(await paused, 'OK');
+  await one.end('c');
+  t.same(await bed.leftovers(), []);
+});
+
+test('from machine to machine', { timeout: TEST_MS }, async (t) => {
+  const { bed, driver, provision } = await world(t);
+  const { root } = bed.bed;
+  const second = await bed.driver('node-2', { HOLDFAST_RUN_DIR: `${root}/run2` });
+  await second.call('NodeGetInfo');
+  const here = await provision({ name: 'pvc-moving', capability: MOUNT });
+  const there = here.on(second, root);
+  await here.start('a');
+  await does(t, `echo first > ${here.target('a')}/f && sync ${here.target('a')}/f`);
+  const attach = (): Promise<string> =>
+    driver.outcome('ControllerPublishVolume', there.attachRequest);
+  t.match(await attach(), /^FAILED_PRECONDITION: .*node-1/, 'one machine at a time');
+  const stolen = await second.outcome('NodePublishVolume', there.publishRequest('a'));
+  t.match(stolen, /^FAILED_PRECONDITION/, 'also for who does not ask');
+  t.equal(stateOf(there.target('a')), 'absent');
+  let since = Date.now();
+  await here.end('a');
+  await there.start('a');
+  const orderly = Date.now() - since;
+  t.equal(await does(t, `cat ${there.target('a')}/f`), 'first');
+  t.ok(orderly < 20_000, `moved in ${orderly} ms after an orderly release`);
+  await does(t, `echo second > ${there.target('a')}/f && sync ${there.target('a')}/f`);
+  await there.end('a');
+  await here.start('b');
+  await does(t, `echo third > ${here.target('b')}/f && sync ${here.target('b')}/f`);
+  // node-1 loses its power: its driver, its daemons and their keepers are no more.
+  since = Date.now();
+  await driver.kill();
+  for (const pid of processesBelow(bed.bed.runDirectory)) process.kill(pid, 'SIGKILL');
+  const late = await second.outcome('ControllerUnpublishVolume', here.attachRequest);
+  t.equal(late, 'OK');
+  t.equal(await second.outcome('ControllerPublishVolume', there.attachRequest), 'OK');
+  await there.stage();
+  await there.publish('b');
+  t.comment(`moved in ${Date.now() - since} ms after the machine's death`);
+  t.equal(await does(t, `cat ${there.target('b')}/f`), 'third');
+  await there.end('b');
+  const listed = await second.call('ControllerGetVolume', { volume_id: here.id });
+  t.same(listed.status.published_node_ids, []);
+});
