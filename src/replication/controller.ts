@@ -9,6 +9,7 @@
 import type { NodeRequests } from '../block/wire/requests.js';
 import { asFault } from '../core/errors.js';
 import type { NodeId } from '../core/ids.js';
+import { LEASE_TTL_SECONDS } from '../core/limits.js';
 import type { Clock, Timer } from '../io/clock.js';
 import type { Log } from '../io/log.js';
 import type { Random } from '../io/random.js';
@@ -35,6 +36,7 @@ export interface ControllerOptions {
   readonly requests: NodeRequests;
   readonly node: NodeId;
   readonly times?: Partial<RepairTimes>;
+  readonly ttlSeconds?: number;
 }
 
 export class Controller {
@@ -46,10 +48,11 @@ export class Controller {
 
   constructor(options: ControllerOptions) {
     this.#options = options;
-    const { store, clock, random, node } = options;
+    const { store, clock, random, node, ttlSeconds = LEASE_TTL_SECONDS } = options;
     const candidate = `${node}/${Buffer.from(random.bytes(8)).toString('hex')}`;
     const onChange = (leading: boolean): void => this.#lead(leading);
-    this.#election = new LeaderElection({ store, clock, role: ROLE, candidate, onChange });
+    const role = ROLE;
+    this.#election = new LeaderElection({ store, clock, role, candidate, ttlSeconds, onChange });
     this.#expiry = new TrashExpiry({ ...options, election: this.#election });
   }
 

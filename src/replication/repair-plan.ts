@@ -4,7 +4,7 @@
  * repair.ts, which reads what there is and carries the steps out.
  *
  * INVARIANT: a step only ever adds a copy. What it takes the place of is dropped when the new copy
- * is complete, one for one, and chosen then (`replaced`): a replica that counts is never given up
+ * is complete, one for one, and chosen then (`ending`): a replica that counts is never given up
  * while one that does not is kept, so nothing that this plans lowers the number of good copies.
  */
 import type { NodeId } from '../core/ids.js';
@@ -95,16 +95,24 @@ function isTie(a: readonly number[], b: readonly number[], x: Replica, y: Replic
   return a.every((value, index) => value === b[index]) && x.incarnation < y.incarnation;
 }
 
+/** What becomes of a copy when it is complete. */
+export type Ending =
+  /** It joins the list; `drop`, if any, leaves it. */
+  | { readonly type: 'finish'; readonly drop: Replica | null }
+  /** It is not needed any more. */
+  | { readonly type: 'abandon' };
+
 /**
- * Which replica goes when a new copy is complete; null when the segment has too few anyway. What
- * does not count goes first, then what is drained; `instead` is for rebalancing.
+ * What a new copy on `to` takes the place of. What does not count goes first, then what is drained;
+ * `instead` is for rebalancing. Of one node there can only be one, so another disk of `to`'s node
+ * goes if any does.
  */
-export function replaced(
+export function ending(
   segment: Pick<RepairSegment, 'replicas' | 'wanted' | 'incomplete'>,
   stateOf: (replica: Replica) => DiskState,
+  to: Replica,
   instead: Replica | null,
-): Replica | null {
-  if (segment.replicas.length < segment.wanted) return null;
+): Ending {
   const rank = (one: Replica): number => {
     const state = stateOf(one);
     if (state === 'gone') return 5;
@@ -112,15 +120,15 @@ export function replaced(
     if (segment.incomplete.has(one.incarnation)) return 2;
     return one.incarnation === instead?.incarnation ? 1 : 0;
   };
-  let found: Replica | null = null;
-  for (const one of segment.replicas) {
-    if (rank(one) > (found === null ? 0 : rank(found))) found = one;
+  const twin = segment.replicas.find((one) => one.node === to.node);
+  let drop: Replica | null = null;
+  for (const one of twin === undefined ? segment.replicas : [twin]) {
+    if (rank(one) > (drop === null ? 0 : rank(drop))) drop = one;
   }
-  return found;
-}
-
-function mayGo(disks: Disks, of: RepairSegment, instead: Replica | null): Replica | null {
-  return replaced(of, (one) => disks.state(one), instead);
+  if (twin === undefined && segment.replicas.length < segment.wanted) {
+    return { type: 'finish', drop: null };
+  }
+  return drop === null ? { type: 'abandon' } : { type: 'finish', drop };
 }
 
 interface Need {
@@ -213,11 +221,13 @@ class Turn {
 
   take(disks: Disks, { of, readable, why, others }: Need): void {
     const { filling, instead } = of;
-    // Whoever came back, or was not to leave after all, counts again.
-    const isNeeded = of.replicas.length < of.wanted || mayGo(disks, of, instead) !== null;
-    if (filling !== null && !(isNeeded && disks.state(filling) === 'good')) {
-      this.steps.push({ type: 'abandon', of });
-      return;
+    if (filling !== null) {
+      // Whoever came back, or was not to leave after all, counts again.
+      const { type } = ending(of, (one) => disks.state(one), filling, instead);
+      if (type === 'abandon' || disks.state(filling) !== 'good') {
+        this.steps.push({ type: 'abandon', of });
+        return;
+      }
     }
     if (readable === 0) return;
     if (filling !== null) {

@@ -17,7 +17,7 @@ import type { Replica } from '../metadata/model.js';
 import { type MoveOutcome, ReplicaMoves, type VersionedMove } from '../metadata/replica-moves.js';
 import type { Compare, MetadataStore } from '../metadata/store.js';
 import { Pace } from './pace.js';
-import { planRepair, type RepairStep, type RepairSummary, replaced } from './repair-plan.js';
+import { ending, planRepair, type RepairStep, type RepairSummary } from './repair-plan.js';
 import { RepairSurvey } from './repair-survey.js';
 import { type RepairDisk, type RepairSegment, stateIn } from './repair-view.js';
 
@@ -348,15 +348,15 @@ export class Repair {
       if (known === null || now === null) return;
       if (move.filling?.incarnation !== to.incarnation) return;
       const disks = this.#survey.disks();
-      const drop = replaced(now, (one) => stateIn(disks, one), move.instead);
-      const isNeeded = drop !== null || now.replicas.length < now.wanted;
-      const outcome = await (isNeeded
-        ? this.#moves.finish(known, move, drop)
+      const end = ending(now, (one) => stateIn(disks, one), to, move.instead);
+      const outcome = await (end.type === 'finish'
+        ? this.#moves.finish(known, move, end.drop)
         : this.#moves.abandon(move));
       if (outcome === 'done') {
         await this.#survey.refresh(volume, segment);
-        const fields = { volume, segment, to: to.node, from: drop?.node ?? null };
-        if (isNeeded) this.#options.log.info(fields, 'A segment has another copy.');
+        if (end.type === 'abandon') return;
+        const fields = { volume, segment, to: to.node, from: end.drop?.node ?? null };
+        this.#options.log.info(fields, 'A segment has another copy.');
         return;
       }
     }

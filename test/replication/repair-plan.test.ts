@@ -4,10 +4,10 @@ import type { Incarnation, NodeId, SegmentId, VolumeId } from '../../src/core/id
 import { GIB, MIB } from '../../src/core/units.js';
 import type { Replica } from '../../src/metadata/model.js';
 import {
+  ending,
   planRepair,
   type RepairPlan,
   type RepairStep,
-  replaced,
 } from '../../src/replication/repair-plan.js';
 import {
   type DiskState,
@@ -124,20 +124,21 @@ t.test('a drained disk keeps its copies until others have taken their place', as
   t.same(said(found.steps), ['fill 1 on 4']);
   t.match(found.summary, { degraded: 0, leaving: 1 });
   const state = (one: Replica): DiskState => stateIn(disks, one);
-  t.same(replaced(drained, state, null), on(3));
+  const dropped = (of: RepairSegment, stateOf: (one: Replica) => DiskState, to = on(4)) => {
+    const end = ending(of, stateOf, to, null);
+    return end.type === 'abandon' ? end.type : end.drop;
+  };
+  t.same(dropped(drained, state), on(3));
   const worse = disks.map((one) => (one.node === on(2).node ? disk(2, 'gone') : one));
-  t.same(
-    replaced(drained, (one) => stateIn(worse, one), null),
-    on(2),
-    'what is gone goes first',
-  );
+  const inWorse = (one: Replica): DiskState => stateIn(worse, one);
+  t.same(dropped(drained, inWorse), on(2), 'what is gone goes first');
+  const twin = { ...on(3), incarnation: hex(779) as Incarnation };
+  t.same(dropped(drained, inWorse, twin), on(3), 'but one of a node');
   const well = [disk(1), disk(2), disk(3), disk(4)];
-  t.equal(
-    replaced(drained, (one) => stateIn(well, one), null),
-    null,
-    'all of them count',
-  );
-  t.equal(replaced({ ...drained, wanted: 4 }, state, null), null, 'there are too few anyway');
+  const inWell = (one: Replica): DiskState => stateIn(well, one);
+  t.equal(dropped(drained, inWell), 'abandon', 'all of them count');
+  t.equal(dropped(drained, inWell, twin), 'abandon');
+  t.equal(dropped({ ...drained, wanted: 4 }, state), null, 'there are too few anyway');
 });
 
 t.test('what was begun is ended, or abandoned when it is of no use any more', async (t) => {
@@ -174,8 +175,9 @@ function carriedOut(
     if (found.steps.length === 0) return { segments, moved };
     for (const step of found.steps) {
       if (step.type !== 'fill') throw new Error(`a ${step.type} was not expected`);
-      const drop = replaced(step.of, (one) => stateIn(disks, one), step.instead);
-      const kept = step.of.replicas.filter((one) => one.incarnation !== drop?.incarnation);
+      const end = ending(step.of, (one) => stateIn(disks, one), step.to, step.instead);
+      if (end.type === 'abandon') throw new Error('a copy that nobody needs');
+      const kept = step.of.replicas.filter((one) => one.incarnation !== end.drop?.incarnation);
       const replicas = [...kept, step.to];
       segments = segments.map((one) => (one === step.of ? { ...one, replicas } : one));
       moved += step.of.bytes;
