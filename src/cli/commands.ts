@@ -96,6 +96,22 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./csi.js')).addCsiCommand,
   },
   {
+    name: 'agent',
+    summary: 'mount volumes for drivers that live in containers',
+    load: async () => (await import('./agent.js')).addAgentCommand,
+  },
+  {
+    name: 'runtime',
+    summary: 'copy this program to the machine, for mounts that outlive its container',
+    load: async () => (await import('./runtime.js')).addRuntimeCommands,
+  },
+  {
+    name: 'mount-start',
+    summary: 'start a mount; used by "holdfast agent"',
+    isHidden: true,
+    load: async () => (await import('./mount-start.js')).addMountStartCommand,
+  },
+  {
     name: 'mount-daemon',
     summary: 'serve a mount; started by "holdfast mount"',
     isHidden: true,

@@ -2,11 +2,15 @@
  * The volume lifecycle of a process: the cluster of its session, and this machine, by itself or by
  * the agent whose socket is there. Used by commands, the Docker plugin and the CSI driver.
  */
+import { existsSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { HoldfastError } from '../core/errors.js';
 import type { Incarnation } from '../core/ids.js';
 import { NodeMachineCommands } from '../io/node/machine-commands.js';
+import { postTo } from '../io/node/post-client.js';
+import { AgentMachine } from '../lifecycle/agent-client.js';
+import { pathOf } from '../lifecycle/agent-protocol.js';
 import type { NodeSpace } from '../lifecycle/catalog.js';
 import { shutOut } from '../lifecycle/fence.js';
 import { LocalMachine } from '../lifecycle/local-machine.js';
@@ -14,11 +18,16 @@ import type { MachineVolumes } from '../lifecycle/machine.js';
 import type { MountStarter } from '../lifecycle/mount-once.js';
 import { startMount } from '../lifecycle/start-mount.js';
 import { StoredVolumes } from '../lifecycle/volume-lifecycle.js';
+import type { MountLocation } from '../lifecycle/volume-types.js';
+import { portableLocation } from './agent-files.js';
 import type { Environment } from './config.js';
 import { mountDeps } from './machine.js';
 import { absoluteMetadata } from './mount-location.js';
 import { ask, type ClusterLocation, Session, type SessionOptions } from './session.js';
 
+export const AGENT_SOCKET = '/run/holdfast/agent.sock';
+/** Mounting may wait for another machine, and for a takeover. */
+const AGENT_CALL_MS = 300_000;
 const ANY_DISK = '0'.repeat(32) as Incarnation;
 
 export interface LifecycleOptions {
@@ -26,6 +35,11 @@ export interface LifecycleOptions {
   readonly machine?: string;
   /** How long to wait for another operation on the same volume; default: not at all. */
   readonly lockWaitMs?: number;
+  /**
+   * The socket of an agent that mounts for this process; `auto`: the usual one, if it is there when
+   * it is needed. Default: this process mounts by itself.
+   */
+  readonly agent?: string;
 }
 
 export interface OpenLifecycle {
@@ -48,7 +62,7 @@ export function lifecycleOf(session: Session, options: LifecycleOptions = {}): S
   const { lockWaitMs = 0 } = options;
   return new StoredVolumes({
     ...{ clock, random, store, lockWaitMs },
-    machine: localMachine(location, process.env, options),
+    machine: machineOf(location, process.env, options),
     space: () => freeSpace(session),
     shutOut: async (record, timeoutMs) => {
       const directory = await session.directory();
@@ -65,9 +79,25 @@ export function machineName(env: Environment): string {
   return named === undefined || named === '' ? hostname() : named;
 }
 
-/** What mounts and devices this process makes by itself. */
+/** This machine: by its agent or by this process, as the options say. */
+export function machineOf(
+  location: Pick<ClusterLocation, 'metadata' | 'secretFile'>,
+  env: Environment,
+  options: LifecycleOptions = {},
+): MachineVolumes {
+  const { agent } = options;
+  const socket = agent === 'auto' ? (existsSync(AGENT_SOCKET) ? AGENT_SOCKET : null) : agent;
+  if (socket == null) return localMachine(location, env, options);
+  return new AgentMachine({
+    name: options.machine ?? machineName(env),
+    location: () => portableLocation(absoluteLocation(location), env),
+    call: async (call, body) => (await postTo(socket, pathOf(call), body, AGENT_CALL_MS)).body,
+  });
+}
+
+/** What mounts and devices this process makes by itself; without a location, as requests say. */
 export function localMachine(
-  { metadata, secretFile }: Pick<ClusterLocation, 'metadata' | 'secretFile'>,
+  location: Pick<ClusterLocation, 'metadata' | 'secretFile'> | null,
   env: Environment,
   options: LifecycleOptions & { readonly starter?: MountStarter } = {},
 ): MachineVolumes {
@@ -80,11 +110,18 @@ export function localMachine(
     commands: new NodeMachineCommands(),
     name: options.machine ?? machineName(env),
     blockRoot: join(dirname(deps.host.state.path('')), 'block'),
-    location: {
-      metadata: absoluteMetadata(metadata),
-      secretFile: secretFile === null ? null : resolve(secretFile),
-    },
+    location: location === null ? null : absoluteLocation(location),
   });
+}
+
+function absoluteLocation({
+  metadata,
+  secretFile,
+}: Pick<ClusterLocation, 'metadata' | 'secretFile'>): MountLocation {
+  return {
+    metadata: absoluteMetadata(metadata),
+    secretFile: secretFile === null ? null : resolve(secretFile),
+  };
 }
 
 /** Of the nodes that answer. */

@@ -2,12 +2,12 @@
  * Mounting and unmounting that may be asked for again and again: looks at what is there first, waits
  * for what is on its way, and clears what is of no use any more.
  */
-import { HoldfastError } from '../core/errors.js';
+import { HoldfastError, invalid } from '../core/errors.js';
 import type { Clock } from '../io/clock.js';
 import type { MountHost } from '../io/mount-host.js';
 import type { MountRequest, MountStatus } from './mount-types.js';
 import { listMounts, type StopOptions, stopMount } from './mounts.js';
-import type { MachineMountRequest } from './volume-types.js';
+import type { MachineMountRequest, MountLocation } from './volume-types.js';
 
 const POLL_MS = 100;
 /** For what is starting or ending there, when the caller does not say. */
@@ -23,8 +23,8 @@ export interface FuseMountsHere {
   readonly host: MountHost;
   readonly clock: Clock;
   readonly starter: MountStarter;
-  /** Where daemons find the cluster. */
-  readonly location: Pick<MountRequest, 'metadata' | 'secretFile'>;
+  /** Where daemons find the cluster, unless a request says otherwise; null: it has to. */
+  readonly location: MountLocation | null;
   /** This machine's name. */
   readonly name: string;
 }
@@ -36,7 +36,9 @@ export async function mountOnce(
   directory: string,
   signal: AbortSignal,
 ): Promise<MountStatus> {
-  const { clock, host, name: machine, location, starter } = deps;
+  const { clock, host, starter } = deps;
+  const { location = deps.location, machine = deps.name } = request;
+  if (location === null) throw invalid('the request does not say where the cluster is');
   const { name, kind, readOnly = false, flags = [], timeoutMs, waitMs, commitIntervalMs } = request;
   const deadline = clock.monotonic() + (timeoutMs ?? PATIENCE_MS);
   const mountPoint = host.mounts.resolve(directory);

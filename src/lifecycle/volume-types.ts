@@ -8,7 +8,7 @@
  */
 import type { VolumeId } from '../core/ids.js';
 import type { Attachment, BlockFilesystem, VolumeKind } from '../metadata/model.js';
-import type { MountStatus } from './mount-types.js';
+import type { MountRequest, MountStatus } from './mount-types.js';
 
 export type {
   Attachment,
@@ -167,4 +167,11 @@ export interface MachineMountRequest extends MountOptions {
   readonly kind: VolumeKind;
   readonly sizeBytes: number;
   readonly commitIntervalMs?: number;
+  /** Where daemons find the cluster; default: where the machine's own is. */
+  readonly location?: MountLocation;
+  /** What presences call this machine; default: its own name. */
+  readonly machine?: string;
 }
+
+/** Files by paths that the daemon sees. */
+export type MountLocation = Pick<MountRequest, 'metadata' | 'secretFile'>;
