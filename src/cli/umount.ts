@@ -1,6 +1,7 @@
 /** `holdfast umount`: commits, unmounts, and waits until the volume is released. */
 import type { Command } from 'commander';
 import { HoldfastError } from '../core/errors.js';
+import { LEASE_TTL_SECONDS } from '../core/limits.js';
 import { nodeClock } from '../io/node/clock.js';
 import { nodeRandom } from '../io/node/random.js';
 import { endPresence } from '../lifecycle/dead-presence.js';
@@ -42,7 +43,14 @@ async function umount(directory: string, options: UmountOptions): Promise<void> 
     status.state === 'dead'
       ? `cleared what a dead mount of ${volume} left at ${where}`
       : `${volume} is no longer mounted at ${where}`;
-  printResult(options.json === true, { mount: status.mount, volume, directory: where }, text);
+  if (!status.released && !lazy) {
+    process.stderr.write(
+      `The metadata store does not answer: ${volume} is committed, and free for others when its ` +
+        `lease ends, ${LEASE_TTL_SECONDS} s from now.\n`,
+    );
+  }
+  const { mount, released } = status;
+  printResult(options.json === true, { mount, volume, directory: where, released }, text);
 }
 
 /** So that the next mount, wherever it is, need not wait for the dead one's lease. */

@@ -10,9 +10,6 @@ import type { MountHost, StateDirectory } from '../io/mount-host.js';
 import { StateFile } from './keeper.js';
 import type { MountId, MountStatus } from './mount-types.js';
 
-/** A file of the state directory: why the connection was aborted, for the daemon's log. */
-const NOTE = 'aborted';
-
 /** Where the filesystem of a mount, or a part of it, is still seen in this mount namespace. */
 export function placesOf(host: MountHost, mount: MountId): string[] {
   return placesIn(host.mounts.table(), deviceOf(host, mount));
@@ -38,7 +35,7 @@ export async function abortCopies(
   if (seen.length > 0) return;
   host.state.write(
     mount,
-    NOTE,
+    StateFile.ABORTED,
     'It is still mounted in another mount namespace, as of a container',
   );
   if (await host.mounts.abort(device)) return;
@@ -49,7 +46,7 @@ export async function abortCopies(
 
 /** Why the connection was aborted; null when it was not. */
 export function abortNote(state: StateDirectory, mount: MountId): string | null {
-  return state.read(mount, NOTE);
+  return state.read(mount, StateFile.ABORTED);
 }
 
 function deviceOf(host: MountHost, mount: MountId): string | null {

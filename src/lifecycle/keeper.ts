@@ -36,6 +36,10 @@ export const StateFile = {
   OVER: 'over',
   /** Exit status of a daemon that ended badly. */
   ENDED: 'ended',
+  /** Why the connection was aborted, for the daemon's log. */
+  ABORTED: 'aborted',
+  /** There when the volume could not be released, before the daemon ends. */
+  UNRELEASED: 'unreleased',
   /** The control socket. */
   CONTROL: 'control',
 } as const;

@@ -45,20 +45,21 @@ import { StateFile } from './keeper.js';
 import { loadVolume } from './load-volume.js';
 import { type Claimed, writeOwnership } from './mount-files.js';
 import type { LiveStatus, MountPhase, MountSpec } from './mount-types.js';
+import { releaseVolume } from './release-volume.js';
 import { takeOver } from './take-over.js';
 
 /** The record is read this often, to see growth, and a newer owner on an idle mount. */
 const RECORD_POLL_MS = 3_000;
 const COMMIT_WATCH_MS = 500;
-/** A release that the metadata store does not take is given up: the lease runs out by itself. */
-const RELEASE_TIMEOUT_MS = 10_000;
+/** For whoever waits for the end of a mount to see what it left. */
+const NOTICE_MS = 200;
 /** Users of a mount that was taken away keep their EIO, or their last calls, so long. */
 const LAST_USERS_MS = 5_000;
 const PRESENCE_PATIENCE_MS = 2_000;
 const PRESENCE_POLL_MS = 20;
 const HEARTBEAT_MS = 2_000;
 /** A daemon that has served for so long did not die of what its predecessor died of. */
-const SETTLED_MS = 1_000;
+const SETTLED_MS = 500;
 
 export interface MountDaemonDeps {
   readonly clock: Clock;
@@ -446,32 +447,28 @@ export class MountDaemon {
     if (aborted !== null)
       log.warn({ volume, directory }, `The connection was aborted: ${aborted}.`);
     await this.#release();
-    await this.#presence?.stop();
     this.#filesystem?.stop();
     if (fault === null) log.info({ volume, directory }, 'The mount has ended.');
     else log.error({ volume, directory, code: fault.code }, `The mount ended: ${fault.message}`);
     this.#onEnded(fault);
   }
 
+  /** Says so in the state directory when the volume could not be released. */
   async #release(): Promise<void> {
-    const owner = this.#owner;
-    if (owner === null) return;
-    const { clock, log } = this.#deps;
-    await new Promise<void>((resolve) => {
-      const timer = clock.after(RELEASE_TIMEOUT_MS, () => {
-        const { volume } = this.#spec;
-        log.warn({ volume }, 'The metadata store took no release: the next mount waits for it.');
-        resolve();
-      });
-      const release = (): void =>
-        owner.release(() => {
-          timer.cancel();
-          resolve();
-        });
-      if (this.#filesystem === null) release();
-      else this.#filesystem.finish(release);
+    const { clock, host } = this.#deps;
+    if (this.#owner === null || this.#record === null) return;
+    const isReleased = await releaseVolume({
+      ...this.#deps,
+      owner: this.#owner,
+      volume: this.#record.volume,
+      name: this.#spec.volume,
+      filesystem: this.#filesystem,
+      presence: this.#presence,
     });
-    owner.stop();
+    if (isReleased) return;
+    host.state.write(this.#spec.mount, StateFile.UNRELEASED, '');
+    // The keeper removes it with all the rest: whoever waits for the end shall have seen it.
+    await new Promise<void>((resolve) => clock.after(NOTICE_MS, resolve));
   }
 
   #watch(): void {

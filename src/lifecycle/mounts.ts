@@ -16,11 +16,12 @@ import { abortCopies, placesOf } from './copied-mounts.js';
 import { faultOf, StateFile } from './keeper.js';
 import { isAlive, type Ownership, readKeeper, readOwnership, readSpec } from './mount-files.js';
 import type { LiveStatus, MountId, MountStatus } from './mount-types.js';
+import { GIVING_BACK_MS } from './release-volume.js';
 
 const STATUS_TIMEOUT_MS = 1_000;
 const COMMIT_TIMEOUT_MS = 60_000;
 /** After the umount: what came since the commit, the release, the end of the process. */
-const END_TIMEOUT_MS = 30_000;
+const END_TIMEOUT_MS = GIVING_BACK_MS + 10_000;
 /** Then whoever still keeps the mount alive is looked for; and the commit of what they did. */
 const COPIES_MS = 1_000;
 const COPIES_COMMIT_MS = 10_000;
@@ -82,6 +83,14 @@ export async function syncMount(
   return status;
 }
 
+export interface StoppedMount extends MountStatus {
+  /**
+   * False: the metadata store did not answer, so others can have the volume only when its lease has
+   * ended; or somebody still uses a lazily unmounted one.
+   */
+  readonly released: boolean;
+}
+
 /**
  * Commits, unmounts, and waits until the daemon has released the volume and is gone; of a dead
  * mount it clears what is left. Throws NOT_FOUND, BUSY (in use, or still being mounted: nothing has
@@ -91,7 +100,7 @@ export async function stopMount(
   deps: MountsDeps,
   directory: string,
   options: StopOptions = {},
-): Promise<MountStatus> {
+): Promise<StoppedMount> {
   const { host } = deps;
   const status = await findMount(deps, directory);
   if (status.state === 'dead') {
@@ -101,7 +110,7 @@ export async function stopMount(
       await options.onDead?.({ ...held, metadata: spec.metadata });
     }
     await clearDead(host, status);
-    return status;
+    return { ...status, released: true };
   }
   if (status.state === 'starting') throw stillStarting(status);
   const lazy = options.lazy === true;
@@ -110,8 +119,8 @@ export async function stopMount(
     await commit(host, status, options.timeoutMs ?? COMMIT_TIMEOUT_MS);
   }
   if (isMounted(host, status.directory)) await unmountFuse(host.mounts, status.directory, { lazy });
-  if (!lazy) await untilEnded(deps, status);
-  return status;
+  const released = !lazy && (await untilEnded(deps, status));
+  return { ...status, released };
 }
 
 /** Removes what a dead daemon left: the mount that answers nothing, and its state directory. */
@@ -129,12 +138,15 @@ export async function unmountDead(host: MountHost, status: MountStatus): Promise
   }
 }
 
-async function untilEnded(deps: MountsDeps, status: MountStatus): Promise<void> {
+/** Returns whether the volume was released. */
+async function untilEnded(deps: MountsDeps, status: MountStatus): Promise<boolean> {
   const { host, clock } = deps;
   const since = clock.monotonic();
   const { mount, directory } = status;
   let copiesAt = since + COPIES_MS;
+  let released = true;
   while (await isRunning(host, mount)) {
+    released &&= host.state.read(mount, StateFile.UNRELEASED) === null;
     const now = clock.monotonic();
     if (now > since + END_TIMEOUT_MS) throw notReleased(host, status);
     if (now > copiesAt) {
@@ -145,7 +157,7 @@ async function untilEnded(deps: MountsDeps, status: MountStatus): Promise<void> 
   }
   const ended = host.state.read(mount, StateFile.ENDED);
   host.state.remove(mount);
-  if (ended === null) return;
+  if (ended === null) return released;
   const message = `the daemon of ${directory} ended with status ${ended.trim()}`;
   const hint = `What was not yet committed may be lost; see ${status.logFile}.`;
   throw new HoldfastError('UNAVAILABLE', message, { hint });
