@@ -109,11 +109,15 @@ export class VolumePlugin {
       volume,
       ms: clock.monotonic() - since,
     };
+    const isChange = CHANGES.has(path);
     if (fault !== null) {
-      log.warn({ ...facts, code: fault.code, error: fault.message }, 'A call was refused.');
+      // The engine asks for each new volume first whether it exists.
+      const isNews = isChange || fault.code !== 'NOT_FOUND';
+      if (isNews)
+        log.warn({ ...facts, code: fault.code, error: fault.message }, 'A call was refused.');
       return { Err: errorText(fault) };
     }
-    if (CHANGES.has(path)) log.info(facts, 'A call was done.');
+    if (isChange) log.info(facts, 'A call was done.');
     return { ...reply, Err: '' };
   }
 
