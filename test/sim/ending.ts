@@ -5,6 +5,7 @@
  * one replica the volume goes on (17).
  */
 import type { SealedSegment } from '../../src/metadata/model.js';
+import { MOVES } from '../../src/metadata/replica-moves.js';
 import type { OwnerProcess } from './owner-process.js';
 import { short, Violation } from './violation.js';
 import type { VolumeSim, World } from './world.js';
@@ -102,7 +103,7 @@ async function copies(world: World): Promise<void> {
   const missing = (): string | null => {
     for (const volume of world.volumes) {
       for (const sealed of world.record(volume).sealed) {
-        const lacking = lacks(world, sealed);
+        const lacking = lacks(world, volume, sealed);
         if (lacking !== null) return `${short(sealed.segment)} on ${lacking}`;
       }
     }
@@ -116,21 +117,55 @@ async function copies(world: World): Promise<void> {
     () => `copies are complete (${missing()})`,
     200,
   );
+  await within(
+    world,
+    LIVENESS_MS,
+    18,
+    () => leftovers(world) === null,
+    () => `nothing is left of repair (${leftovers(world)})`,
+    200,
+  );
 }
 
-/** A disk that is up, listed and without a whole copy; null if there is none. */
-function lacks(world: World, sealed: SealedSegment): string | null {
+/**
+ * Why a sealed segment does not have all its copies, each on a disk that is there; null if it has.
+ * Where too few nodes have a disk that can be used, those count that are.
+ */
+function lacks(world: World, volume: VolumeSim, sealed: SealedSegment): string | null {
+  const usable = world.machines.filter(({ registered }) => (registered ?? []).length > 0);
+  const wanted = Math.min(volume.replicas, usable.length);
+  let found = 0;
   for (const replica of sealed.replicas) {
     const machine = world.machines.find((one) => one.node === replica.node);
-    if (machine?.incarnations().includes(replica.incarnation) !== true) continue;
+    if (machine?.incarnations().includes(replica.incarnation) !== true) {
+      if (usable.length < volume.replicas) continue;
+      return `a disk that is gone (${short(replica.incarnation)})`;
+    }
+    found += 1;
     const disk = machine.storage?.inspect().find((one) => {
       return one.incarnation === replica.incarnation;
     });
     // A damaged disk may refuse to open; then it is for an operator to replace.
     if (disk === undefined && world.checkers.replicas.isDamaged(replica.incarnation)) continue;
-    const found = disk?.segments.find((one) => one.segment === sealed.segment);
-    if (found?.durableLength !== sealed.end || found.sealedEnd !== sealed.end) {
-      return `${machine.name} (${found?.durableLength ?? 'nothing'} of ${sealed.end})`;
+    const copy = disk?.segments.find((one) => one.segment === sealed.segment);
+    if (copy?.durableLength !== sealed.end || copy.sealedEnd !== sealed.end) {
+      return `${machine.name} (${copy?.durableLength ?? 'nothing'} of ${sealed.end})`;
+    }
+  }
+  return found < wanted ? `only ${found} of ${wanted} disks` : null;
+}
+
+/** What repair left behind: moves that never end, and copies of segments that are deleted. */
+function leftovers(world: World): string | null {
+  const { entries } = world.server.peekRange(MOVES);
+  const move = entries[0];
+  if (move !== undefined) return `the move ${move.key.slice(-32, -26)} is over: ${move.value}`;
+  for (const machine of world.machines) {
+    for (const { segments } of machine.storage?.inspect() ?? []) {
+      const back = segments.find(({ segment, sealedEnd, deleted }) => {
+        return sealedEnd !== null && !deleted && world.checkers.volumes.isGone(segment);
+      });
+      if (back !== undefined) return `${machine.name} gave up ${short(back.segment)} for good`;
     }
   }
   return null;

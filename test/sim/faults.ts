@@ -153,7 +153,7 @@ function loseIndex(world: World, fault: Fault): boolean {
 function wipeAfterCopy(world: World, fault: Fault): boolean {
   const copied = world.injector.lastCopy;
   if (copied === null) return false;
-  const holders = world.checkers.volumes.placed(copied.segment)?.replicas ?? [];
+  const holders = world.checkers.volumes.located(copied.segment);
   const holds = (machine: StorageMachine): boolean =>
     machine.incarnations().some((incarnation) => holders.includes(incarnation));
   const lost = world.machines

@@ -22,6 +22,7 @@ import { encodePlacement } from '../../src/metadata/encoding.js';
 import { placementKey } from '../../src/metadata/keys.js';
 import { METADATA_SCHEMA, type Replica } from '../../src/metadata/model.js';
 import { NodeRegistration } from '../../src/metadata/nodes.js';
+import { Controller } from '../../src/replication/controller.js';
 import type { OwnerDeps } from '../../src/replication/owner-types.js';
 import type { SimProcess } from '../fixtures/sim-clock.js';
 import type { SimRandom } from '../fixtures/sim-random.js';
@@ -31,6 +32,11 @@ import type { World } from './world.js';
 
 export const NODE_PORT = 7400;
 const JOURNAL_BYTES = 4 * MIB;
+/** Short, so that a node that is away is judged before a seed is over. */
+const LEASE_TTL_SECONDS = 2;
+const REPAIR_TIMES = {
+  ...{ surveyMs: 700, inventoryMs: 2_000, retryMs: 300, quietMs: 1_500, settleMs: 2_000 },
+};
 
 function credentials(world: World): Credentials {
   return { cluster: world.cluster, secret: Buffer.from('simulated secret') };
@@ -136,14 +142,30 @@ export function serve(
       disks: disks.map((incarnation) => ({ incarnation, capacityBytes: GIB })),
       version: 'sim',
     },
+    ttlSeconds: LEASE_TTL_SECONDS,
     onChange: (registered) => {
-      if (!registered) return;
-      const again = machine.registered?.join() === disks.join();
-      machine.registered = disks;
-      if (world.begun && !again) writePlacement(world);
+      if (registered) machine.registered = disks;
     },
   });
   registration.start();
+  const clients = new NodeClients({
+    network: world.network.attach(machine.name, process),
+    clock: process.clock,
+    random: random.fork('controller clients'),
+    credentials: credentials(world),
+    identity: { role: 'node', id: machine.node },
+  });
+  const controller = new Controller({
+    store: world.metadata.attach(machine.name, process),
+    clock: process.clock,
+    random: random.fork('controller'),
+    log,
+    requests: new ObservedRequests(world, clients),
+    node: machine.node,
+    times: REPAIR_TIMES,
+    ttlSeconds: LEASE_TTL_SECONDS,
+  });
+  controller.start();
 }
 
 /** What an owner sends passes the checkers first. */
@@ -198,8 +220,8 @@ export function ownerDeps(world: World, owner: OwnerProcess): OwnerDeps {
 }
 
 /**
- * The controller's work, done by hand: groups of registered disks on distinct nodes. A disk with a
- * new incarnation takes the place of its former life once its node has registered it.
+ * The first placement, written by hand so that all can begin at once: groups of registered disks
+ * on distinct nodes. From then on it is the controller's.
  */
 export function writePlacement(world: World): void {
   const random = world.random.fork('placement');

@@ -26,6 +26,8 @@ export interface WorldSpec {
   readonly readMs: number;
   readonly latencyMs: number;
   readonly ownerLimits: Partial<OwnerLimits>;
+  /** How long repair waits for a node; far less than in life, as leases are shorter too. */
+  readonly repairGraceMs: number;
   readonly faults: readonly Fault[];
 }
 
@@ -85,6 +87,7 @@ export function makeSpec(random: SimRandom): WorldSpec {
       // So few that most swaps are near the end of a chunk.
       chunkSegments: random.fork('chunks').pick([1, 2, 4]),
     },
+    repairGraceMs: random.fork('repair').pick([200, 1_000, 4_000]),
     faults: planFaults(random.fork('faults'), chaosMs),
   };
 }

@@ -16,7 +16,8 @@ import {
 import { JOURNAL_BATCH_MAX_BYTES } from '../../src/core/limits.js';
 import { chunkPrefix, volumeKey } from '../../src/metadata/keys.js';
 import { MemoryServer } from '../../src/metadata/memory.js';
-import type { VolumeRecord } from '../../src/metadata/model.js';
+import { METADATA_SCHEMA, type VolumeRecord } from '../../src/metadata/model.js';
+import { SETTINGS_KEY } from '../../src/metadata/settings.js';
 import type { Operation } from '../../src/metadata/store.js';
 import { changeOf } from '../../src/metadata/stored-volume.js';
 import { FileWorkload } from '../fixtures/file-workload.js';
@@ -174,6 +175,9 @@ export class World {
     }
     this.begun = true;
     writePlacement(this);
+    const { repairGraceMs } = this.spec;
+    const value = JSON.stringify({ schema: METADATA_SCHEMA, repairGraceMs });
+    this.apply([{ type: 'put', key: SETTINGS_KEY, value }]);
     for (const volume of this.volumes) this.#createVolume(volume);
     for (const volume of this.volumes) this.startOwner(volume, this.random.pick(this.hosts));
     for (const volume of this.volumes) this.#failover(volume);
@@ -296,7 +300,7 @@ export class World {
    * acknowledged them is damaged, or has said since then that it cannot read them or is not there.
    */
   mayBeLost(segment: SegmentId, end: number, since: number): boolean {
-    const replicas = this.checkers.volumes.placed(segment)?.replicas ?? [];
+    const replicas = this.checkers.volumes.located(segment);
     return replicas.every((disk) => {
       const { replicas: ghosts } = this.checkers;
       if ((ghosts.claim(disk, segment)?.durable ?? 0) < end || ghosts.isDamaged(disk)) return true;

@@ -42,6 +42,7 @@ export interface PlacedSegment {
 export interface Placements {
   placed(segment: SegmentId): PlacedSegment | null;
   deletable(segment: SegmentId): boolean;
+  located(segment: SegmentId): readonly Incarnation[];
   sealedAt(segment: SegmentId): { readonly end: number; readonly crc: number } | null;
 }
 
@@ -115,6 +116,10 @@ export class ReplicaGhosts {
     });
     if (request.type === 'delete') {
       if (reply.status === 'OK') this.#deleted(claim, request.segment, what);
+      return;
+    }
+    if (request.type === 'drop') {
+      if (reply.status === 'OK') this.#dropped(claim, request, what);
       return;
     }
     if (request.type === 'seal' || request.type === 'copy') {
@@ -213,6 +218,22 @@ export class ReplicaGhosts {
     claim.deleted = true;
   }
 
+  /** Invariant 18: no copy that the record names is removed. */
+  #dropped(
+    claim: SegmentClaim,
+    { segment, incarnation }: Request & { type: 'drop' },
+    what: () => string,
+  ): void {
+    const isNamed = this.#placements.located(segment).includes(incarnation);
+    must(!isNamed || this.#placements.deletable(segment), 18, () => {
+      return `${what()}: the record names this copy`;
+    });
+    claim.deleted = true;
+    claim.durable = 0;
+    claim.sealedEnd = null;
+    claim.created = false;
+  }
+
   #sealed(
     claim: SegmentClaim,
     request: Request & { type: 'seal' | 'copy' },
@@ -222,6 +243,7 @@ export class ReplicaGhosts {
     must(seal !== null && seal.end === request.end && seal.crc === request.crc, 5, () => {
       return `${what()} at ${request.end}, which the record does not say`;
     });
+    claim.deleted = false;
     claim.sealedEnd = request.end;
     claim.durable = request.end;
   }

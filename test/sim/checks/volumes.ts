@@ -2,7 +2,7 @@
  * The volume records' history and what owners acknowledged: the log is one chain that only grows
  * (1, 2, 5), seals cover every acknowledgement (5) and are held by a quorum (4), nothing is
  * acknowledged outside of the record or through a frozen segment (8), records move by the rules
- * (9), and each takeover's decision rests on R valid fence replies (10).
+ * (9), moves of replicas take no good copy away (18), and each takeover's decision rests on R valid fence replies (10).
  */
 import type { Incarnation, SegmentId, VolumeId } from '../../../src/core/ids.js';
 import type { PlannedSegment, SealedSegment, VolumeRecord } from '../../../src/metadata/model.js';
@@ -17,6 +17,8 @@ interface KnownSegment {
   readonly volume: VolumeId;
   shape: string;
   readonly placed: PlacedSegment;
+  /** Where its copies are by now: repair may move those of sealed segments. */
+  replicas: readonly Incarnation[];
   place: Place;
   seal: SealedSegment | null;
 }
@@ -52,9 +54,19 @@ export class VolumeGhosts implements Placements {
     return this.#known.get(segment)?.placed ?? null;
   }
 
+  /** Where the record says that its copies are. */
+  located(segment: SegmentId): readonly Incarnation[] {
+    return this.#known.get(segment)?.replicas ?? [];
+  }
+
   deletable(segment: SegmentId): boolean {
     const place = this.#known.get(segment)?.place;
     return place === 'pendingDelete' || place === 'gone';
+  }
+
+  /** Deleted, and not even listed for deletion any more. */
+  isGone(segment: SegmentId): boolean {
+    return this.#known.get(segment)?.place === 'gone';
   }
 
   sealedAt(segment: SegmentId): { readonly end: number; readonly crc: number } | null {
@@ -121,6 +133,7 @@ export class VolumeGhosts implements Placements {
       this.#known.set(segment.segment, {
         volume: record.volume,
         shape,
+        replicas: replicas.map((replica) => replica.incarnation),
         placed: {
           replicas: replicas.map((replica) => replica.incarnation),
           ackQuorum: record.ackQuorum,
@@ -131,7 +144,11 @@ export class VolumeGhosts implements Placements {
       return;
     }
     must(known.volume === record.volume, 9, () => `${name} is of two volumes`);
-    must(known.shape === shape, 9, () => `the replicas of ${name} change`);
+    if (known.shape !== shape) {
+      must(known.place === 'sealed', 9, () => `the replicas of ${name} change`);
+      this.#relocated(record, known, segment);
+      known.shape = shape;
+    }
     must(LADDER.indexOf(place) >= LADDER.indexOf(known.place), 9, () => {
       return `${name} goes from ${known.place} back to ${place}`;
     });
@@ -143,6 +160,27 @@ export class VolumeGhosts implements Placements {
     }
     if (place === 'sealed') this.#sealing(record, known, segment as SealedSegment);
     known.place = place;
+  }
+
+  /** Invariant 18: whatever repair does, no segment has fewer good copies because of it. */
+  #relocated(record: VolumeRecord, known: KnownSegment, segment: PlannedSegment): void {
+    const name = short(segment.segment);
+    const isGood = (disk: Incarnation): boolean => {
+      const claim = this.#replicas?.claim(disk, segment.segment);
+      return claim?.sealedEnd === known.seal?.end && claim?.deleted === false;
+    };
+    const now = segment.replicas.map((replica) => replica.incarnation);
+    for (const disk of now) {
+      must(known.replicas.includes(disk) || isGood(disk), 18, () => {
+        return `${name} is said to be on ${short(disk)}, which has no whole copy`;
+      });
+    }
+    const before = known.replicas.filter(isGood).length;
+    const after = now.filter(isGood).length;
+    must(after >= Math.min(before, record.replicas), 18, () => {
+      return `${name} goes from ${before} good copies to ${after}`;
+    });
+    known.replicas = now;
   }
 
   #sealing(record: VolumeRecord, known: KnownSegment, sealed: SealedSegment): void {
