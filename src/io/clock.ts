@@ -10,11 +10,20 @@ export interface Timer {
   cancel(): void;
 }
 
+/** Since 1970. */
+export interface TimeOfDay {
+  readonly seconds: number;
+  /** 0 to 999,999,999. */
+  readonly nanoseconds: number;
+}
+
 export interface Clock {
   /** Milliseconds since some fixed moment of this process, never going back, not set by anybody. */
   monotonic(): Monotonic;
   /** Milliseconds since 1970, for people only: never for an ordering or a lease. */
   wall(): number;
+  /** The same, as fine as the machine tells it: for the times of files. */
+  timeOfDay(): TimeOfDay;
   /** Runs `callback` once, `delayMs` or later from now, never before this call returns. */
   after(delayMs: number, callback: () => void): Timer;
   /** Runs `callback` after the events that are already waiting, never before this call returns. */

@@ -38,7 +38,5 @@ export function timeFrom(low: number, high: number): Timestamp {
 
 /** The time of day for files, from the clock for people: it orders nothing. */
 export function timeNow(clock: Clock): Timestamp {
-  const wall = clock.wall();
-  const seconds = Math.floor(wall / 1000);
-  return { seconds, nanoseconds: Math.floor((wall - seconds * 1000) * 1e6) };
+  return clock.timeOfDay();
 }

@@ -92,4 +92,18 @@ export function clockContract(name: string, harness: Harness<Clock>): void {
     t.ok(clock.wall() > Date.UTC(2020, 0));
     await close();
   });
+
+  test(`${name}: the fine time of day is the coarse one, in order`, async (t) => {
+    const { subject: clock, close } = await harness.make();
+    let former = 0n;
+    for (let i = 0; i < 100; i++) {
+      const { seconds, nanoseconds } = clock.timeOfDay();
+      t.ok(Number.isInteger(nanoseconds) && nanoseconds >= 0 && nanoseconds < 1e9);
+      t.ok(Math.abs(seconds * 1000 + nanoseconds / 1e6 - clock.wall()) < 1_000, 'about the same');
+      const now = BigInt(seconds) * 1_000_000_000n + BigInt(nanoseconds);
+      t.ok(now >= former);
+      former = now;
+    }
+    await close();
+  });
 }

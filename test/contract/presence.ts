@@ -29,6 +29,7 @@ class MortalClock implements Clock {
   dead = false;
   readonly monotonic = realClock.monotonic;
   readonly wall = realClock.wall;
+  readonly timeOfDay = realClock.timeOfDay;
   readonly soon = realClock.soon;
   readonly after: Clock['after'] = (ms, callback) =>
     realClock.after(ms, () => {

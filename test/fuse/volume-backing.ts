@@ -30,6 +30,10 @@ class MortalClock implements Clock {
     return nodeClock.wall();
   }
 
+  timeOfDay(): ReturnType<Clock['timeOfDay']> {
+    return nodeClock.timeOfDay();
+  }
+
   after(delayMs: number, callback: () => void): Timer {
     const timer = nodeClock.after(delayMs, () => {
       this.#timers.delete(timer);

@@ -7,11 +7,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test } from 'tap';
 import type { Monotonic } from '../../src/core/units.js';
 import type { Clock } from '../../src/io/clock.js';
+import { nodeClock } from '../../src/io/node/clock.js';
 import type { Random } from '../../src/io/random.js';
 
 export const realClock: Clock = {
   monotonic: () => performance.now() as Monotonic,
   wall: () => Date.now(),
+  timeOfDay: () => nodeClock.timeOfDay(),
   after: (delayMs, callback) => {
     const timer = setTimeout(callback, delayMs);
     return { cancel: () => clearTimeout(timer) };

@@ -15,6 +15,7 @@ import { id } from './reader-nodes.js';
 const clock: Clock = {
   monotonic: () => 0 as Monotonic,
   wall: () => 0,
+  timeOfDay: () => ({ seconds: 0, nanoseconds: 0 }),
   after: (delayMs, callback) => {
     const timer = setTimeout(callback, delayMs);
     return { cancel: () => clearTimeout(timer) };

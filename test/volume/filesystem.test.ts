@@ -403,3 +403,11 @@ test('a file has up to 65,000 links, a directory any number of subdirectories', 
   fs.rename(ROOT, name('moved'), directories, name('0'), 0);
   t.equal(fs.getattr(directories).nlink, 65_102);
 });
+
+test('times are as fine as the clock tells them', async (t) => {
+  const bed = new Bed();
+  bed.wait((done) => bed.process.clock.after(1.25, () => done(null)));
+  const { mtime } = bed.fs.getattr(bed.file('f'));
+  t.same(mtime, bed.process.clock.timeOfDay());
+  t.not(mtime.nanoseconds % 1_000_000, 0);
+});
