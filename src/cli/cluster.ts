@@ -12,6 +12,7 @@ import { initCluster, readCluster } from '../metadata/cluster.js';
 import type { ClusterRecord } from '../metadata/model.js';
 import { listNodes } from '../metadata/nodes.js';
 import { openMetadata } from '../metadata/open.js';
+import { addClusterSetCommand } from './cluster-set.js';
 import { createDurably } from './durable-file.js';
 import { addExamples, printResult } from './output.js';
 import { loadSecret } from './secret.js';
@@ -36,6 +37,7 @@ export function addClusterCommands(program: Command): void {
       Session.run(options, async (session) => print(options, session.cluster, session.store.name)),
     );
   addExamples(show, [['Its id and age', 'holdfast cluster show --metadata etcd://10.0.0.1:2379']]);
+  addClusterSetCommand(cluster);
 }
 
 /** Makes the secret first: a cluster whose secret could not be kept would be of no use. */

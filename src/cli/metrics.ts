@@ -3,12 +3,15 @@ import { Counter, Gauge, Registry } from 'prom-client';
 import type { DiskStats } from '../block/disk-store-api.js';
 import { type Histogram, LATENCY_BUCKETS_MS, type ServerMetrics } from '../block/metrics.js';
 import type { ProcessVitals } from '../io/node/process.js';
+import type { RepairNumbers } from '../replication/repair.js';
 
 export interface NodeNumbers {
   readonly server: ServerMetrics;
   readonly disks: () => readonly DiskStats[];
   readonly vitals: () => ProcessVitals;
   readonly isRegistered: () => boolean;
+  /** Null while another node leads. */
+  readonly repair: () => RepairNumbers | null;
 }
 
 const DISK_STATES = ['ok', 'full', 'failed'] as const;
@@ -27,7 +30,32 @@ export function createMetrics(numbers: NodeNumbers): Metrics {
   gauge(registry, 'registered', '1 while the metadata store knows this node', () =>
     numbers.isRegistered() ? 1 : 0,
   );
+  addRepair(registry, numbers.repair);
   return { contentType: registry.contentType, read: () => registry.metrics() };
+}
+
+/** Zero on all nodes but the one that leads: sums over the nodes are right. */
+function addRepair(registry: Registry, repair: () => RepairNumbers | null): void {
+  const all: readonly (readonly [string, string, (numbers: RepairNumbers) => number])[] = [
+    ['degraded_segments', 'With too few copies', ({ degraded }) => degraded],
+    ['endangered_segments', 'With a single copy that answers', ({ endangered }) => endangered],
+    ['unreadable_segments', 'Without a copy that answers', ({ unreadable }) => unreadable],
+    ['copies_to_make', 'Copies that are missing', ({ copies }) => copies],
+    ['bytes_to_copy', 'Their bytes', ({ bytes }) => bytes],
+    ['draining_copies', 'On nodes that are drained', ({ leaving }) => leaving],
+    ['copies_running', 'Under way', ({ running }) => running],
+    ['bytes_per_second_max', 'What it may copy', (numbers) => numbers.bytesPerSecondMax],
+  ];
+  gauge(registry, 'repair_leads', '1 on the node that repairs', () => (repair() === null ? 0 : 1));
+  for (const [name, help, of] of all) {
+    gauge(registry, `repair_${name}`, help, () => {
+      const numbers = repair();
+      return numbers === null ? 0 : of(numbers);
+    });
+  }
+  counter(registry, 'repair_copies_total', 'Made', () => repair()?.doneCopies ?? 0);
+  counter(registry, 'repair_bytes_total', 'Copied', () => repair()?.doneBytes ?? 0);
+  counter(registry, 'repair_failures_total', 'Not made', () => repair()?.failedCopies ?? 0);
 }
 
 export function gauge(registry: Registry, name: string, help: string, value: () => number): void {

@@ -263,6 +263,7 @@ export class NodeDaemon {
       server: server.metrics,
       disks: () => storage.stats(),
       isRegistered: () => this.#metadata.isRegistered,
+      repair: () => this.#metadata.repair,
       troubles: () => {
         const bad = storage.stats().filter(({ state }) => state !== 'ok' && state !== 'full');
         const disks = bad.map(({ incarnation, state }) => `disk ${incarnation} is ${state}`);

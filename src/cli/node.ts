@@ -14,6 +14,7 @@ import { isWildcard, parseAddress } from '../io/address.js';
 import type { Address } from '../io/network.js';
 import { LOG_LEVELS } from '../io/node/log.js';
 import { flag, parsed, resolveSettings, textList } from './config.js';
+import { addNodeAdminCommands } from './node-admin.js';
 import { NodeDaemon, type NodeSettings } from './node-daemon.js';
 import { loadSecret } from './secret.js';
 
@@ -74,9 +75,9 @@ Examples:
     --secret-file /etc/holdfast/secret --metrics-listen 127.0.0.1:7401`;
 
 export function addNodeCommand(program: Command): void {
-  program
+  const node = program
     .command('node')
-    .description('run a storage node on one or more data directories')
+    .description('run a storage node on one or more data directories; list, drain, remove nodes')
     .option('--data-dir <dir>', 'an empty or formatted directory; once for each disk', collect)
     .option('--listen <host:port>', `where to serve (default: ${DEFAULT_LISTEN})`)
     .option('--advertise <host:port>', 'where others reach it (default: as --listen)')
@@ -98,6 +99,8 @@ export function addNodeCommand(program: Command): void {
       const settings = nodeSettings(flags, process.env);
       await new NodeDaemon(settings).run();
     });
+  // What follows the name of one of these is its own: both have --json and --data-dir.
+  addNodeAdminCommands(node.enablePositionalOptions());
 }
 
 /** Gathers and checks the settings. Throws INVALID_ARGUMENT; nothing has been touched then. */

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import type { DiskStatus } from '../block/wire/messages.js';
 import { formatSize } from '../core/sizes.js';
+import { type RepairReport, readRepairReport } from '../metadata/repair-report.js';
 import { EXIT_PROBLEMS } from './errors.js';
 import { addExamples, printResult } from './output.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
@@ -27,6 +28,7 @@ async function status(options: SessionOptions): Promise<void> {
     const found = await survey(session);
     const { nodes, volumes } = found;
     const problems = [...nodes.flatMap(nodeProblems), ...volumeProblems(found)];
+    const repair = await readRepairReport(session.store);
     const { cluster, generation } = session.cluster;
     const metadata = session.store.name;
     const value = {
@@ -35,17 +37,34 @@ async function status(options: SessionOptions): Promise<void> {
       metadata,
       nodes: nodes.map(({ record, clock: _, ...rest }) => ({ ...record, ...rest })),
       volumes,
+      repair,
       problems,
     };
     const text = [
       `cluster ${cluster}, generation ${generation}, metadata in ${metadata}`,
       nodeTable(nodes),
       volumeTable(volumes),
+      ...(repair === null ? [] : [repairText(repair)]),
       problems.length === 0 ? 'All is well.' : problems.map((one) => `! ${one}`).join('\n'),
     ].join('\n\n');
     printResult(options.json === true, value, text);
     if (problems.length > 0) process.exitCode = EXIT_PROBLEMS;
   });
+}
+
+function repairText(report: RepairReport): string {
+  const { copies, bytes, running, endangered, unreadable, leaving, balancing } = report;
+  const rate = `${formatSize(report.bytesPerSecond)}/s of ${formatSize(report.bytesPerSecondMax)}/s`;
+  const words = [
+    copies > 0
+      ? `${copies} copies to make (${formatSize(bytes)}), ${running} under way, ${rate}`
+      : '',
+    endangered > 0 ? `${endangered} segments with a single copy` : '',
+    unreadable > 0 ? `${unreadable} segments without a copy that answers` : '',
+    leaving > 0 ? `${leaving} copies on nodes that are drained` : '',
+    balancing ? 'balancing disks' : '',
+  ].filter((one) => one !== '');
+  return `repair: ${words.length === 0 ? 'nothing to do' : words.join('; ')}`;
 }
 
 /** SIZE and FREE are those of the disks' file systems, whatever else stands on them. */

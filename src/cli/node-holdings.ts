@@ -1,0 +1,71 @@
+/**
+ * What the cluster counts on a node for: its copies, by what would become of them without it. For
+ * `holdfast node`; the metadata store alone is asked.
+ */
+import type { NodeId } from '../core/ids.js';
+import type { PlannedSegment, VolumeRecord } from '../metadata/model.js';
+import type { Directory } from '../replication/directory.js';
+import type { Session } from './session.js';
+
+/** What one node holds, as volumes' records name it. */
+export interface Holdings {
+  readonly sealedSegments: number;
+  readonly sealedBytes: number;
+  /** Segments that are written, or about to be: their owners leave them by themselves. */
+  readonly openSegments: number;
+  /** Sealed segments that nobody else holds who answers. */
+  readonly only: readonly string[];
+  /** Volumes whose open segments could not be decided, or not be written, without it. */
+  readonly needed: readonly string[];
+  /** The most replicas that a volume wants, and which one it is. */
+  readonly mostReplicas: { readonly replicas: number; readonly volume: string } | null;
+}
+
+/** All volumes, those in the trash as well, but for those whose segments are being deleted. */
+export async function allVolumes(session: Session): Promise<VolumeRecord[]> {
+  const listed = [...(await session.volumes.list()), ...(await session.trash.list())];
+  const found: VolumeRecord[] = [];
+  for (const { record } of listed) {
+    const volume = await session.volumes.get(record.volume);
+    if (volume !== null && volume.record.trash?.purging !== true) found.push(volume.record);
+  }
+  return found;
+}
+
+export function holdingsOf(
+  node: NodeId,
+  volumes: readonly VolumeRecord[],
+  isThere: (node: NodeId) => boolean,
+): Holdings {
+  const names = ({ replicas }: PlannedSegment): boolean =>
+    replicas.some((one) => one.node === node);
+  const others = ({ replicas }: PlannedSegment): number =>
+    replicas.filter((one) => one.node !== node && isThere(one.node)).length;
+  let sealedSegments = 0;
+  let sealedBytes = 0;
+  let openSegments = 0;
+  let mostReplicas: Holdings['mostReplicas'] = null;
+  const only = new Set<string>();
+  const needed = new Set<string>();
+  for (const { name, sealed, open, planned, replicas, ackQuorum } of volumes) {
+    if (replicas > (mostReplicas?.replicas ?? 0)) mostReplicas = { replicas, volume: name };
+    for (const one of sealed.filter(names)) {
+      sealedSegments += 1;
+      sealedBytes += one.end;
+      if (one.end > 0 && others(one) === 0) only.add(name);
+    }
+    for (const one of open.filter(names)) {
+      openSegments += 1;
+      const enough = Math.max(ackQuorum, one.replicas.length - ackQuorum + 1);
+      if (others(one) < enough) needed.add(name);
+    }
+    openSegments += planned.filter(names).length;
+  }
+  const lists = { only: [...only], needed: [...needed] };
+  return { sealedSegments, sealedBytes, openSegments, mostReplicas, ...lists };
+}
+
+/** Answers whether a node counts as there: it lives, by its registration. */
+export function livingIn(directory: Directory): (node: NodeId) => boolean {
+  return (node) => directory.isLive(node);
+}
