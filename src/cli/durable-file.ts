@@ -1,9 +1,10 @@
 /**
- * Small files without which a cluster cannot be used any more: its secret, where it is, its export.
+ * Small files without which a cluster cannot be used any more: its secret, where it is, its export,
+ * the helpers that mount it at boot.
  * They are on stable storage, with their names, before anything relies on them; otherwise a power
  * cut soon after leaves an empty file.
  */
-import { closeSync, fsyncSync, openSync, renameSync, writeFileSync } from 'node:fs';
+import { chmodSync, closeSync, fsyncSync, openSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 
 /** Makes a file that only its owner can read. Throws what node:fs throws, EEXIST too. */
@@ -12,9 +13,13 @@ export function createDurably(path: string, text: string): void {
   flushDirectory(dirname(path));
 }
 
-/** Replaces a file at once: it is the old one or the new one at any moment. */
-export function replaceDurably(path: string, text: string): void {
+/**
+ * Replaces a file at once: it is the old one or the new one at any moment. `mode` holds whatever the
+ * umask is. Throws what node:fs throws.
+ */
+export function replaceDurably(path: string, text: string, mode?: number): void {
   writeFileSync(`${path}.new`, text, { flush: true });
+  if (mode !== undefined) chmodSync(`${path}.new`, mode);
   renameSync(`${path}.new`, path);
   flushDirectory(dirname(path));
 }

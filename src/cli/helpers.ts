@@ -2,11 +2,12 @@
  * `holdfast helpers`: puts the helpers of mount(8) and umount(8) where these look for them, so that
  * fstab, `mount -t fuse.holdfast` and plain `umount` work. They know where this program is.
  */
-import { chmodSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
 import { HoldfastError, invalid } from '../core/errors.js';
+import { replaceDurably } from './durable-file.js';
 import { mainScript } from './machine.js';
 import { addExamples, printResult } from './output.js';
 
@@ -60,9 +61,7 @@ function install({ directory, json }: HelpersOptions): void {
 
 function writeOut(path: string, text: string): void {
   try {
-    writeFileSync(`${path}.new`, text);
-    chmodSync(`${path}.new`, 0o755);
-    renameSync(`${path}.new`, path);
+    replaceDurably(path, text, 0o755);
   } catch (thrown) {
     const message = `${path} cannot be written: ${(thrown as Error).message}`;
     throw new HoldfastError('UNAVAILABLE', message, { hint: 'Run it as root.', cause: thrown });

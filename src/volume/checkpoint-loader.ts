@@ -295,6 +295,7 @@ class Loader {
     for (const { slot, page, count, place } of this.#unplaced) {
       state.extents.set(slot, page, count, place);
     }
+    state.segments.releaseUnused();
     this.#end(null, { state, replayFrom: this.#manifest.lsn });
   }
 }

@@ -104,6 +104,18 @@ export class SegmentTable {
     this.#images.fill(0);
   }
 
+  /**
+   * Releases what nothing refers to. A checkpoint that is loaded may name segments that were deleted
+   * soon after it, or while it was written; those that are still in the log get a slot when they are
+   * seen again.
+   */
+  releaseUnused(): void {
+    for (let slot = 1; slot < this.#ids.length; slot++) {
+      const use = this.at(slot);
+      if (use?.livePages === 0 && use.imageBytes === 0) this.release(use.segment);
+    }
+  }
+
   /** The segment is gone: nothing may refer to it any more. */
   release(segment: SegmentId): void {
     const slot = this.#slots.get(segment);

@@ -1,6 +1,6 @@
 import { test } from 'tap';
 import { HoldfastError } from '../../src/core/errors.js';
-import { lsn } from '../../src/core/units.js';
+import { lsn, PAGE_BYTES } from '../../src/core/units.js';
 import {
   decodeManifest,
   decodeTop,
@@ -157,4 +157,22 @@ test('a checkpoint ends with the log, wherever it stands, and no timer outlives 
     t.equal(ended, 'FENCED', `after ${sent} acknowledgements`);
     t.ok(bed.scheduler.idle);
   }
+});
+
+test('segments that were deleted after the checkpoint take no slot at the next mount', async (t) => {
+  const bed = new Bed({ segmentPages: 64 });
+  const inode = bed.file('f');
+  for (let round = 0; round < 8; round++) {
+    bed.write(inode, 0, Buffer.alloc(100 * PAGE_BYTES, round));
+    bed.commit();
+  }
+  bed.scheduler.runFor(60_000);
+  t.ok(bed.log.deleted.length > 3, `${bed.log.deleted.length} segments were deleted`);
+  bed.crash();
+  const { segments } = bed.fs.state;
+  t.same(
+    bed.log.deleted.filter((one) => segments.known(one) !== 0),
+    [],
+  );
+  t.equal(bed.content(inode)[0], 7);
 });
