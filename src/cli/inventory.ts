@@ -91,6 +91,13 @@ function joined(nodes: readonly FoundNode[]): NodeRequests {
   };
 }
 
+/** Reads from the nodes found, whatever a metadata store says. */
+export function readerOf(nodes: readonly FoundNode[], clock: Clock): SegmentReader {
+  const addresses = new Map(nodes.map(({ status, address }) => [status.node, address]));
+  const directory = { address: (node: Replica['node']) => addresses.get(node) ?? null };
+  return new SegmentReader({ clock, requests: joined(nodes), directory });
+}
+
 /**
  * Reads and verifies the header of every segment of which a copy has data, from whichever copy is
  * good; and what rebuild needs besides: the LSN at which segments end that no other continues, and
@@ -100,9 +107,7 @@ export async function headersOf(
   nodes: readonly FoundNode[],
   clock: Clock,
 ): Promise<Map<SegmentId, RebuildHeader>> {
-  const addresses = new Map(nodes.map(({ status, address }) => [status.node, address]));
-  const directory = { address: (node: Replica['node']) => addresses.get(node) ?? null };
-  const reader = new SegmentReader({ clock, requests: joined(nodes), directory });
+  const reader = readerOf(nodes, clock);
   const copies = copiesOf(nodes);
   const headers = new Map<SegmentId, RebuildHeader>();
   for (const [segment, found] of copies) {

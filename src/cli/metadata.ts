@@ -13,6 +13,7 @@ import { listNodes } from '../metadata/nodes.js';
 import { openMetadata } from '../metadata/open.js';
 import { largestEpochs, rebuildVolumes } from '../metadata/rebuild.js';
 import type { RebuiltVolume } from '../metadata/rebuild-types.js';
+import { staleVolumes } from '../metadata/staleness.js';
 import type { MetadataStore } from '../metadata/store.js';
 import {
   type ClusterExport,
@@ -24,6 +25,7 @@ import { updatePlacement } from '../replication/placement-table.js';
 import { createDurably } from './durable-file.js';
 import { type FoundNode, headersOf, inventoryOf, nodeRecord } from './inventory.js';
 import { addExamples, printResult } from './output.js';
+import { rootsOf } from './rebuild-roots.js';
 import {
   type ClusterLocation,
   locate,
@@ -135,13 +137,13 @@ async function importMetadata(file: string, options: ImportOptions): Promise<voi
   const content = decodeExport(readFile(file));
   await withStore(options, async (store, { secretFile, up }) => {
     // Nodes that joined after the export know epochs as well.
-    const known = [...content.nodes, ...(await listNodes(store))];
+    const nodes = [...content.nodes, ...(await listNodes(store))];
     const named = [
-      ...known.map(({ address }) => address),
+      ...nodes.map(({ address }) => address),
       ...options.node,
       ...(up?.addresses ?? []),
     ];
-    const wanted = known.map(({ node }) => node);
+    const wanted = nodes.map(({ node }) => node);
     const { cluster } = content.cluster;
     const found = await askAll([...new Set(named)], cluster, secretFile, async (nodes, missing) => {
       const answered = new Set(nodes.map(({ status }) => status.node));
@@ -149,13 +151,18 @@ async function importMetadata(file: string, options: ImportOptions): Promise<voi
       refuseMissing(silent.length > 0 ? missing : [], options);
       return nodes;
     });
-    const maxEpochs = largestEpochs(found.flatMap(({ inventories }) => inventories));
+    const inventories = found.flatMap((node) => node.inventories);
+    const known = { maxEpochs: largestEpochs(inventories), inventories };
     const replace = options.force === true;
     const acceptLoss = options.acceptLoss === true;
-    const written = await importCluster(store, content, { maxEpochs, replace, acceptLoss });
-    const value = { generation: written.generation, volumes: content.volumes.length };
-    const text = `imported ${value.volumes} volumes as generation ${value.generation}`;
-    printResult(options.json === true, value, text);
+    const written = await importCluster(store, content, { ...known, replace, acceptLoss });
+    const losses = staleVolumes(content.volumes, known).map(({ reason }) => reason);
+    const value = { generation: written.generation, volumes: content.volumes.length, losses };
+    const lines = [
+      `imported ${value.volumes} volumes as generation ${value.generation}`,
+      ...losses.map((loss) => `! ${loss}; if it cannot be mounted: holdfast metadata rebuild`),
+    ];
+    printResult(options.json === true, value, lines.join('\n'));
   });
 }
 
@@ -232,12 +239,13 @@ async function rebuilt(
   nodes: readonly FoundNode[],
   options: RebuildOptions,
 ): Promise<RebuiltVolume[]> {
-  return rebuildVolumes({
+  const input = {
     inventories: nodes.flatMap(({ inventories }) => inventories),
     headers: await headersOf(nodes, nodeClock),
     createdAt: new Date(nodeClock.wall()).toISOString(),
-    acceptLoss: options.acceptLoss === true,
-  });
+  };
+  const roots = await rootsOf(nodes, rebuildVolumes({ ...input, acceptLoss: true }), nodeClock);
+  return rebuildVolumes({ ...input, roots, acceptLoss: options.acceptLoss === true });
 }
 
 function exportOf(

@@ -4,7 +4,7 @@
  * The log's last segment is the one with a header of the highest epoch and LSN; each header names
  * the segment before it and where that ends. A spare that a takeover abandoned names an end at
  * which its predecessor was not sealed. Segments that the cleaner deleted leave tombstones; one
- * that is missing without a tombstone is a hole, and there is no log across a hole.
+ * that is missing without a tombstone is a hole: only a checkpoint behind it can do without it.
  *
  * INVARIANT: no segment with data is passed over in silence. It is part of the chain, or deleted,
  * or another one certainly took its place; else it counts as a loss.
@@ -23,6 +23,8 @@ export type Chain =
       readonly open: readonly OpenSegment[];
       readonly pendingDelete: readonly PlannedSegment[];
       readonly losses: readonly string[];
+      /** Segments before the last ones that no disk holds or has deleted, one sentence each. */
+      readonly holes: readonly string[];
       /** What must be read before even acceptLoss can go on. */
       readonly unfinished: readonly string[];
       readonly leftAlone: readonly string[];
@@ -53,9 +55,12 @@ export function findChain(segments: readonly FoundSegment[], settings: RebuildHe
       dropped.push(tail);
       continue;
     }
-    const links = walkBack(tail, linked, segments);
+    const holes: string[] = [];
+    const links = walkBack(tail, linked, segments, holes);
     if (typeof links === 'string') return { type: 'broken', reason: links };
-    return assemble(links, dropped, segments, settings);
+    const chain = assemble(links, dropped, segments, settings);
+    if (chain.type === 'found') return { ...chain, holes };
+    return { type: 'broken', reason: holes[0] ?? chain.reason };
   }
   return { type: 'broken', reason: 'every segment with a header was abandoned or deleted' };
 }
@@ -131,11 +136,12 @@ function isAbandoned(tail: Linked, segments: readonly FoundSegment[]): boolean {
   return seal !== undefined && seal.entry.length !== previous.end;
 }
 
-/** From the tail to the first segment; a sentence when that cannot be. */
+/** From the tail to the first segment, also behind holes; a sentence when that cannot be. */
 function walkBack(
   tail: Linked,
   linked: readonly Linked[],
   segments: readonly FoundSegment[],
+  holes: string[],
 ): Link[] | string {
   const links: Link[] = [{ found: tail, end: null }];
   const seen = new Set<SegmentId>([tail.segment]);
@@ -149,9 +155,9 @@ function walkBack(
       const known = segments.find((found) => found.segment === previous.segment);
       const gone = known?.deleted === true || previous.end === 0;
       if (!gone) {
-        return (
+        holes.push(
           `segment ${previous.segment} is missing: ${at.segment} continues it ` +
-          `at LSN ${previous.endLsn}, and no disk holds or has deleted it`
+            `at LSN ${previous.endLsn}, and no disk holds or has deleted it`,
         );
       }
       const candidates = linked.filter(
@@ -159,8 +165,11 @@ function walkBack(
       );
       next = behindGap(candidates, segments, previous.end === 0 ? previous.endLsn : null);
       const begins = previous.endLsn === 0 || segments.some((found) => found.deleted);
-      if (next === null && candidates.length === 0 && begins) break; // all before it was deleted
+      // All before it was deleted, or is missing.
+      if (next === null && candidates.length === 0 && (begins || !gone)) break;
       if (next === null) {
+        const [hole] = holes;
+        if (hole !== undefined) return hole;
         return (
           `no segment was found that ends at LSN ${previous.endLsn}, ` +
           `where segment ${at.segment} continues one that is not there`
@@ -268,6 +277,7 @@ function assemble(
     unfinished,
     ...others,
     losses: [...losses, ...others.losses],
+    holes: [],
   };
 }
 

@@ -44,11 +44,23 @@ export interface RebuildHeader {
   readonly endLsn?: Lsn;
 }
 
+/** The newest checkpoint of one volume, as far as its log can be read. */
+export interface RebuildRoot {
+  /** Null: there is none. */
+  readonly root: Root | null;
+  /** Segments without which the checkpoint cannot be loaded. */
+  readonly images: readonly SegmentId[];
+  /** Segments that it refers to besides: what is missing of these is missing in files. */
+  readonly others: readonly SegmentId[];
+  /** Newer places where one may have stood that cannot be read, one sentence each. */
+  readonly unreadable: readonly string[];
+}
+
 export interface RebuildInput {
   readonly inventories: readonly RebuildInventory[];
   readonly headers: ReadonlyMap<SegmentId, RebuildHeader>;
-  /** The newest checkpoint of each volume, where the caller has found it. */
-  readonly roots?: ReadonlyMap<VolumeId, Root>;
+  /** What was found by looking for the newest checkpoint of each volume; undefined: not looked. */
+  readonly roots?: ReadonlyMap<VolumeId, RebuildRoot>;
   readonly createdAt: string;
   /** Rebuild also where acknowledged data may be missing. */
   readonly acceptLoss?: boolean;

@@ -16,6 +16,7 @@ import type { SegmentId, VolumeId } from '../core/ids.js';
 import { type Epoch, epoch } from '../core/units.js';
 import { METADATA_SCHEMA, type VolumeRecord } from './model.js';
 import { findChain } from './rebuild-chain.js';
+import { judgeRoot, type RootVerdict } from './rebuild-root.js';
 import type {
   Copy,
   FoundSegment,
@@ -78,8 +79,17 @@ function rebuildOne(volume: VolumeId, copies: readonly Copy[], input: RebuildInp
   }
   const chain = findChain(segments, newest);
   if (chain.type === 'broken') return refuse(chain.reason);
-  if (chain.losses.length > 0 && input.acceptLoss !== true) {
-    return { type: 'refused', volume, code: 'DATA_LOST', reasons: chain.losses };
+  const search = input.roots?.get(volume);
+  const [hole] = chain.holes;
+  if (search === undefined && hole !== undefined && input.acceptLoss !== true) return refuse(hole);
+  const verdict: RootVerdict =
+    search === undefined ? { broken: [], losses: chain.holes } : judgeRoot(chain, segments, search);
+  const losses = [...chain.losses, ...verdict.losses];
+  if (verdict.broken.length > 0) {
+    return { type: 'refused', volume, code: 'INCONSISTENT', reasons: verdict.broken };
+  }
+  if (losses.length > 0 && input.acceptLoss !== true) {
+    return { type: 'refused', volume, code: 'DATA_LOST', reasons: losses };
   }
   if (chain.unfinished.length > 0) {
     return { type: 'refused', volume, code: 'INCONSISTENT', reasons: chain.unfinished };
@@ -100,12 +110,12 @@ function rebuildOne(volume: VolumeId, copies: readonly Copy[], input: RebuildInp
     planned: [],
     open: chain.open,
     sealed: chain.sealed,
-    root: input.roots?.get(volume) ?? null,
+    root: search?.root ?? null,
     pendingDelete: chain.pendingDelete,
   };
   const broken = brokenInvariant(record);
   if (broken !== null) return refuse(broken);
-  return { type: 'rebuilt', record, losses: chain.losses, leftAlone: chain.leftAlone };
+  return { type: 'rebuilt', record, losses, leftAlone: chain.leftAlone };
 }
 
 function gather(

@@ -7,6 +7,7 @@ import { largestEpochs, rebuildVolumes } from '../../src/metadata/rebuild.js';
 import type {
   RebuildEntry,
   RebuildHeader,
+  RebuildInput,
   RebuildInventory,
   RebuiltVolume,
 } from '../../src/metadata/rebuild-types.js';
@@ -82,10 +83,14 @@ function scenario(lines: readonly string[], replicas = 3, ackQuorum = 2): Scenar
   return { disks, headers };
 }
 
-function rebuild(found: Scenario, acceptLoss = false): RebuiltVolume {
+function rebuild(
+  found: Scenario,
+  acceptLoss = false,
+  roots?: RebuildInput['roots'],
+): RebuiltVolume {
   const { disks: inventories, headers } = found;
-  const createdAt = '2026-01-01T00:00:00.000Z';
-  const [result, ...more] = rebuildVolumes({ inventories, headers, createdAt, acceptLoss });
+  const input = { inventories, headers, createdAt: '2026-01-01T00:00:00.000Z', acceptLoss };
+  const [result, ...more] = rebuildVolumes(roots === undefined ? input : { ...input, roots });
   if (result === undefined || more.length > 0) throw new Error('one volume was expected');
   return result;
 }
@@ -349,6 +354,99 @@ test('rebuild: accepting loss keeps what there is and says what is gone', async 
   t.match(told(rebuild(scenario(hole), true)), /is missing/, 'no log leads across a hole');
   const beside = ['1@1 4 open 1 2 3 <', '2@1 0 open 1'];
   t.equal(told(rebuild(scenario(beside), true)), 'sealed | open 1 | delete | epoch 2');
+});
+
+/** What was found: a checkpoint of this LSN in segment 3, of images and data in these segments. */
+function checkpoint(at: number, images: string, others = ''): RebuildInput['roots'] {
+  const list = (text: string): SegmentId[] => text.split(' ').filter(Boolean).map(segmentId);
+  const root = { segment: segmentId('3'), offset: offset(4096), lsn: lsn(at) };
+  return new Map([[VOLUME, { root, images: list(images), others: list(others), unreadable: [] }]]);
+}
+
+const NO_CHECKPOINT: RebuildInput['roots'] = new Map([
+  [VOLUME, { root: null, images: [], others: [], unreadable: [] }],
+]);
+const BEGINNING_DELETED = [
+  '1@1 4 sealed 1:d 2:d 3:d',
+  '2@1 6 sealed 1 2 3 <1:4:10',
+  '3@1 5 open 1 2 3 <2:6:30',
+];
+const HOLE = ['1@1 4 sealed 1 2 3 < =10', '3@1 5 sealed 1 2 3 <2:9:30', '4@1 5 open 1 2 3 <3:5:40'];
+type RootCase = readonly [
+  string,
+  readonly string[],
+  RebuildInput['roots'],
+  boolean,
+  string | RegExp,
+];
+const WITH_ROOTS: readonly RootCase[] = [
+  [
+    'the beginning was deleted, a checkpoint does without it',
+    BEGINNING_DELETED,
+    checkpoint(12, '2 3', '1'),
+    false,
+    'sealed 2:6:30 | open 3 | delete | epoch 2',
+  ],
+  [
+    'the beginning was deleted, and no checkpoint is there',
+    BEGINNING_DELETED,
+    NO_CHECKPOINT,
+    true,
+    /INCONSISTENT: no checkpoint was found in the log, and its beginning is missing: .* LSN 10/,
+  ],
+  [
+    'a checkpoint that needs what is not there any more',
+    BEGINNING_DELETED,
+    checkpoint(5, '2 3'),
+    true,
+    /INCONSISTENT: the newest checkpoint found needs the log from LSN 5 on: .*begins at LSN 10/,
+  ],
+  [
+    'images in a segment that was deleted',
+    BEGINNING_DELETED,
+    checkpoint(12, '1 2 3'),
+    true,
+    /INCONSISTENT: .*stands in segment 0+1 too, which is missing/,
+  ],
+  [
+    'data in a segment of which no disk knows',
+    BEGINNING_DELETED,
+    checkpoint(12, '2 3', '7'),
+    false,
+    /DATA_LOST: segment 0+7 is missing: what files have in it would be lost/,
+  ],
+  [
+    'the same, accepted',
+    BEGINNING_DELETED,
+    checkpoint(12, '2 3', '7'),
+    true,
+    'sealed 2:6:30 | open 3 | delete | epoch 2',
+  ],
+  [
+    'a hole before what is replayed',
+    HOLE,
+    checkpoint(35, '3'),
+    false,
+    /DATA_LOST: segment 0+2 is missing: 0+3 continues it at LSN 30/,
+  ],
+  [
+    'a hole before what is replayed, accepted',
+    HOLE,
+    checkpoint(35, '3'),
+    true,
+    'sealed 1:4:10 3:5:40 | open 4 | delete | epoch 2',
+  ],
+  ['a hole in what is replayed', HOLE, checkpoint(25, '3'), true, /INCONSISTENT: .*from LSN 25 on/],
+  ['no log leads across a hole', HOLE, NO_CHECKPOINT, true, /INCONSISTENT: .*begins at LSN 30/],
+];
+
+test('rebuild: the newest checkpoint, and what it needs', async (t) => {
+  for (const [name, lines, roots, acceptLoss, expected] of WITH_ROOTS) {
+    const result = rebuild(scenario(lines), acceptLoss, roots);
+    if (typeof expected === 'string') t.equal(told(result), expected, name);
+    else t.match(told(result), expected, name);
+    if (result.type === 'rebuilt') t.same(result.record.root, roots?.get(VOLUME)?.root);
+  }
 });
 
 test('rebuild: each volume by itself, and the largest epochs', async (t) => {
