@@ -14,14 +14,21 @@ import { createLog, LOG_LEVELS } from '../io/node/log.js';
 import { NodeMachineCommands } from '../io/node/machine-commands.js';
 import { servePosts } from '../io/node/post-socket.js';
 import { NodeSmallFiles } from '../io/node/small-files.js';
+import type { MachineVolumes } from '../lifecycle/machine.js';
 import type { VolumeLifecycle } from '../lifecycle/volumes.js';
 import { Claims } from '../volume-plugin/claims.js';
-import { samePlaces } from '../volume-plugin/places.js';
+import { outsidePath } from '../volume-plugin/outside-path.js';
+import { type Places, propagatedPlaces, samePlaces } from '../volume-plugin/places.js';
 import { CONTENT_TYPE } from '../volume-plugin/protocol.js';
 import { VolumePlugin } from '../volume-plugin/volume-plugin.js';
 import { parsed, resolveSettings } from './config.js';
 import { untilInterrupted } from './interrupt.js';
-import { localMachine, type OpenLifecycle, openLifecycle } from './lifecycle.js';
+import {
+  type LifecycleOptions,
+  machineOf,
+  type OpenLifecycle,
+  openLifecycle,
+} from './lifecycle.js';
 import { mountDeps } from './machine.js';
 import { addExamples, printResult } from './output.js';
 import { locate, type SessionOptions, sessionOptions } from './session.js';
@@ -37,11 +44,16 @@ const DEFAULT_RETENTION = '7d';
 /** Calls under way at SIGTERM; whoever started the plugin ends it for good somewhat later. */
 const LAST_CALLS_MS = 20_000;
 
+/** Of the machine, whose mounts are the machine's, where its processes are seen. */
+const FIRST_PROCESS = 1;
+
 const absolute = z.string().regex(/^\/(?:[^/]+\/)*[^/]+$/, 'must be an absolute path');
 
 const schema = z.object({
   socket: absolute.default(SOCKET),
   directory: absolute.default(DIRECTORY),
+  agent: z.union([z.enum(['auto', 'none']), absolute]).default('auto'),
+  propagated: absolute.optional(),
   size: parsed((text) => parseSize(text, 'size')).prefault(DEFAULT_SIZE),
   replicas: z.coerce.number().int().min(1).default(DEFAULT_REPLICAS),
   wait: parsed((text) => waitMs(text)).prefault(DEFAULT_WAIT),
@@ -67,6 +79,8 @@ export function addDockerPluginCommand(program: Command): void {
     .description('serve volumes to Docker, as its volume plugin')
     .option('--socket <file>', `where Docker finds it (default: ${SOCKET})`)
     .option('--directory <dir>', `below it volumes are mounted (default: ${DIRECTORY})`)
+    .option('--agent <which>', 'auto, none, or the socket of an agent that mounts (default: auto)')
+    .option('--propagated <dir>', "a managed plugin's directory that Docker sees")
     .option('--size <size>', `of volumes that name none (default: ${DEFAULT_SIZE})`)
     .option('--replicas <count>', `of volumes that name none (default: ${DEFAULT_REPLICAS})`)
     .option('--wait <time>', `for another machine to let a volume go (default: ${DEFAULT_WAIT})`)
@@ -84,8 +98,10 @@ async function dockerPlugin(options: SessionOptions): Promise<void> {
   const sources = { command: 'docker-plugin', flags: { ...options }, env: process.env };
   const settings = resolveSettings(schema, sources);
   const log = createLog({ level: settings.logLevel });
-  const cluster = new ClusterLater(options);
-  const plugin = composePlugin(options, settings, cluster, log);
+  const { agent: wanted } = settings;
+  const agent = wanted === 'none' ? {} : { agent: wanted };
+  const cluster = new ClusterLater(options, agent);
+  const plugin = composePlugin(settings, cluster, log);
   const interrupted = untilInterrupted();
   const service = await servePosts(settings.socket, async (path, body, gone) => {
     const reply = await plugin.answer(path, body, gone);
@@ -105,20 +121,15 @@ async function dockerPlugin(options: SessionOptions): Promise<void> {
   process.exit(0);
 }
 
-function composePlugin(
-  options: SessionOptions,
-  settings: Settings,
-  cluster: ClusterLater,
-  log: Log,
-): VolumePlugin {
-  const { directory, size: sizeBytes, replicas, wait, retention } = settings;
+function composePlugin(settings: Settings, cluster: ClusterLater, log: Log): VolumePlugin {
+  const { size: sizeBytes, replicas, wait, retention } = settings;
   const { host } = mountDeps(process.env);
   const state = join(dirname(host.state.path('')), 'docker');
-  const machine = localMachine(locate(options, process.env), process.env);
+  const { machine } = cluster;
   const deps = {
     lifecycle: () => cluster.lifecycle(),
     machine,
-    places: samePlaces(directory, new NodeMachineCommands()),
+    places: placesOf(settings, machine),
     claims: new Claims(new NodeSmallFiles(state)),
     clock: nodeClock,
     log,
@@ -127,17 +138,29 @@ function composePlugin(
   return new VolumePlugin(deps, rules);
 }
 
+function placesOf({ directory: root, propagated }: Settings, machine: MachineVolumes): Places {
+  if (propagated === undefined) return samePlaces(root, new NodeMachineCommands());
+  const { mounts } = mountDeps(process.env).host;
+  const propagatedOutside = outsidePath(propagated, mounts.table(), mounts.table(FIRST_PROCESS));
+  return propagatedPlaces({ root, propagated, propagatedOutside, machine });
+}
+
 /** Opened at the first call that needs it: at the start of a machine Docker may come before etcd. */
 class ClusterLater {
+  /** Which works without the cluster. */
+  readonly machine: MachineVolumes;
   readonly #options: SessionOptions;
+  readonly #more: LifecycleOptions;
   #opening: Promise<OpenLifecycle> | null = null;
 
-  constructor(options: SessionOptions) {
+  constructor(options: SessionOptions, more: LifecycleOptions) {
     this.#options = options;
+    this.#more = more;
+    this.machine = machineOf(locate(options, process.env), process.env, more);
   }
 
   async lifecycle(): Promise<VolumeLifecycle> {
-    const opening = this.#opening ?? openLifecycle(this.#options);
+    const opening = this.#opening ?? openLifecycle(this.#options, this.#more);
     this.#opening = opening;
     try {
       return (await opening).lifecycle;

@@ -6,6 +6,7 @@
 import { posix } from 'node:path';
 import { HoldfastError } from '../core/errors.js';
 import type { MachineCommands } from '../io/machine-commands.js';
+import type { MachineVolumes } from '../lifecycle/machine.js';
 
 export interface Places {
   /** Where the machine mounts a volume. */
@@ -30,7 +31,7 @@ export function samePlaces(
   const directory = (volume: string): string => posix.join(root, volume);
   return {
     directory,
-    volumeAt: (path) => (posix.dirname(path) === root ? posix.basename(path) : null),
+    volumeAt: (path) => volumeBelow(root, path),
     shown: directory,
     show: async () => {},
     hide: async () => {},
@@ -43,4 +44,37 @@ export function samePlaces(
       }
     },
   };
+}
+
+export interface PropagatedPlaces {
+  /** Where the machine mounts. */
+  readonly root: string;
+  /** The plugin's own directory, as its config.json names it. */
+  readonly propagated: string;
+  /** The same directory, as the machine names it. */
+  readonly propagatedOutside: string;
+  readonly machine: Pick<MachineVolumes, 'bind' | 'unbind'>;
+}
+
+/**
+ * The engine sees the propagated directory of a managed plugin. What is bound there goes with the
+ * plugin; the mounts below `root` do not.
+ */
+export function propagatedPlaces(options: PropagatedPlaces): Places {
+  const { root, propagated, propagatedOutside, machine } = options;
+  const directory = (volume: string): string => posix.join(root, volume);
+  const outside = (volume: string): string => posix.join(propagatedOutside, volume);
+  return {
+    directory,
+    volumeAt: (path) => volumeBelow(root, path),
+    shown: (volume) => posix.join(propagated, volume),
+    show: (volume) => machine.bind({ source: directory(volume), target: outside(volume) }),
+    hide: (volume) => machine.unbind(outside(volume)),
+    // It is not in this mount namespace: whoever mounts there keeps it tidy.
+    tidy: () => {},
+  };
+}
+
+function volumeBelow(root: string, path: string): string | null {
+  return posix.dirname(path) === root ? posix.basename(path) : null;
 }

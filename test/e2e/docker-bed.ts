@@ -136,6 +136,11 @@ export class DockerHost {
   }
 }
 
+export interface BedOptions {
+  /** Containers go on without their engine; a Swarm cannot have that. Default true. */
+  readonly liveRestore?: boolean;
+}
+
 export class DockerBed {
   readonly cluster: Cluster;
   readonly hosts: DockerHost[] = [];
@@ -150,7 +155,7 @@ export class DockerBed {
   }
 
   /** A cluster, and this many machines with engine and plugin, and an image "box". */
-  static async start(machines: number): Promise<DockerBed> {
+  static async start(machines: number, options: BedOptions = {}): Promise<DockerBed> {
     const root = mkdtempSync(join(tmpdir(), 'hf-docker-'));
     const bridge = new Bridge();
     let bed: DockerBed | null = null;
@@ -158,7 +163,7 @@ export class DockerBed {
       await bridge.open();
       bed = new DockerBed(await Cluster.start({ host: bridge.address }), bridge, root);
       makeImage(root);
-      for (let at = 0; at < machines; at++) await bed.#addHost(`machine${at}`);
+      for (let at = 0; at < machines; at++) await bed.#addHost(`machine${at}`, options);
       return bed;
     } catch (thrown) {
       await bed?.close();
@@ -167,14 +172,15 @@ export class DockerBed {
     }
   }
 
-  async #addHost(name: string): Promise<void> {
+  async #addHost(name: string, { liveRestore = true }: BedOptions): Promise<void> {
     const machine = await Machine.start(this.#bridge, name, join(this.root, name));
     const host = new DockerHost(this, machine);
     this.hosts.push(host);
     // What a test leaves in there would be the next one's, and this machine's.
     await machine.run('mkdir', '-p', '/var/lib/holdfast');
     await machine.run('mount', '-t', 'tmpfs', 'tmpfs', '/var/lib/holdfast');
-    await Promise.all([host.startEngine('--live-restore'), host.startPlugin()]);
+    const options = liveRestore ? ['--live-restore'] : [];
+    await Promise.all([host.startEngine(...options), host.startPlugin()]);
     await host.must('import', join(this.root, 'box.tar'), 'box');
   }
 
