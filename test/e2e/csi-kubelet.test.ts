@@ -245,15 +245,17 @@ for (const [what, capability] of [
       ['NodeUnstageVolume', one.unstageRequest],
       ['ControllerUnpublishVolume', one.attachRequest],
     ];
-    for (const delayMs of [5, 60, 200, 450]) {
+    for (const delayMs of [20, 250]) {
       for (const [method, request] of steps) {
         const outcome = one.driver.outcome(method, request);
         await sleep(delayMs);
         await one.driver.restart();
-        t.match(await outcome, /^OK$|^UNAVAILABLE|^ABORTED|^code 1:/, `${method} at ${delayMs} ms`);
-        t.not(stateOf(a) === 'empty' && method === 'NodePublishVolume', true);
+        const said = await outcome;
+        t.match(said, /^OK$|^UNAVAILABLE|^ABORTED|^code 1:/, `${method} at ${delayMs} ms`);
+        const isPublished = method === 'NodePublishVolume';
+        if (isPublished && said === 'OK') t.equal(stateOf(a), 1, 'OK means that it is there');
         await one.insist(method, request);
-        if (method === 'NodePublishVolume') t.equal(stateOf(a), 1);
+        if (isPublished) t.equal(stateOf(a), 1);
       }
       t.equal(stateOf(a), 'absent');
       t.same(await bed.leftovers(), [], `nothing is left at ${delayMs} ms`);
@@ -267,11 +269,7 @@ test('what cannot be mounted leaves nothing to start on', { timeout: TEST_MS }, 
   await one.attach();
   await does(t, `mkdir -p $(dirname ${one.staging}) && touch ${one.staging}`);
   const foreign = await driver.outcome('NodePublishVolume', one.publishRequest('a'));
-  t.match(
-    foreign,
-    /^INVALID_ARGUMENT: .* is not a directory/,
-    'a file is where it is to be staged',
-  );
+  t.match(foreign, /^(INVALID_ARGUMENT|UNAVAILABLE): .*globalmount/, 'a file is in the way');
   t.equal(stateOf(one.target('a')), 'absent');
   await does(t, `rm ${one.staging}`);
   await does(t, `mkdir -p ${one.target('b')} && mount -t tmpfs none ${one.target('b')}`);
