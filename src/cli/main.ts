@@ -71,6 +71,8 @@ async function buildProgram(args: readonly string[]): Promise<Command> {
     .description('Persistent volumes for containers, replicated across machines.')
     .version(programVersion())
     .exitOverride()
+    // What follows a command's name is the command's own: "node" and "node ls" both have --json.
+    .enablePositionalOptions()
     .configureOutput({ writeErr: () => {}, outputError: () => {} })
     .addHelpText('afterAll', ({ command }) =>
       command.parent === null ? exitCodesHelp() : '\nExit codes: see "holdfast --help".',

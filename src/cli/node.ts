@@ -99,7 +99,6 @@ export function addNodeCommand(program: Command): void {
       const settings = nodeSettings(flags, process.env);
       await new NodeDaemon(settings).run();
     });
-  // What follows the name of one of these is its own: both have --json and --data-dir.
   addNodeAdminCommands(node.enablePositionalOptions());
 }
 
