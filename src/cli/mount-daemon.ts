@@ -182,6 +182,7 @@ class MountProcess {
     const open = (): Promise<HoldfastError | null> =>
       Session.run(options, async (session) => await this.#run(session));
     if (this.#adoption === null) return await open();
+    this.#detail = 'waiting for the metadata store';
     // What fails later than at opening it fails for good, or is tried by another process.
     return await untilAvailable(
       nodeClock,

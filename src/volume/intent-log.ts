@@ -160,6 +160,7 @@ export class IntentLog {
       assert(this.#write(batch), 'before anything is in the log there is room');
     }
     this.#staged.length = 0;
+    this.#turn++;
     this.#file.establish();
     this.#founded = true;
     this.#user?.onWritten();

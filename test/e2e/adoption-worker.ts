@@ -103,32 +103,18 @@ export class AdoptionWorker {
   #call(): void {
     const name = this.#name();
     const node = this.#nodes.get(name);
-    switch (this.#choose.below(14)) {
-      case 0:
-      case 1:
-        return this.#create(name, node);
-      case 2:
-        return this.#mkdir(name, node);
-      case 3:
-        return this.#remove(name, node);
-      case 4:
-      case 5:
-        return this.#rename(name, node);
-      case 6:
-        return this.#link(name, node);
-      case 7:
-        return this.#symlink(name, node);
-      case 8:
-        return this.#hold(name, node);
-      case 9:
-        return this.#letGo();
-      case 10:
-        return this.#truncate();
-      case 11:
-        return this.#look(name, node);
-      default:
-        return this.#write();
-    }
+    const what = this.#choose.below(14);
+    if (what < 2) this.#create(name, node);
+    else if (what < 3) this.#mkdir(name, node);
+    else if (what < 4) this.#remove(name, node);
+    else if (what < 6) this.#rename(name, node);
+    else if (what < 7) this.#link(name, node);
+    else if (what < 8) this.#symlink(name, node);
+    else if (what < 9) this.#hold(name, node);
+    else if (what < 10) this.#letGo();
+    else if (what < 11) this.#truncate();
+    else if (what < 12) this.#look(name, node);
+    else this.#write();
   }
 
   #create(name: string, node: Node | undefined): void {
@@ -289,7 +275,10 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const work = (): void => {
     try {
       for (let i = 0; i < 20; i++) worker.step();
-      if (!isOver) return void setImmediate(work);
+      if (!isOver) {
+        setImmediate(work);
+        return;
+      }
       worker.check();
       const { calls, longestMs } = worker;
       console.log(JSON.stringify({ calls, longestMs: Math.round(longestMs) }));

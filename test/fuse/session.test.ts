@@ -113,6 +113,80 @@ test('nothing is served before INIT, unless an earlier daemon has done it', asyn
   t.same(adopter.session.agreed, first.session.agreed);
 });
 
+test('what a dead daemon had done is answered as it would have, and not done again', async (t) => {
+  const first = play();
+  const agreed = present(first.session.agreed, 'what was agreed');
+  const made = requestBytes('MKDIR', [u32(0o755, 0o022), 'made\0'], { unique: 40n });
+  first.device.deliver(made);
+  const [reply] = first.device.replies.slice(-1);
+  const bytes = Buffer.alloc(16 + present(reply, 'a reply').payload.length);
+  bytes.writeUInt32LE(bytes.length, 0);
+  present(reply, 'a reply').payload.copy(bytes, 16);
+  const results = [{ request: { low: 40, high: 0 }, bytes }];
+  let dropped = 0;
+  const intents = {
+    staged: false,
+    result: () => {},
+    flush: () => {},
+    whenWritten: (callback: () => void) => callback(),
+    dropCarried: () => {
+      dropped += 1;
+    },
+  };
+  const { device, filesystem } = play({ adopted: { agreed, results }, intents }, false);
+  const resent = { unique: (1n << 63n) | 40n };
+  const again = device.ask('MKDIR', [u32(0o755, 0o022), 'made\0'], resent);
+  t.equal(again.error, 0);
+  t.equal(again.unique, resent.unique, 'with the bit');
+  t.same(again.payload, reply?.payload);
+  t.throws(() => filesystem.lookup(1, Buffer.from('made')), 'it was not made here');
+  const unknown = { unique: (1n << 63n) | 42n };
+  t.equal(device.ask('MKDIR', [u32(0o755, 0o022), 'new\0'], unknown).error, 0);
+  t.ok(filesystem.lookup(1, Buffer.from('new')), 'what had not been done is done');
+  t.equal(dropped, 0);
+  device.ask('MKDIR', [u32(0o755, 0o022), 'next\0'], { unique: 44n });
+  t.equal(dropped, 1, 'a request that was never sent before comes behind those that were');
+});
+
+test('replies to changes wait for the intents, in order, and large ones write them', async (t) => {
+  let staged = false;
+  const waiting: (() => void)[] = [];
+  const results: number[] = [];
+  const flush = (): void => {
+    staged = false;
+    for (const callback of waiting.splice(0)) callback();
+  };
+  const intents = {
+    get staged() {
+      return staged;
+    },
+    result: ({ low }: { low: number }) => results.push(low),
+    whenWritten: (callback: () => void) => waiting.push(callback),
+    flush,
+    dropCarried: () => {},
+  };
+  const { device } = play({ intents });
+  const before = device.replies.length;
+  const inode = create(device, 'file');
+  staged = true;
+  device.deliver(requestBytes('MKDIR', [u32(0o755, 0o022), 'made\0'], { unique: 50n }));
+  device.deliver(requestBytes('GETATTR', [u32(0, 0), u64(0)], { unique: 52n }));
+  t.equal(device.replies.length, before + 1, 'both wait');
+  t.same(results, [50], 'a look is not to be remembered');
+  flush();
+  t.same(
+    device.replies.slice(before + 1).map(({ unique }) => unique),
+    [50n, 52n],
+  );
+  staged = true;
+  device.deliver(requestBytes('WRITE', write(0, Buffer.from('data')), { inode, unique: 54n }));
+  device.deliver(requestBytes('READ', [u64(0, 0), u32(10, 0), u64(0, 0)], { inode, unique: 56n }));
+  await turn();
+  t.notOk(staged, 'what is read waits for nothing');
+  t.ok(device.replies.some(({ unique }) => unique === 54n));
+  t.ok(device.replies.some(({ unique }) => unique === 56n));
+});
+
 test('bit 63 of a resent request comes back in its reply', async (t) => {
   const { device } = play();
   const unique = (1n << 63n) | 12_345_678_901n;

@@ -1,16 +1,19 @@
 /** A volume on a fake log in simulated time, driven step by step. */
 import { assert, present } from '../../src/core/assert.js';
 import type { HoldfastError } from '../../src/core/errors.js';
-import type { SegmentId } from '../../src/core/ids.js';
+import type { OwnerId, SegmentId, VolumeId } from '../../src/core/ids.js';
 import { lsn, MIB } from '../../src/core/units.js';
 import { type CheckReport, type CheckSource, checkVolume } from '../../src/volume/check.js';
 import type { CheckedSegment, SegmentCopy } from '../../src/volume/check-pages.js';
 import type { VolumeFilesystem } from '../../src/volume/filesystem.js';
 import type { FsError, Inode } from '../../src/volume/filesystem-api.js';
+import type { Result } from '../../src/volume/intent-format.js';
+import { IntentLog } from '../../src/volume/intent-log.js';
 import { type MountOptions, mountVolume, replayInto } from '../../src/volume/mount.js';
 import { digest, VolumeState } from '../../src/volume/state.js';
 import { FakeLog, FakeOwner, type FakeOwnerOptions } from '../fixtures/fake-owner.js';
 import { SimProcess, SimScheduler } from '../fixtures/sim-clock.js';
+import type { MemoryIntents } from './memory-intents.js';
 
 export const CALLER = { uid: 1000, gid: 100 };
 export const ROOT = 1;
@@ -19,6 +22,8 @@ export interface BedOptions extends FakeOwnerOptions {
   readonly sizeBytes?: number;
   readonly segmentPages?: number;
   readonly mount?: Partial<MountOptions>;
+  /** Where the daemon's intent log is, so that a successor can adopt the mount. */
+  readonly intents?: MemoryIntents;
 }
 
 export type Fault = FsError | HoldfastError | null;
@@ -36,10 +41,10 @@ export class Bed {
     this.log = new FakeLog(options.segmentPages);
     this.process = new SimProcess(this.scheduler);
     this.owner = new FakeOwner(this.log, this.process.clock, options);
-    this.fs = this.#mount();
+    this.fs = this.#mount({});
   }
 
-  #mount(): VolumeFilesystem {
+  #mount(adopted: Pick<MountOptions, 'adopted'>): VolumeFilesystem {
     let found: VolumeFilesystem | null = null;
     const { process, owner, log } = this;
     const options = {
@@ -48,6 +53,8 @@ export class Bed {
       clock: process.clock,
       sizeBytes: this.#options.sizeBytes ?? 1024 * MIB,
       ...this.#options.mount,
+      ...adopted,
+      ...this.#intents(adopted.adopted?.intents?.results ?? []),
     };
     mountVolume(options, (error, filesystem) => {
       if (error !== null) throw error;
@@ -55,6 +62,28 @@ export class Bed {
     });
     while (found === null) assert(this.scheduler.step(), 'the mount ends');
     return present(found as VolumeFilesystem | null, 'a filesystem');
+  }
+
+  #intents(carried: readonly Result[]): Pick<MountOptions, 'intents'> {
+    const { intents } = this.#options;
+    if (intents === undefined) return {};
+    const volume = '00'.repeat(16) as VolumeId;
+    const identity = { volume, owner: '11'.repeat(16) as OwnerId, epoch: 1, mount: 'mount' };
+    const { clock } = this.process;
+    const endOfTurn = (run: () => void): void => clock.soon(run);
+    return { intents: new IntentLog({ file: intents.create(), identity, carried, endOfTurn }) };
+  }
+
+  /**
+   * The daemon is killed after what it did so far was answered; of what was on its way, the first
+   * `survive` records are in the log. A successor adopts the mount.
+   */
+  adopt(survive = 0): void {
+    const { intents } = this.#options;
+    assert(intents !== undefined, 'an intent log');
+    this.fs.history.intents?.flush();
+    this.#die(survive);
+    this.fs = this.#mount({ adopted: { intents: intents.read() } });
   }
 
   /** Steps until the call has called back; returns its error. */
@@ -100,12 +129,16 @@ export class Bed {
 
   /** A power cut: what was not acknowledged survives up to some record. */
   crash(survive = 0): void {
+    this.#die(survive);
+    this.fs = this.#mount({});
+  }
+
+  #die(survive: number): void {
     this.owner.assertUnchanged();
     this.owner.crash(survive);
     this.process.kill();
     this.process = new SimProcess(this.scheduler);
     this.owner = new FakeOwner(this.log, this.process.clock, this.#options);
-    this.fs = this.#mount();
   }
 
   /** The digest of replaying the whole log from its beginning. */

@@ -7,6 +7,7 @@ import { test } from 'tap';
 import { assert } from '../../src/core/assert.js';
 import { digest } from '../../src/volume/state.js';
 import { Bed, checkBed } from './harness.js';
+import { MemoryIntents } from './memory-intents.js';
 import { Run, steps } from './random-run.js';
 
 const { HOLDFAST_SEED, HOLDFAST_RUNS } = process.env;
@@ -56,4 +57,23 @@ test('after a crash the volume is a prefix with all that was fsynced', async (t)
     { numRuns: runs, interruptAfterTimeLimit: LIMIT_MS, ...seed },
   );
   t.pass('always a prefix');
+});
+
+test('a successor of a killed daemon has all that was answered', async (t) => {
+  fc.assert(
+    fc.property(steps, fc.nat(20), fc.nat(3), (sequence, survive, delay) => {
+      const intents = new MemoryIntents();
+      const options = { ackDelayMs: delay, segmentPages: 64, mount: { reclaimLimits }, intents };
+      const run = new Run(new Bed(options), { adopts: true });
+      for (const step of sequence) run.step(step);
+      run.bed.adopt(survive);
+      run.compare();
+      run.bed.adopt(0);
+      run.compare();
+      run.bed.commit();
+      assert(digest(run.bed.fs.state) === run.bed.replayDigest(), 'replay gives the live state');
+    }),
+    { numRuns: runs, interruptAfterTimeLimit: LIMIT_MS, ...seed },
+  );
+  t.pass('nothing is missing, nothing is there twice');
 });

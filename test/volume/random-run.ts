@@ -67,9 +67,12 @@ export class Run {
   /** Index in history of what is certainly on stable storage. */
   durable = 0;
   #nodes: ModelNode[];
+  /** A remount is an adoption: by another daemon, at any moment, with nothing lost. */
+  readonly #adopts: boolean;
 
-  constructor(bed: Bed) {
+  constructor(bed: Bed, options: { readonly adopts?: boolean } = {}) {
     this.bed = bed;
+    this.#adopts = options.adopts ?? false;
     this.#nodes = [this.model.root];
     this.inodes.set(this.model.root, ROOT);
     this.history.push(this.model.dump());
@@ -254,6 +257,8 @@ export class Run {
       // In the background: closed, perhaps acknowledged later.
       bed.fs.commit(() => {});
       if (a % 2 === 0) bed.scheduler.runFor(a % 5);
+    } else if (this.#adopts) {
+      bed.adopt(a % 8);
     } else {
       bed.commit();
       bed.crash();
