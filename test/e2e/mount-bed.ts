@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { LiveStatus, MountStatus } from '../../src/lifecycle/mount-types.js';
-import { Cluster } from '../fixtures/cluster.js';
+import { Cluster, type ClusterOptions } from '../fixtures/cluster.js';
 import { holdfastBin, type Process, startNode } from '../fixtures/processes.js';
 import { isMounted, type Result, shell } from '../fuse/mounted.js';
 
@@ -39,8 +39,8 @@ export class MountBed {
   }
 
   /** A cluster with an empty volume "db" of 1 GiB. */
-  static async start(): Promise<MountBed> {
-    const bed = new MountBed(await Cluster.start({ labels: {} }));
+  static async start(options: ClusterOptions = {}): Promise<MountBed> {
+    const bed = new MountBed(await Cluster.start({ labels: {}, ...options }));
     const made = await bed.holdfast('volume', 'create', 'db', '--size', '1GiB');
     if (made.code !== 0) throw new Error(made.stderr);
     return bed;

@@ -1,0 +1,161 @@
+/**
+ * Redundancy that comes back by itself, and nodes that come and go, on real processes: a node is
+ * killed and its copies are made elsewhere; it returns; another one is drained and removed; while a
+ * program works on the mount and never sees an error.
+ */
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t from 'tap';
+import type { RepairReport } from '../../src/metadata/repair-report.js';
+import type { ClusterNode } from '../fixtures/cluster.js';
+import { distRoot, startNode } from '../fixtures/processes.js';
+import type { Steady } from '../fixtures/steady-worker.js';
+import { cannotMount } from '../fuse/mounted.js';
+import { MountBed, shell } from './mount-bed.js';
+
+const skip = cannotMount();
+if (skip !== false) {
+  t.plan(0, skip);
+  process.exit(0);
+}
+/** A lease, what the controller waits for after it began to lead, and the copies. */
+const REPAIRED_MS = 120_000;
+const DATA_MIB = 200;
+
+t.setTimeout(600_000);
+
+const bed = await MountBed.start({ nodes: 4, sizeBytes: 1 << 30 });
+t.teardown(() => bed.close());
+t.afterEach(() => bed.assertNothingLeft());
+const directory = bed.directory('mnt');
+
+interface ListedNode {
+  readonly node: string;
+  readonly address: string;
+  readonly state: string;
+  readonly sealedSegments: number;
+  readonly openSegments: number;
+}
+
+async function json<T>(...args: string[]): Promise<T> {
+  const { lines, stderr } = await bed.holdfast(...args, '--json');
+  if (lines[0] === undefined) throw new Error(`${args.join(' ')}: ${stderr}`);
+  return JSON.parse(lines[0]) as T;
+}
+
+async function nodeOf({ port }: ClusterNode): Promise<ListedNode> {
+  const found = (await json<ListedNode[]>('node', 'ls')).find((one) => {
+    return one.address.endsWith(`:${port}`);
+  });
+  if (found === undefined) throw new Error(`no node listens at ${port}`);
+  return found;
+}
+
+async function holds(node: ClusterNode): Promise<number> {
+  return (await nodeOf(node)).sealedSegments;
+}
+
+async function repair(): Promise<RepairReport> {
+  return (await json<{ repair: RepairReport }>('status')).repair;
+}
+
+async function eventually(what: string, test: () => Promise<boolean>): Promise<number> {
+  const began = Date.now();
+  while (!(await test())) {
+    if (Date.now() - began > REPAIRED_MS) throw new Error(`not in ${REPAIRED_MS} ms: ${what}`);
+    await sleep(500);
+  }
+  return Date.now() - began;
+}
+
+/** Every sealed segment has three copies, and nothing else is to be done. */
+async function isWhole(): Promise<boolean> {
+  const { copies, degraded, running, leaving } = await repair();
+  return copies + degraded + running + leaving === 0;
+}
+
+/** Runs `trouble` while a program works on the mount; says what the program saw. */
+async function steadily(trouble: () => Promise<void>): Promise<Steady> {
+  await bed.mount('db', directory);
+  const worker = startNode(`${distRoot}test/fixtures/steady-worker.js`, [join(directory, 'file')]);
+  await worker.line(/^steady/, 30_000);
+  await trouble();
+  worker.signal('SIGTERM');
+  const { code } = await worker.exited;
+  if (code !== 0) throw new Error(`the program saw an error: ${worker.stderr}`);
+  const unmounted = await bed.holdfast('umount', directory);
+  if (unmounted.code !== 0) throw new Error(unmounted.stderr);
+  return JSON.parse(worker.lines.at(-1) ?? '{}') as Steady;
+}
+
+const [first, second, third] = bed.cluster.nodes as [ClusterNode, ClusterNode, ClusterNode];
+
+t.test(
+  'copies of a node that is gone are made elsewhere, of one that comes back not',
+  async (t) => {
+    await json(
+      'cluster',
+      'set',
+      '--repair-grace',
+      '3s',
+      '--repair-rate',
+      '1GiB',
+      '--balance',
+      'off',
+    );
+    const { operations, longestMs } = await steadily(async () => {
+      const { status, text } = await shell(
+        `timeout 120 dd if=/dev/urandom of=${directory}/data bs=1M count=${DATA_MIB} conv=fsync`,
+      );
+      t.equal(status, 0, text);
+      await eventually('all is well before', isWhole);
+      const had = await holds(first);
+      t.ok(had > 0, `${had} sealed segments are on the node`);
+      await first.kill();
+      const took = await eventually(
+        'its copies are elsewhere',
+        async () => (await holds(first)) === 0,
+      );
+      await eventually('all copies are whole', isWhole);
+      t.comment(`${had} copies were made elsewhere ${took} ms after the node was killed`);
+      await first.start();
+      await json('cluster', 'set', '--repair-grace', '10m');
+      const { doneCopies } = await repair();
+      await second.kill();
+      await sleep(15_000);
+      t.match((await nodeOf(second)).state, /down/);
+      await second.start();
+      await eventually('the node is back', async () => /up/.test((await nodeOf(second)).state));
+      t.equal((await repair()).doneCopies, doneCopies, 'nothing was copied within the grace');
+    });
+    t.comment(`${operations} operations, the longest ${longestMs} ms`);
+  },
+);
+
+t.test('a node is drained under load and removed', async (t) => {
+  const before = await bed.holdfast('node', 'rm', (await nodeOf(third)).node);
+  t.not(before.code, 0, 'one that takes part is not removed');
+  t.match(before.stderr, /lives and takes part.*drain/s);
+  const had = await holds(third);
+  const { operations, longestMs } = await steadily(async () => {
+    const drained = await bed.holdfast('node', 'drain', (await nodeOf(third)).address);
+    t.equal(drained.code, 0, drained.stderr);
+    t.match(drained.lines.join(), /is drained/);
+    t.equal(await holds(third), 0);
+    await eventually('all copies are whole', isWhole);
+  });
+  t.comment(`${had} copies; ${operations} operations, the longest ${longestMs} ms`);
+  const { node } = await nodeOf(third);
+  const removed = await bed.holdfast('node', 'rm', node);
+  t.equal(removed.code, 0, removed.stderr);
+  await third.kill();
+  t.equal((await json<ListedNode[]>('node', 'ls')).length, 3);
+  const more = await bed.holdfast('node', 'drain', (await nodeOf(first)).node);
+  t.not(more.code, 0, 'three copies need three nodes');
+  t.match(more.stderr, /2 nodes are left.*--force/s);
+});
+
+t.test('afterwards every page of every copy is good', async (t) => {
+  const { code, stderr, lines } = await bed.holdfast('volume', 'check', 'db');
+  t.equal(code, 0, `${stderr}${lines.join('\n')}`);
+});
