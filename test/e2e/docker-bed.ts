@@ -8,13 +8,16 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Cluster } from '../fixtures/cluster.js';
-import { holdfastBin, Process } from '../fixtures/processes.js';
+import { distRoot, holdfastBin, Process } from '../fixtures/processes.js';
 import { Bridge, Machine, removeControlGroups } from './docker-machine.js';
 
 const READY_MS = 60_000;
 const COMMAND_S = 150;
 const GONE_MS = 30_000;
 const APPLETS = ['sh', 'cat', 'dd', 'sync', 'sleep', 'md5sum', 'ls', 'touch', 'wc', 'mount', 'id'];
+
+/** The sources stand beside the compiled tree. */
+const BUILD = join(distRoot, '..', 'deploy/docker/plugin/build.sh');
 
 /** What a command said. */
 export interface Said {
@@ -79,6 +82,21 @@ export class DockerHost {
     await this.plugin.line(/^serving Docker/, READY_MS);
   }
 
+  /** Builds the managed plugin, and enables it. */
+  async installPlugin(): Promise<void> {
+    const directory = join(this.machine.root, 'plugin');
+    const program = `${process.execPath} ${holdfastBin}`;
+    const build = Object.assign({}, process.env, { HOLDFAST: program });
+    execFileSync('sh', [BUILD, directory], { env: build });
+    await this.must('plugin', 'create', 'holdfast', directory);
+    rmSync(directory, { recursive: true });
+    const { HOLDFAST_METADATA: metadata, HOLDFAST_SECRET_FILE: secret } = this.environment;
+    const settings = [`HOLDFAST_METADATA=${metadata}`, 'HOLDFAST_WAIT=20s'];
+    const file = `HOLDFAST_SECRET_FILE=/proc/1/root${secret}`;
+    await this.must('plugin', 'set', 'holdfast', ...settings, file);
+    await this.must('plugin', 'enable', '--timeout', '120', 'holdfast');
+  }
+
   async killPlugin(): Promise<void> {
     const { plugin } = this;
     if (plugin === null) return;
@@ -139,6 +157,8 @@ export class DockerHost {
 export interface BedOptions {
   /** Containers go on without their engine; a Swarm cannot have that. Default true. */
   readonly liveRestore?: boolean;
+  /** Managed: built, and installed into the engine. Default: a process beside the engine. */
+  readonly isManaged?: boolean;
 }
 
 export class DockerBed {
@@ -172,15 +192,17 @@ export class DockerBed {
     }
   }
 
-  async #addHost(name: string, { liveRestore = true }: BedOptions): Promise<void> {
+  async #addHost(name: string, options: BedOptions): Promise<void> {
+    const { liveRestore = true, isManaged = false } = options;
     const machine = await Machine.start(this.#bridge, name, join(this.root, name));
     const host = new DockerHost(this, machine);
     this.hosts.push(host);
     // What a test leaves in there would be the next one's, and this machine's.
     await machine.run('mkdir', '-p', '/var/lib/holdfast');
     await machine.run('mount', '-t', 'tmpfs', 'tmpfs', '/var/lib/holdfast');
-    const options = liveRestore ? ['--live-restore'] : [];
-    await Promise.all([host.startEngine(...options), host.startPlugin()]);
+    await host.startEngine(...(liveRestore ? ['--live-restore'] : []));
+    if (isManaged) await host.installPlugin();
+    else await host.startPlugin();
     await host.must('import', join(this.root, 'box.tar'), 'box');
   }
 

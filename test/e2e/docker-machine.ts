@@ -4,7 +4,7 @@
  * cut off the network, and can die as a whole. Nothing of one outlives `close`.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Process, run } from '../fixtures/processes.js';
@@ -35,7 +35,9 @@ export class Bridge {
   }
 
   async open(): Promise<void> {
-    await run('ip', 'link', 'add', this.name, 'type', 'bridge');
+    // Of its own: else it is that of a machine, and goes with it, and the others still send there.
+    const own = ['address', '02:00:00:00:00:01'];
+    await run('ip', 'link', 'add', this.name, ...own, 'type', 'bridge');
     await run('ip', 'address', 'add', `${this.address}/24`, 'dev', this.name);
     await run('ip', 'link', 'set', this.name, 'up');
   }
@@ -124,11 +126,23 @@ export class Machine {
 
   /** The command lines of everything that runs there, but for what holds the machine. */
   programs(): string[] {
+    const held = /^docker-init|^sleep infinity/;
+    return this.#processes()
+      .map(commandLine)
+      .filter((line) => line !== '' && !held.test(line));
+  }
+
+  /** Those whose command line is such a one, as seen from outside. */
+  pids(test: (line: string) => boolean): number[] {
+    return this.#processes().filter((pid) => test(commandLine(pid)));
+  }
+
+  #processes(): number[] {
     const own = pidNamespace(this.#init);
-    return readdirSync('/proc')
-      .filter((name) => /^\d+$/.test(name) && pidNamespace(Number(name)) === own)
-      .map((name) => commandLine(Number(name)))
-      .filter((line) => line !== '' && !/docker-init|sleep infinity/.test(line));
+    const all = readdirSync('/proc')
+      .filter((name) => /^\d+$/.test(name))
+      .map(Number);
+    return all.filter((pid) => pidNamespace(pid) === own);
   }
 
   /** The machine's table of mounts. */
@@ -161,7 +175,7 @@ function childrenOf(pid: number): number[] {
 
 function pidNamespace(pid: number): string {
   try {
-    return spawnSync('readlink', [`/proc/${pid}/ns/pid`]).stdout.toString();
+    return readlinkSync(`/proc/${pid}/ns/pid`);
   } catch {
     return '';
   }

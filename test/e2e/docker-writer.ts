@@ -46,6 +46,11 @@ export class Writer {
     return new Writer(host, name);
   }
 
+  /** One that runs already. */
+  static of(host: DockerHost, name: string): Writer {
+    return new Writer(host, name);
+  }
+
   /** The number of the last line that was acknowledged. Throws when one failed. */
   async acked(): Promise<number> {
     const said = await this.said();
