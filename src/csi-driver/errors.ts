@@ -64,7 +64,7 @@ const STATUS: Readonly<Record<ErrorCode, StatusName>> = {
 
 export interface CallStatus {
   readonly status: StatusName;
-  /** One sentence that says what happened, and one what to do about it, where there is something. */
+  /** One sentence that says what happened, and where there is something to do, one for that. */
   readonly message: string;
 }
 

@@ -35,7 +35,7 @@ export interface CsiServerOptions {
 type Handler = (request: object) => Promise<object>;
 type Handlers = Readonly<Record<string, Handler>>;
 
-/** Asked every few seconds for as long as a container lives: only what goes wrong is worth a line. */
+/** Asked every few seconds for as long as a container lives: only faults are worth a line. */
 const FREQUENT: ReadonlySet<string> = new Set(['Probe']);
 /** What of a request stands in the log: none of it can be a secret. */
 const LOGGED = ['volume_id', 'name', 'node_id', 'staging_target_path', 'target_path'] as const;

@@ -1,7 +1,7 @@
 /**
- * Where volumes can be used: everywhere. So a volume gets no topology of its own, and a pod may move
- * to zones that did not exist when it was made, unless its orchestrator asked for less than all
- * zones; then that is kept.
+ * Where volumes can be used: everywhere. So a volume gets no topology of its own, and a pod may
+ * move to zones that did not exist when it was made, unless its orchestrator asked for less than
+ * all zones; then that is kept.
  */
 import { invalidArgument } from './checks.js';
 import { CsiError } from './errors.js';

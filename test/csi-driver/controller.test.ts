@@ -195,7 +195,7 @@ test('the same name with other wishes exists already', async (t) => {
   t.match(other, /^ALREADY_EXISTS: There is a volume "mine" that was made by somebody else/);
 });
 
-test('sizes are rounded, raised to what a filesystem needs, and never above the limit', async (t) => {
+test('sizes are rounded, raised to what a filesystem needs, never above the limit', async (t) => {
   const driver = await Driver.start('controller');
   t.teardown(() => driver.close());
   const size = async (name: string, range: object | null, parameters = {}): Promise<string> => {

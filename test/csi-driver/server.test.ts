@@ -1,4 +1,4 @@
-/** The server: what a process offers in each mode, what it logs, how it ends; and who it says it is. */
+/** The server: what a process offers in each mode, who it says it is, what it logs, how it ends. */
 import { test } from 'tap';
 import { BLOCK, MOUNT } from './caller.js';
 import { Driver } from './driver.js';

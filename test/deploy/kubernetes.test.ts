@@ -69,7 +69,8 @@ function typeErrors(manifests: readonly Manifest[]): string {
       const { apiVersion, kind, metadata } = manifest;
       const source = `kubernetes-models/${apiVersion}`;
       const type = `import('${source}').I${kind}`;
-      return `// ${kind} ${metadata.name}\nexport const m${index}: ${type} = ${JSON.stringify(manifest, null, 1)};\n`;
+      const value = JSON.stringify(manifest, null, 1);
+      return `// ${kind} ${metadata.name}\nexport const m${index}: ${type} = ${value};\n`;
     });
     writeFileSync(join(directory, 'manifests.ts'), lines.join('\n'));
     const compilerOptions = {
