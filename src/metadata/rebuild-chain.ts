@@ -89,7 +89,8 @@ function startLsn(found: Linked): number {
  * continue them: among them the headers decide, and the LSN at the end where no header does.
  */
 function newestFirst(linked: readonly Linked[], segments: readonly FoundSegment[]): Linked[] {
-  const ranks = new Map(linked.map((found) => [found, rank(found, linked)]));
+  const byId = new Map(linked.map((found) => [found.segment, found]));
+  const ranks = new Map(linked.map((found) => [found, rank(found, byId)]));
   const rankOf = (found: Linked): number => ranks.get(found) ?? 0;
   return [...linked].sort(
     (a, b) =>
@@ -101,13 +102,13 @@ function newestFirst(linked: readonly Linked[], segments: readonly FoundSegment[
 }
 
 /** How many segments before it, as far as headers tell, end at the LSN at which it begins. */
-function rank(found: Linked, linked: readonly Linked[]): number {
+function rank(found: Linked, linked: ReadonlyMap<SegmentId, Linked>): number {
   const seen = new Set<Linked>();
   let at: Linked | undefined = found;
   while (at !== undefined && !seen.has(at) && startLsn(at) === startLsn(found)) {
     seen.add(at);
     const { previous }: RebuildHeader = at.header;
-    at = previous === null ? undefined : linked.find((one) => one.segment === previous.segment);
+    at = previous === null ? undefined : linked.get(previous.segment);
   }
   return seen.size + (found.header.previous?.end === 0 ? 1 : 0);
 }
@@ -143,11 +144,13 @@ function walkBack(
   segments: readonly FoundSegment[],
   holes: string[],
 ): Link[] | string {
+  const byId = new Map(linked.map((found) => [found.segment, found]));
+  // From the tail on; turned around at the end.
   const links: Link[] = [{ found: tail, end: null }];
   const seen = new Set<SegmentId>([tail.segment]);
   for (let at: Linked = tail; at.header.previous !== null; ) {
     const { previous }: RebuildHeader = at.header;
-    const before = linked.find((found) => found.segment === previous.segment);
+    const before = byId.get(previous.segment);
     let next: Link | null;
     if (before !== undefined) {
       next = { found: before, end: previous };
@@ -181,10 +184,10 @@ function walkBack(
       return `segment ${at.segment} continues ${next.found.segment}, which is of a later epoch`;
     }
     seen.add(next.found.segment);
-    links.unshift(next);
+    links.push(next);
     at = next.found;
   }
-  return links;
+  return links.reverse();
 }
 
 function mayPrecede(found: Linked, at: Linked): boolean {

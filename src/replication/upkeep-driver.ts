@@ -54,6 +54,7 @@ export class Upkeep {
     }
     for (const segment of record.pendingDelete) {
       this.#adopted.delete(segment.segment);
+      if (this.#state.deleting.has(segment.segment)) continue;
       // Copies that repair has made elsewhere go too.
       const table = this.#context.deps.directory.placement(record.replicas);
       const everywhere = { ...segment, replicas: holders(segment, table) };
