@@ -27,6 +27,8 @@ const TEST_COMMANDS = {
   pg_lsclusters: 'postgresql',
   rsync: 'rsync',
   sqlite3: 'sqlite3',
+  dockerd: 'docker.io',
+  busybox: 'busybox-static',
 };
 
 export function checkNode() {
@@ -92,6 +94,7 @@ export function ensureTestPackages() {
   });
   if (missing.includes('etcd-server')) keepServiceOff('etcd.service');
   if (missing.includes('postgresql')) keepServiceOff('postgresql.service');
+  if (missing.includes('docker.io')) keepServiceOff('docker.socket', 'docker.service');
   const still = missingTestPackages();
   if (still.length > 0) fail(`still missing after apt-get install: ${still.join(' ')}`);
 }
@@ -131,10 +134,10 @@ function withoutStartingServices(action) {
   }
 }
 
-/** Keeps a service that came only as a companion of its program from starting at the next boot. */
-function keepServiceOff(service) {
+/** Keeps services that came only as companions of their programs from starting at the next boot. */
+function keepServiceOff(...services) {
   if (!existsSync('/run/systemd/system')) return;
-  spawnSync('systemctl', ['disable', '--quiet', service], { stdio: 'ignore' });
+  spawnSync('systemctl', ['disable', '--quiet', ...services], { stdio: 'ignore' });
 }
 
 async function setup(args) {
