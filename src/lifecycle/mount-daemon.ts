@@ -16,7 +16,12 @@ import type { FuseDevice } from '../io/fuse-device.js';
 import type { Log } from '../io/log.js';
 import type { MountHost } from '../io/mount-host.js';
 import type { Random } from '../io/random.js';
-import { METADATA_SCHEMA, type VolumeKind, type VolumeRecord } from '../metadata/model.js';
+import {
+  METADATA_SCHEMA,
+  type VolumeFacts,
+  type VolumeKind,
+  type VolumeRecord,
+} from '../metadata/model.js';
 import { RAW_LOG_LABEL } from '../metadata/names.js';
 import { Presence } from '../metadata/presence.js';
 import type { MetadataStore } from '../metadata/store.js';
@@ -96,7 +101,7 @@ export class MountDaemon {
   #onEnded: (fault: HoldfastError | null) => void = () => {};
   #phase: MountPhase = 'starting';
   #detail = 'starting';
-  #record: VolumeRecord | null = null;
+  #record: VolumeFacts | null = null;
   #owner: LogOwner | null = null;
   #ownerId: OwnerId | null = null;
   #presence: Presence | null = null;
@@ -425,7 +430,7 @@ export class MountDaemon {
 
   async #newOwner(): Promise<{ readonly takenBy?: string }> {
     try {
-      const found = await this.#volumes.get(present(this.#record, 'a record').volume);
+      const found = await this.#volumes.head(present(this.#record, 'a record').volume);
       const address = found?.record.owner?.address;
       return address === undefined ? {} : { takenBy: address };
     } catch {
@@ -501,7 +506,7 @@ export class MountDaemon {
   async #readRecord(): Promise<void> {
     const known = present(this.#record, 'a record');
     try {
-      const found = await this.#volumes.get(known.volume);
+      const found = await this.#volumes.head(known.volume);
       if (found === null || this.#isOver) return;
       const { record } = found;
       if (record.epoch > known.epoch) {
