@@ -22,6 +22,7 @@ import {
 import type { OwnerContext } from './owner-context.js';
 import { answersFor } from './quorum.js';
 import type { SegmentReader } from './reader.js';
+import { readBatches } from './reader-batches.js';
 import type { RecordSwapper } from './record-swapper.js';
 import type { RecoveryEffect, RecoveryEvent } from './recovery.js';
 import { isSuperseded, type SwapPurpose } from './swap.js';
@@ -117,8 +118,16 @@ export class Acquisition {
       return;
     }
     const fresh = planned.map((one) => present(one, 'a planned segment'));
+    const { idleOnly = false } = this.#context.options;
     this.#propose({
       name: 'claim',
+      refuse: (found) => {
+        const former = found.owner;
+        // One of our kind that did not get to the release is no owner to be disturbed.
+        const isIdle = former === null || former.released || former.address === address;
+        if (!idleOnly || isIdle) return null;
+        return new HoldfastError('CONFLICT', `the volume is owned by ${former.address}`);
+      },
       change: (found) => {
         const former = found.owner;
         this.#released = former !== null && (former.released || former.id === reaped);
@@ -236,7 +245,7 @@ export class Acquisition {
   #recover(
     round: number,
     index: number,
-    effect: Extract<RecoveryEffect, { type: 'read' | 'recover' }>,
+    effect: Extract<RecoveryEffect, { type: 'read' | 'heads' | 'recover' }>,
   ): void {
     const { open, epoch, volume } = present(this.#takeover, 'a claimed epoch').config;
     const segment = present(open[index], 'an open segment');
@@ -244,11 +253,22 @@ export class Acquisition {
       if (this.#context.closed) return;
       this.#step({ type: 'recovery', round, index, event, now: this.#context.now() });
     };
-    if (effect.type === 'read') {
+    if (effect.type !== 'recover') {
       const replicas = effect.sources.map((one) => present(segment.replicas[one], 'a replica'));
       const source = { segment: segment.segment, replicas };
-      this.#reader.readPages(source, pageIndex(effect.page), effect.count, (error, data) =>
-        tell({ type: 'pages', data, lost: error?.code === 'DATA_LOST' }),
+      if (effect.type === 'read') {
+        this.#reader.readPages(source, pageIndex(effect.page), effect.count, (error, data) =>
+          tell({ type: 'pages', data, lost: error?.code === 'DATA_LOST' }),
+        );
+        return;
+      }
+      const { from, end, prevCrc } = effect;
+      const { createEpoch } = segment;
+      readBatches(
+        this.#reader,
+        { ...source, volume, createEpoch, from, end, prevCrc, endCrc: null },
+        ({ header }) => tell({ type: 'head', header }),
+        (error) => tell({ type: 'heads-end', error }),
       );
       return;
     }

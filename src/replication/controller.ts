@@ -98,13 +98,13 @@ class Reign {
   constructor(options: ControllerOptions, election: LeaderElection) {
     this.#options = options;
     this.#election = election;
-    const { store, clock, log, requests, times = {} } = options;
+    const { store, clock, random, log, requests, times = {} } = options;
     const onChange = (): void => this.#changed(WAKE_DELAY_MS);
     const onReady = (): void => clock.soon(() => this.#begin());
     this.#directory = new DirectoryCache({ store, clock, log, onReady, onChange });
     const directory = this.#directory;
     const guard = () => (election.leading && !this.#isOver ? [election.guard] : null);
-    this.repair = new Repair({ store, clock, log, requests, directory, guard, times });
+    this.repair = new Repair({ store, clock, random, log, requests, directory, guard, times });
     this.#wishes = store.watch(NODE_STATES, {
       onSnapshot: onChange,
       onEvents: onChange,

@@ -86,6 +86,8 @@ export interface OwnerOptions {
    * for the read lease that it may have had.
    */
   readonly reaped?: OwnerId;
+  /** Gives up where anybody owns the volume, or comes to own it first. */
+  readonly idleOnly?: boolean;
   readonly limits?: Partial<OwnerLimits>;
 }
 

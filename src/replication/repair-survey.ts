@@ -23,7 +23,7 @@ import type { Log } from '../io/log.js';
 import type { DirectoryCache } from '../metadata/directory-cache.js';
 import { keyTail, VOLUMES } from '../metadata/keys.js';
 import { RANGE_PAGE } from '../metadata/limits.js';
-import type { Replica, SealedSegment } from '../metadata/model.js';
+import type { Replica, SealedSegment, VolumeRecord } from '../metadata/model.js';
 import { type NodeWishes, readNodeWishes } from '../metadata/node-states.js';
 import { listMoves, moveOf, readMove, type VersionedMove } from '../metadata/replica-moves.js';
 import { type ClusterSettings, DEFAULT_SETTINGS, readSettings } from '../metadata/settings.js';
@@ -80,6 +80,10 @@ export class RepairSurvey {
 
   forgetSurplus({ segment }: VersionedMove, { incarnation }: Replica): void {
     this.#surplus.delete(segment + incarnation);
+  }
+
+  *records(): Iterable<VolumeRecord> {
+    for (const { record } of this.#volumes.values()) yield record;
   }
 
   volume(volume: VolumeId): VersionedVolume | null {

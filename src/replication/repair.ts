@@ -12,10 +12,12 @@ import type { NodeId, SegmentId } from '../core/ids.js';
 import { COPY_MAX_SOURCES, COPY_TIMEOUT_MS, LEASE_GRACE_AFTER_OUTAGE_MS } from '../core/limits.js';
 import type { Clock, Timer } from '../io/clock.js';
 import type { Log } from '../io/log.js';
+import type { Random } from '../io/random.js';
 import type { DirectoryCache } from '../metadata/directory-cache.js';
 import type { Replica } from '../metadata/model.js';
 import { type MoveOutcome, ReplicaMoves, type VersionedMove } from '../metadata/replica-moves.js';
 import type { Compare, MetadataStore } from '../metadata/store.js';
+import { IdleVolumes } from './idle-volumes.js';
 import { Pace } from './pace.js';
 import { ending, planRepair, type RepairStep, type RepairSummary } from './repair-plan.js';
 import { RepairSurvey } from './repair-survey.js';
@@ -44,6 +46,7 @@ export interface RepairOptions {
   readonly store: MetadataStore;
   readonly clock: Clock;
   readonly log: Log;
+  readonly random: Random;
   readonly requests: NodeRequests;
   readonly directory: DirectoryCache;
   /** What every change compares; null when this process does not lead (any more). */
@@ -84,6 +87,7 @@ export class Repair {
   readonly #survey: RepairSurvey;
   readonly #moves: ReplicaMoves;
   readonly #pace: Pace;
+  readonly #idle: IdleVolumes;
   readonly #running = new Map<SegmentId, Copying>();
   readonly #dropping = new Set<string>();
   /** What failed, by segment and by segment and disk: not again before then. */
@@ -107,6 +111,7 @@ export class Repair {
     this.#survey = new RepairSurvey(parts);
     this.#moves = new ReplicaMoves(store, () => (this.#stopped ? null : options.guard()));
     this.#pace = new Pace(clock);
+    this.#idle = new IdleVolumes(options);
   }
 
   start(): void {
@@ -118,6 +123,7 @@ export class Repair {
     this.#stopped = true;
     this.#timer?.cancel();
     this.#pace.close();
+    this.#idle.stop();
   }
 
   /** Nodes or their states have changed: looks at once. */
@@ -186,6 +192,7 @@ export class Repair {
     const now = this.#options.clock.monotonic();
     for (const [key, at] of this.#notBefore) if (at <= now) this.#notBefore.delete(key);
     const disks = this.#survey.disks();
+    this.#idle.look(this.#survey.records(), disks);
     this.#pace.setRate(this.#survey.settings.repairBytesPerSecond);
     for (const move of this.#survey.moves()) await this.#clear(move, disks);
     for (const { of, on } of this.#survey.surplus()) this.#drop(of, on, false);

@@ -27,6 +27,8 @@ export interface SwapPurpose {
   readonly name: string;
   /** The same change of whichever record is found; segment ids in it are fixed beforehand. */
   readonly change: (record: VolumeRecord, at: VersionedVolume) => VolumeRecord;
+  /** Why the change must not be made to this record; null: it may. Then it is all over. */
+  readonly refuse?: (record: VolumeRecord) => HoldfastError | null;
 }
 
 interface Attempt {
@@ -142,6 +144,8 @@ export function stepSwap(state: SwapState, event: SwapEvent): SwapEffect[] {
 
 function propose(state: SwapState, purpose: SwapPurpose, failures = 0): SwapEffect[] {
   const base = state.known;
+  const refusal = purpose.refuse?.(base.record) ?? null;
+  if (refusal !== null) return stop(state, refusal);
   const proposal = purpose.change(base.record, base);
   const swap = changeOf(base, proposal, state.chunkSegments);
   state.phase = { type: 'sent', purpose, base, proposal, swap, failures };
