@@ -1,0 +1,102 @@
+/**
+ * Open segments of volumes that nobody owns: their copies are nobody's business, so one that is lost
+ * or drained stays so, and with it the newest data of an unmounted volume has one copy less. The
+ * controller takes such a volume over and releases it: that seals them, for repair to see to, and
+ * opens fresh ones elsewhere.
+ *
+ * INVARIANT: nobody who owns a volume, or comes to own it meanwhile, is disturbed.
+ */
+import { HoldfastError } from '../core/errors.js';
+import { idFromBytes, type OwnerId, type VolumeId } from '../core/ids.js';
+import type { VolumeRecord } from '../metadata/model.js';
+import { findPresence } from '../metadata/presence.js';
+import { LogOwner } from './owner.js';
+import type { OwnerState } from './owner-api.js';
+import type { OwnerDeps } from './owner-types.js';
+import { type RepairDisk, stateIn } from './repair-view.js';
+
+/** A takeover that cannot end now is given up, and tried again later. */
+const TIMEOUT_MS = 60_000;
+const AGAIN_MS = 300_000;
+/** What the record says of who owns the volume meanwhile. */
+const ADDRESS = 'controller';
+
+export class IdleVolumes {
+  readonly #deps: OwnerDeps;
+  readonly #notBefore = new Map<VolumeId, number>();
+  #owner: LogOwner | null = null;
+  #stopped = false;
+
+  constructor(deps: OwnerDeps) {
+    this.#deps = deps;
+  }
+
+  /** Looks after the first volume that needs it, in the background, one at a time. */
+  look(records: Iterable<VolumeRecord>, disks: readonly RepairDisk[]): void {
+    if (this.#owner !== null || this.#stopped) return;
+    const now = this.#deps.clock.monotonic();
+    for (const record of records) {
+      if (!needsCare(record, disks)) continue;
+      if ((this.#notBefore.get(record.volume) ?? 0) > now) continue;
+      this.#notBefore.set(record.volume, now + AGAIN_MS);
+      void this.#renew(record.volume);
+      return;
+    }
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#owner?.stop();
+  }
+
+  async #renew(volume: VolumeId): Promise<void> {
+    const { store, random, clock, log } = this.#deps;
+    const id = idFromBytes<OwnerId>(random.bytes(16));
+    const owner = new LogOwner(this.#deps, {
+      ...{ volume, owner: id, address: ADDRESS, idleOnly: true },
+    });
+    this.#owner = owner;
+    const timer = clock.after(TIMEOUT_MS, () => owner.stop());
+    try {
+      if ((await findPresence(store, volume)) !== null || this.#stopped) return;
+      await takenAndReleased(owner);
+      log.info({ volume }, 'The open segments of an idle volume were sealed, to be repaired.');
+    } catch (thrown) {
+      if (!(thrown instanceof HoldfastError)) throw thrown;
+      const { code, message } = thrown;
+      log.info({ volume, code, error: message }, 'An idle volume is left as it is, for now.');
+    } finally {
+      timer.cancel();
+      owner.stop();
+      this.#owner = null;
+    }
+  }
+}
+
+function takenAndReleased(owner: LogOwner): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let isReleasing = false;
+    owner.start((state: OwnerState) => {
+      if (state.type === 'stopped' && !isReleasing) reject(state.reason);
+      if (state.type !== 'serving' || isReleasing) return;
+      isReleasing = true;
+      owner.release((error) => {
+        if (error === null) resolve();
+        else reject(error);
+      });
+    });
+  });
+}
+
+function needsCare(record: VolumeRecord, disks: readonly RepairDisk[]): boolean {
+  const { owner, open, trash, ackQuorum, replicas } = record;
+  const isIdle = owner !== null && (owner.released || owner.address === ADDRESS);
+  if (trash !== undefined || !isIdle) return false;
+  const states = open.map((one) => one.replicas.map((replica) => stateIn(disks, replica)));
+  const isHurt = states.some((of) => of.some((state) => state === 'gone' || state === 'leaving'));
+  // Otherwise it could not be taken over now.
+  const answers = Math.max(ackQuorum, replicas - ackQuorum + 1);
+  const there = (of: readonly string[]): number =>
+    of.filter((state) => state === 'good' || state === 'leaving').length;
+  return isHurt && states.every((of) => there(of) >= answers);
+}
