@@ -13,7 +13,7 @@ import type { Clock } from '../io/clock.js';
 import { parseJson } from './encoding.js';
 import { liveKey, nodeKey, ROOT } from './keys.js';
 import { METADATA_SCHEMA } from './model.js';
-import type { Compare, KeyValue, MetadataStore } from './store.js';
+import type { Compare, KeyValue, MetadataStore, Operation } from './store.js';
 import { absent } from './volumes.js';
 
 export const NODE_STATES = `${ROOT}node-states/`;
@@ -74,7 +74,7 @@ function encoded(wallMs: number): string {
 
 /** From now on the node's copies are made elsewhere, and nothing new is placed on it. */
 export async function startDrain(store: MetadataStore, clock: Clock, node: NodeId): Promise<void> {
-  await change(store, node, stateKey(node, 'drain'), encoded(clock.wall()));
+  await change(store, node, drainChange(node, clock.wall()));
 }
 
 /** For so long nothing is repaired because the node is away. Replaces an earlier one. */
@@ -85,19 +85,13 @@ export async function startMaintenance(
   lastsMs: number,
 ): Promise<void> {
   const { id } = await store.grantLease(Math.ceil(lastsMs / 1000));
-  const until = encoded(clock.wall() + lastsMs);
-  await change(store, node, stateKey(node, 'maintenance'), until, id);
+  const key = stateKey(node, 'maintenance');
+  const value = encoded(clock.wall() + lastsMs);
+  await change(store, node, { type: 'put', key, value, lease: id });
 }
 
-async function change(
-  store: MetadataStore,
-  node: NodeId,
-  key: string,
-  text: string,
-  lease?: string,
-): Promise<void> {
-  const put = { type: 'put', key, value: text, ...(lease === undefined ? {} : { lease }) } as const;
-  const { committed } = await store.transact([notRemoved(node)], [put]);
+async function change(store: MetadataStore, node: NodeId, operation: Operation): Promise<void> {
+  const { committed } = await store.transact([notRemoved(node)], [operation]);
   if (committed) return;
   throw new HoldfastError('CONFLICT', `node ${node} was removed from the cluster`);
 }
@@ -118,14 +112,22 @@ export async function clearNodeWishes(store: MetadataStore, node: NodeId): Promi
  * does not register again. The caller has made sure that nothing is lost by it.
  */
 export async function removeNode(store: MetadataStore, clock: Clock, node: NodeId): Promise<void> {
-  await store.transact(
-    [],
-    [
-      { type: 'put', key: stateKey(node, 'removed'), value: encoded(clock.wall()) },
-      { type: 'delete', key: stateKey(node, 'drain') },
-      { type: 'delete', key: stateKey(node, 'maintenance') },
-      { type: 'delete', key: nodeKey(node) },
-      { type: 'delete', key: liveKey(node) },
-    ],
-  );
+  await store.transact([], removal(node, clock.wall()));
+}
+
+/** What removes a node, at once. */
+export function removal(node: NodeId, wallMs: number): Operation[] {
+  return [
+    { type: 'put', key: stateKey(node, 'removed'), value: encoded(wallMs) },
+    { type: 'delete', key: stateKey(node, 'drain') },
+    { type: 'delete', key: stateKey(node, 'maintenance') },
+    { type: 'delete', key: nodeKey(node) },
+    { type: 'delete', key: liveKey(node) },
+  ];
+}
+
+/** What begins, or ends, the drain of a node. */
+export function drainChange(node: NodeId, wallMs: number | null): Operation {
+  const key = stateKey(node, 'drain');
+  return wallMs === null ? { type: 'delete', key } : { type: 'put', key, value: encoded(wallMs) };
 }

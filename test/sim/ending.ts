@@ -132,15 +132,19 @@ async function copies(world: World): Promise<void> {
  * Where too few nodes have a disk that can be used, those count that are.
  */
 function lacks(world: World, volume: VolumeSim, sealed: SealedSegment): string | null {
-  const usable = world.machines.filter(({ registered }) => (registered ?? []).length > 0);
-  const wanted = Math.min(volume.replicas, usable.length);
+  const usable = world.machines.filter(({ registered, removed, drained }) => {
+    return (registered ?? []).length > 0 && !removed && !drained;
+  });
+  const isEnough = usable.length >= volume.replicas;
   let found = 0;
   for (const replica of sealed.replicas) {
     const machine = world.machines.find((one) => one.node === replica.node);
-    if (machine?.incarnations().includes(replica.incarnation) !== true) {
-      if (usable.length < volume.replicas) continue;
+    const isThere = machine?.incarnations().includes(replica.incarnation) === true;
+    if (!isThere || machine.removed) {
+      if (!isEnough) continue;
       return `a disk that is gone (${short(replica.incarnation)})`;
     }
+    if (machine.drained && isEnough) return `${machine.name}, which is drained`;
     found += 1;
     const disk = machine.storage?.inspect().find((one) => {
       return one.incarnation === replica.incarnation;
@@ -152,7 +156,7 @@ function lacks(world: World, volume: VolumeSim, sealed: SealedSegment): string |
       return `${machine.name} (${copy?.durableLength ?? 'nothing'} of ${sealed.end})`;
     }
   }
-  return found < wanted ? `only ${found} of ${wanted} disks` : null;
+  return isEnough && found < volume.replicas ? `only ${found} disks` : null;
 }
 
 /** What repair left behind: moves that never end, and copies of segments that are deleted. */

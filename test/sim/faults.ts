@@ -5,6 +5,7 @@
  */
 import { INDEX_HEADER_BYTES } from '../../src/block/index-snapshot.js';
 import type { SegmentId } from '../../src/core/ids.js';
+import { drainChange, removal } from '../../src/metadata/node-states.js';
 import type { SimDisk } from '../fixtures/sim-disk.js';
 import type { StorageMachine } from './machines.js';
 import { moveReplicas } from './moves.js';
@@ -280,6 +281,38 @@ function metadataRates(world: World, fault: Fault): true {
   return true;
 }
 
+/** Nodes that take part, and are not to leave. */
+function staying(world: World): StorageMachine[] {
+  return world.machines.filter(({ removed, drained }) => !removed && !drained);
+}
+
+/** An administrator drains a node, and may change his mind. As the command does, only if enough stay. */
+function drain(world: World, fault: Fault): boolean {
+  const machine = at(staying(world), fault.target);
+  const most = Math.max(...world.volumes.map(({ replicas }) => replicas));
+  if (machine === undefined || staying(world).length <= most) return false;
+  const set = (isDrained: boolean): void => {
+    if (machine.removed) return;
+    machine.drained = isDrained;
+    world.note(() => `${machine.name} is ${isDrained ? '' : 'not '}drained`);
+    world.apply([drainChange(machine.node, isDrained ? 0 : null)]);
+  };
+  set(true);
+  if (fault.detail < 0.6) world.scheduler.after(fault.duration * 8, () => set(false));
+  return true;
+}
+
+/** A machine burns down, and an administrator takes it out of the cluster. */
+function remove(world: World, fault: Fault): boolean {
+  const machine = damageable(world, fault);
+  if (machine === undefined || machine.removed || machine.registered === null) return false;
+  machine.remove();
+  world.note(() => `${machine.name} is removed`);
+  for (const disk of machine.incarnations()) world.checkers.replicas.damaged(disk);
+  world.apply(removal(machine.node, 0));
+  return true;
+}
+
 function outage(world: World, fault: Fault): boolean {
   if (world.metadata.faults.outage) return false;
   world.metadata.setOutage(true);
@@ -395,6 +428,8 @@ const APPLY: Readonly<Record<FaultKind, Apply>> = {
   'metadata.cut-host': cutHostFromMetadata,
   'metadata.rates': metadataRates,
   'metadata.move': moveReplicas,
+  'admin.drain': drain,
+  'admin.remove': remove,
 };
 
 export class FaultInjector {

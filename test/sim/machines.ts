@@ -38,6 +38,10 @@ export class StorageMachine {
   #powered = true;
   #restart: Timer | null = null;
   #lives = 0;
+  /** Taken out of the cluster for good: it is switched off, and stays so. */
+  removed = false;
+  /** Its copies are to be made elsewhere. */
+  drained = false;
   /** The disks that its record in the metadata store names; null before it has been written. */
   registered: readonly Incarnation[] | null = null;
 
@@ -92,7 +96,7 @@ export class StorageMachine {
 
   /** Starts the program, unless it runs or there is no power. Formats drives that are new. */
   start(): void {
-    if (this.up || !this.#powered) return;
+    if (this.up || !this.#powered || this.removed) return;
     this.#restart?.cancel();
     const { world } = this;
     this.#lives += 1;
@@ -218,6 +222,11 @@ export class StorageMachine {
     this.#powered = true;
     this.world.network.powerOn(this.name);
     this.start();
+  }
+
+  remove(): void {
+    this.powerOff();
+    this.removed = true;
   }
 
   get powered(): boolean {

@@ -363,4 +363,65 @@ export const MUTANTS: readonly Mutant[] = [
     ],
     why: 'A segment that a swap has just sealed is neither open nor sealed for who reads then.',
   },
+  {
+    name: 'repair: the list names a copy before it is made',
+    edits: [
+      {
+        file: 'replication/repair.js',
+        find: 'const status = await this.#fetch(of, to);',
+        replace: "const status = 'OK'; void this.#fetch(of, to);",
+      },
+    ],
+    why: 'The old copy is dropped, and the new one may never be whole.',
+  },
+  {
+    name: 'repair: COPY without asking whether the segment is alive',
+    edits: [
+      {
+        file: 'block/copy.js',
+        find: 'confirmations.copyable(request, (answer) => {',
+        replace: "confirmations.copyable(request, (answer) => { answer = 'confirmed';",
+      },
+      {
+        file: 'block/copy.js',
+        find: 'if (found !== undefined && found.removals !== removals) {',
+        replace: 'if (false) {',
+      },
+    ],
+    why: 'A copy that was asked for long ago brings back what was deleted since.',
+  },
+  {
+    name: 'repair: counting the copy of a wiped disk',
+    edits: [
+      {
+        file: 'replication/repair-survey.js',
+        find: 'if (isRegistered && directory.isLive(node)',
+        replace: 'if (directory.isLive(node)',
+      },
+    ],
+    why: 'A node that lost its disk seems to have what it had, and nothing is repaired.',
+  },
+  {
+    name: 'repair: DROP without a confirmation, of a replica that counts',
+    edits: [
+      {
+        file: 'block/confirmed.js',
+        find: 'confirmations.droppable(volume, segment, incarnation, (answer) => {',
+        replace:
+          'confirmations.droppable(volume, segment, incarnation, (answer) => { ' +
+          "answer = 'confirmed';",
+      },
+      {
+        file: 'replication/repair.js',
+        find: 'if (this.#running.has(move.segment))',
+        replace: 'if (false)',
+      },
+      {
+        file: 'replication/repair.js',
+        find: 'const isAlive = this.#survey.sealed(move.segment) !== null;',
+        replace: 'const isAlive = false;',
+      },
+    ],
+    why: 'What is being copied, and then named, is removed by a late order.',
+  },
 ];

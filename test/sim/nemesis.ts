@@ -56,6 +56,8 @@ export const FAULT_KINDS = [
   'metadata.cut-host',
   'metadata.rates',
   'metadata.move',
+  'admin.drain',
+  'admin.remove',
 ] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 

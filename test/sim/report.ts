@@ -10,11 +10,17 @@ const TRANSCRIPT_LINES = 60;
 const FAULT_FLOOR = 0.5;
 const TAKEOVER_FLOOR = 0.25;
 /** What only some seeds can have: damage that their segments bear, at a rare moment. */
-const RARE_FLOORS: Readonly<Record<string, number>> = { 'node.wipe-after-copy': 0.05 };
+const RARE_FLOORS: Readonly<Record<string, number>> = {
+  'node.wipe-after-copy': 0.05,
+  'admin.drain': 0.1,
+  'admin.remove': 0.1,
+};
 const NEW_INCARNATION_FLOOR = 0.1;
 
 /** Every kind of fault that must fire. */
 export const FAULTS = [
+  'admin.drain',
+  'admin.remove',
   'all.power',
   'disk.bad-sector',
   'disk.failed',
