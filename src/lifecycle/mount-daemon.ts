@@ -8,28 +8,13 @@
 import { assert, present } from '../core/assert.js';
 import { asFault, HoldfastError } from '../core/errors.js';
 import { idFromBytes, type OwnerId } from '../core/ids.js';
-import type { InitReply } from '../fuse/encode.js';
 import { isMountedAs, unmountFuse } from '../fuse/launcher.js';
 import { FuseSession } from '../fuse/session.js';
-import type { Clock } from '../io/clock.js';
-import type { FuseDevice } from '../io/fuse-device.js';
-import type { Log } from '../io/log.js';
-import type { MountHost } from '../io/mount-host.js';
-import type { Random } from '../io/random.js';
-import {
-  METADATA_SCHEMA,
-  type VolumeFacts,
-  type VolumeKind,
-  type VolumeRecord,
-} from '../metadata/model.js';
-import { RAW_LOG_LABEL } from '../metadata/names.js';
+import { METADATA_SCHEMA, type VolumeFacts, type VolumeRecord } from '../metadata/model.js';
 import { Presence } from '../metadata/presence.js';
-import type { MetadataStore } from '../metadata/store.js';
 import { Volumes } from '../metadata/volumes.js';
-import type { Directory } from '../replication/directory.js';
 import { LogOwner } from '../replication/owner.js';
 import { ownerGate } from '../replication/owner-gate.js';
-import type { OwnerDeps } from '../replication/owner-types.js';
 import type { VolumeFilesystem } from '../volume/filesystem.js';
 import type { IntentLog } from '../volume/intent-log.js';
 import { logRoots } from '../volume/log-roots.js';
@@ -39,15 +24,16 @@ import {
   canResend,
   checkHeir,
   connectionOf,
-  type IntentFiles,
   inherit,
   nextEpoch,
 } from './adoption.js';
 import { awaitTurn } from './claim.js';
+import { CommitWatch } from './commit-watch.js';
 import { abortNote } from './copied-mounts.js';
 import { settleSession } from './hand-over.js';
 import { StateFile } from './keeper.js';
 import { loadVolume } from './load-volume.js';
+import { checkKind, type MountDaemonDeps, type MountDaemonHandlers } from './mount-daemon-parts.js';
 import { type Claimed, writeOwnership } from './mount-files.js';
 import type { LiveStatus, MountPhase, MountSpec } from './mount-types.js';
 import { releaseVolume } from './release-volume.js';
@@ -55,7 +41,6 @@ import { takeOver } from './take-over.js';
 
 /** The record is read this often, to see growth, and a newer owner on an idle mount. */
 const RECORD_POLL_MS = 3_000;
-const COMMIT_WATCH_MS = 500;
 /** For whoever waits for the end of a mount to see what it left. */
 const NOTICE_MS = 200;
 /** Users of a mount that was taken away keep their EIO, or their last calls, so long. */
@@ -65,31 +50,6 @@ const PRESENCE_POLL_MS = 20;
 const HEARTBEAT_MS = 2_000;
 /** A daemon that has served for so long did not die of what its predecessor died of. */
 const SETTLED_MS = 500;
-
-export interface MountDaemonDeps {
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly log: Log;
-  readonly store: MetadataStore;
-  readonly requests: OwnerDeps['requests'];
-  readonly directory: Directory;
-  readonly host: MountHost;
-  readonly intents: IntentFiles;
-  /** What a daemon before this one left of the mount; null: there was none. */
-  readonly adoption: Adoption | null;
-  /** Of the FUSE connection; asked for once, when it is mounted. */
-  readonly device: () => FuseDevice;
-  readonly hostname: string;
-  readonly pid: number;
-  readonly version: string;
-  readonly residentBytes: () => number;
-}
-
-export interface MountDaemonHandlers {
-  onProgress(text: string): void;
-  /** The kernel has its first answer. */
-  onReady(agreed: InitReply): void;
-}
 
 export class MountDaemon {
   readonly #deps: MountDaemonDeps;
@@ -109,7 +69,7 @@ export class MountDaemon {
   #session: FuseSession | null = null;
   #fault: HoldfastError | null = null;
   #isOver = false;
-  #lastCommit: string | null = null;
+  #commits: CommitWatch | null = null;
   #device: string | null = null;
   /** What `stop` was asked for while the mount was being adopted. */
   #stopAsked: string | null = null;
@@ -163,6 +123,7 @@ export class MountDaemon {
     this.#writeClaims([]);
     if (adoption === null) await this.#published();
     this.#assertHeld();
+    this.#commits = new CommitWatch(this.#deps.clock, this.#filesystem.history, () => this.#isOver);
     this.#watch();
   }
 
@@ -180,8 +141,9 @@ export class MountDaemon {
   async #inherited(adoption: Adoption): Promise<VolumeRecord> {
     const onWaiting = (text: string): void => this.#progress(text);
     const { clock } = this.#deps;
-    this.#record = await inherit({ clock, volumes: this.#volumes, onWaiting }, adoption);
-    return this.#record;
+    const record = await inherit({ clock, volumes: this.#volumes, onWaiting }, adoption);
+    this.#record = record;
+    return record;
   }
 
   /** Throws what has become of the volume meanwhile, if it is not this process's any more. */
@@ -359,7 +321,7 @@ export class MountDaemon {
     return await new Promise((resolve, reject) => {
       filesystem.commit((error) => {
         if (error !== null) return reject(asFault(error, 'UNAVAILABLE'));
-        this.#committed();
+        this.#commits?.look();
         resolve();
       });
     });
@@ -478,28 +440,12 @@ export class MountDaemon {
 
   #watch(): void {
     const { clock } = this.#deps;
-    const commits = (): void => {
-      if (this.#isOver) return;
-      if (this.#filesystem?.history.isSettled === true) this.#committed();
-      clock.after(COMMIT_WATCH_MS, commits);
-    };
-    commits();
     const records = (): void => {
       void this.#readRecord().finally(() => {
         if (!this.#isOver) clock.after(RECORD_POLL_MS, records);
       });
     };
     clock.after(RECORD_POLL_MS, records);
-  }
-
-  #settledBytes = -1;
-
-  /** Everything is durable; if it was not before, that is news. */
-  #committed(): void {
-    const bytes = this.#filesystem?.history.logged.bytes ?? 0;
-    if (bytes === this.#settledBytes) return;
-    this.#settledBytes = bytes;
-    this.#lastCommit = new Date(this.#deps.clock.wall()).toISOString();
   }
 
   /** Nobody tells an owner that its volume was grown, nor an idle one that it was fenced. */
@@ -526,7 +472,6 @@ export class MountDaemon {
     const filesystem = this.#filesystem;
     const space = filesystem?.statfs();
     const history = filesystem?.history;
-    if (history?.isSettled === true) this.#committed();
     return {
       phase: this.#phase,
       detail: this.#detail,
@@ -539,19 +484,9 @@ export class MountDaemon {
       files: space?.files ?? 0,
       freeFiles: space?.freeFiles ?? 0,
       dirtyBytes: history?.dirtyBytes ?? 0,
-      lastCommit: this.#lastCommit,
+      lastCommit: this.#commits?.last ?? null,
       leaseHeld: this.#owner?.leaseHeld ?? false,
       residentBytes: this.#deps.residentBytes(),
     };
   }
-}
-
-function checkKind({ name, kind, labels }: VolumeRecord, wanted: VolumeKind): void {
-  if (kind !== wanted) {
-    const message = `"${name}" is a volume of the kind "${kind}", not "${wanted}"`;
-    throw new HoldfastError('INVALID_ARGUMENT', message);
-  }
-  if (labels[RAW_LOG_LABEL.key] !== RAW_LOG_LABEL.value) return;
-  const hint = `It has the label ${RAW_LOG_LABEL.key}=${RAW_LOG_LABEL.value}: see "holdfast log".`;
-  throw new HoldfastError('INVALID_ARGUMENT', `"${name}" is a plain log`, { hint });
 }
