@@ -35,6 +35,7 @@ interface CsiOptions extends SessionOptions {
   readonly nodeId?: string;
   readonly zone: string;
   readonly maxVolumes: string;
+  readonly agent: string;
   readonly logLevel: string;
 }
 
@@ -45,6 +46,8 @@ interface Settings {
   readonly nodeId: string;
   readonly zone: string;
   readonly maxVolumes: number;
+  /** 'auto', or a socket; null: this process mounts by itself. */
+  readonly agent: string | null;
   readonly logLevel: LogLevel;
 }
 
@@ -56,6 +59,7 @@ export function addCsiCommand(program: Command): void {
     .option('--node-id <name>', 'this machine, as the orchestrator names it; default: its hostname')
     .option('--zone <name>', "this machine's zone, as of storage nodes", 'default')
     .option('--max-volumes <count>', 'how many volumes may be put on this machine; 0: any', '0')
+    .option('--agent <which>', 'auto, none, or the socket of an agent that mounts', 'auto')
     .option('--log-level <level>', LOG_LEVELS.join(', '), 'info')
     .action((options: CsiOptions) => serve(options));
   addExamples(command, [
@@ -91,17 +95,22 @@ export function csiSettings(
     throw invalid(`--log-level "${options.logLevel}"`, `Use ${LOG_LEVELS.join(', ')}.`);
   }
   const maxVolumes = wholeNumber(options.maxVolumes, '--max-volumes');
-  return { mode, socket, nodeId, zone, maxVolumes, logLevel };
+  const agent = options.agent === 'none' || mode === 'controller' ? null : options.agent;
+  if (agent !== null && agent !== 'auto' && !agent.startsWith('/')) {
+    throw invalid(`--agent "${agent}"`, 'Use auto, none, or the path of a socket.');
+  }
+  return { mode, socket, nodeId, zone, maxVolumes, agent, logLevel };
 }
 
 async function serve(options: CsiOptions): Promise<void> {
   const settings = csiSettings(options, process.env);
-  const { mode, socket, nodeId, logLevel } = settings;
+  const { mode, socket, nodeId, agent, logLevel } = settings;
   const log = createLog({ level: logLevel });
-  // Mount daemons that are started from here say where they run.
-  process.env.HOLDFAST_MACHINE = nodeId;
   await claimSocketPath(socket, 'Another driver serves it: stop that one first.');
-  const more = { machine: nodeId, lockWaitMs: LOCK_WAIT_MS };
+  const more = {
+    ...{ machine: nodeId, lockWaitMs: LOCK_WAIT_MS },
+    ...(agent === null ? {} : { agent }),
+  };
   const { lifecycle: volumes, close } = await openLifecycle(options, more);
   try {
     const registration = new Registration(volumes, settings, log);

@@ -10,6 +10,11 @@ import { MountBed, shell } from './mount-bed.js';
 
 const READY_MS = 20_000;
 
+export interface DriverOptions {
+  readonly args?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+}
+
 export class CsiDriver {
   readonly endpoint: string;
   readonly nodeId: string;
@@ -17,13 +22,9 @@ export class CsiDriver {
   process: Process | null = null;
   readonly #bed: MountBed;
   readonly #args: readonly string[];
-  readonly #environment: Record<string, string>;
+  readonly #environment: Readonly<Record<string, string>>;
 
-  constructor(
-    bed: MountBed,
-    nodeId: string,
-    options: { readonly args?: readonly string[]; readonly env?: Record<string, string> } = {},
-  ) {
+  constructor(bed: MountBed, nodeId: string, options: DriverOptions = {}) {
     this.#bed = bed;
     this.nodeId = nodeId;
     this.#environment = options.env ?? {};
@@ -31,7 +32,7 @@ export class CsiDriver {
     this.endpoint = `unix://${path}`;
     this.#args = [
       ...['csi', '--mode', 'all', '--endpoint', this.endpoint, '--node-id', nodeId],
-      ...(options.args ?? ['--zone', 'zone0']),
+      ...['--zone', 'zone0', ...(options.args ?? ['--agent', 'none'])],
     ];
     this.caller = new Caller(this.endpoint);
   }
@@ -84,8 +85,8 @@ export class CsiBed {
     return new CsiBed(await MountBed.start(), loops);
   }
 
-  async driver(nodeId: string, env: Record<string, string> = {}): Promise<CsiDriver> {
-    const driver = new CsiDriver(this.bed, nodeId, { env });
+  async driver(nodeId: string, options: DriverOptions = {}): Promise<CsiDriver> {
+    const driver = new CsiDriver(this.bed, nodeId, options);
     this.#drivers.push(driver);
     await driver.start();
     return driver;

@@ -291,7 +291,7 @@ test('what cannot be mounted leaves nothing to start on', { timeout: TEST_MS }, 
 test('from machine to machine', { timeout: TEST_MS }, async (t) => {
   const { bed, driver, provision } = await world(t);
   const { root } = bed.bed;
-  const second = await bed.driver('node-2', { HOLDFAST_RUN_DIR: `${root}/run2` });
+  const second = await bed.driver('node-2', { env: { HOLDFAST_RUN_DIR: `${root}/run2` } });
   await second.call('NodeGetInfo');
   const here = await provision({ name: 'pvc-moving', capability: MOUNT });
   const there = here.on(second, root);
@@ -327,4 +327,38 @@ test('from machine to machine', { timeout: TEST_MS }, async (t) => {
   await there.end('b');
   const listed = await second.call('ControllerGetVolume', { volume_id: here.id });
   t.same(listed.status.published_node_ids, []);
+});
+
+test('an agent holds the mounts', { timeout: TEST_MS }, async (t) => {
+  const bed = await CsiBed.start();
+  t.teardown(() => bed.close());
+  const { root } = bed.bed;
+  const socket = `${root}/agent.sock`;
+  const driver = await bed.driver('node-1', { args: ['--agent', socket] });
+  const early = await Kubelet.provision(driver, root, { name: 'pvc-early', capability: MOUNT });
+  await driver.call('NodeGetInfo');
+  await early.attach();
+  const alone = await driver.outcome('NodePublishVolume', early.publishRequest('a'));
+  t.match(alone, /^UNAVAILABLE/, 'the driver mounts nothing by itself');
+  t.equal(stateOf(early.target('a')), 'absent');
+  const agent = bed.bed.start(['agent', '--socket', socket, '--scope', 'session', '--json']);
+  t.teardown(() => agent.kill());
+  await agent.line(/"ready"/, 20_000);
+  const since = Date.now();
+  const one = await Kubelet.provision(driver, root, { name: 'pvc-held', capability: MOUNT });
+  await one.start('a');
+  t.comment(`created and mounted in ${Date.now() - since} ms`);
+  await does(t, `echo kept > ${one.target('a')}/f`);
+  await driver.restart();
+  await agent.kill();
+  t.equal(await does(t, `cat ${one.target('a')}/f`), 'kept', 'without driver and agent');
+  const again = bed.bed.start(['agent', '--socket', socket, '--scope', 'session', '--json']);
+  t.teardown(() => again.kill());
+  await again.line(/"ready"/, 20_000);
+  await one.publish('b');
+  t.equal(await does(t, `cat ${one.target('b')}/f`), 'kept');
+  await one.unpublish('b');
+  await one.end('a');
+  await early.detach();
+  t.same(await bed.leftovers(), []);
 });
