@@ -1,12 +1,14 @@
 /** Export and import: what comes out goes in, nothing damaged does, and old owners stay out. */
 import { test } from 'tap';
-import type { NodeId, VolumeId } from '../../src/core/ids.js';
+import type { Incarnation, NodeId, SegmentId, VolumeId } from '../../src/core/ids.js';
 import { PLACEMENT_GROUPS } from '../../src/core/limits.js';
-import { epoch } from '../../src/core/units.js';
-import { initCluster, readCluster } from '../../src/metadata/cluster.js';
+import { type Epoch, epoch, lsn, offset } from '../../src/core/units.js';
+import { initCluster, raiseGeneration, readCluster } from '../../src/metadata/cluster.js';
 import { encodeNode, encodePlacement, encodeVolume } from '../../src/metadata/encoding.js';
 import {
   CLUSTER_KEY,
+  chunkPrefix,
+  IMPORT_KEY,
   liveKey,
   nameKey,
   nodeKey,
@@ -14,6 +16,9 @@ import {
   ROOT,
   volumeKey,
 } from '../../src/metadata/keys.js';
+import type { RebuildEntry } from '../../src/metadata/rebuild-types.js';
+import { staleVolumes } from '../../src/metadata/staleness.js';
+import { changeOf } from '../../src/metadata/stored-volume.js';
 import {
   decodeExport,
   encodeExport,
@@ -21,9 +26,10 @@ import {
   importCluster,
   raiseEpoch,
 } from '../../src/metadata/transfer.js';
-import { claimEpoch } from '../../src/metadata/volume-record.js';
+import { claimEpoch, roll, sealAtTakeover } from '../../src/metadata/volume-record.js';
 import { Volumes } from '../../src/metadata/volumes.js';
-import { blank, fresh, id, owner, THREE, VOLUME } from './samples.js';
+import { putVolume } from '../fixtures/volume-record.js';
+import { at, blank, fresh, id, owner, segmentId, THREE, VOLUME } from './samples.js';
 import { SimStores } from './sim-store.js';
 
 const claimed = claimEpoch(blank, { owner: owner('a'), planned: [fresh('1')] });
@@ -34,6 +40,14 @@ const node = {
   zone: '',
   disks: [],
   version: '1',
+};
+/** A later state of the same volume, of three chunks. */
+const longer = {
+  ...claimed,
+  sealed: Array.from({ length: 300 }, (_, n) => {
+    const place = { ...fresh((0x1000 + n).toString(16)), createEpoch: epoch(1) };
+    return { ...place, end: offset(4096), endLsn: lsn(n + 1), crc: 77 };
+  }),
 };
 const groups = Array.from({ length: PLACEMENT_GROUPS }, () => THREE);
 
@@ -157,6 +171,103 @@ test('somebody who initialises the store during an import stops it', async (t) =
   t.equal(await world.codeOf(readCluster(other)), 'CONFLICT');
   world.server.transact([], [{ type: 'put', key: CLUSTER_KEY, value: 'forced' }]);
   t.equal(await world.codeOf(importing), 'CONFLICT');
+});
+
+test('an import that is interrupted anywhere never lowers the generation', async (t) => {
+  const stops = ['request', 'reply'] as const;
+  for (let n = 1; n <= 12; n++) {
+    for (const lost of stops) {
+      const world = await filled();
+      for (let i = 0; i < 4; i++) await world.wait(raiseGeneration(world.connect().store));
+      const old = decodeExport(await world.wait(exportCluster(world.connect().store)));
+      putVolume(world.server, { ...claimed, epoch: epoch(7) });
+      // An export of long ago, with one volume.
+      const cluster = { ...old.cluster, generation: 1 };
+      const content = { ...old, cluster, volumes: [longer] };
+      let calls = 0;
+      const dying = world.connect({
+        trip: () => {
+          calls += 1;
+          if (calls < n) return {};
+          return { lost: calls === n ? lost : 'request' };
+        },
+      });
+      const options = { maxEpochs: new Map<VolumeId, Epoch>(), replace: true };
+      await world.codeOf(importCluster(dying.store, content, options));
+      const { store, process } = world.connect();
+      const there = world.server.peek(CLUSTER_KEY);
+      if (there === null) {
+        const code = await world.codeOf(initCluster(store, process.clock, world.random));
+        t.equal(code, 'CONFLICT', 'nothing works on it meanwhile');
+      }
+      const again = await world.wait(importCluster(store, content, options));
+      t.ok(again.generation >= 6, `generation ${again.generation} after ${lost} ${n} was lost`);
+      const found = await world.wait(new Volumes(store, process.clock, world.random).get(VOLUME));
+      t.same(found?.record.sealed, longer.sealed);
+      t.ok((found?.record.epoch ?? 0) > 7, 'above what the replaced store had promised');
+      t.equal(world.server.peek(IMPORT_KEY), null);
+      t.equal(world.server.peekRange(chunkPrefix(VOLUME)).entries.length, 3);
+    }
+  }
+});
+
+test('an owner of before puts nothing into what is imported', async (t) => {
+  const world = await filled();
+  const { server } = world;
+  const volumes = new Volumes(world.connect().store, world.connect().process.clock, world.random);
+  const before = await world.wait(volumes.get(VOLUME));
+  if (before === null) throw new Error('it is there');
+  const content = decodeExport(await world.wait(exportCluster(world.connect().store)));
+  const slow = world.connect({ trip: () => ({ requestMs: 10 }) }).store;
+  const maxEpochs = new Map<VolumeId, Epoch>();
+  const importing = importCluster(slow, content, { maxEpochs, replace: true });
+  const after = { ...longer, sealed: longer.sealed.slice(0, 3) };
+  const { compare, operations } = changeOf(before, after, 1);
+  let tried = 0;
+  while (server.peek(IMPORT_KEY) === null) await world.pass(1);
+  // Its swap was made from what it knew, and is sent at any moment of the import.
+  while (server.peek(IMPORT_KEY) !== null) {
+    const head = server.peek(volumeKey(VOLUME));
+    if (head?.modRevision !== before.modRevision) {
+      t.equal(server.transact(compare, operations).committed, false);
+      tried += 1;
+    }
+    await world.pass(1);
+  }
+  await world.wait(importing);
+  t.ok(tried > 5, `${tried} times`);
+  t.equal((await world.wait(volumes.get(VOLUME)))?.record.sealed.length, 0);
+});
+
+test('an export of the same epoch that is older than the nodes', async (t) => {
+  const [first, second] = ['1', '2'].map((one) => segmentId(one));
+  const entry = (segment: SegmentId | undefined, more: Partial<RebuildEntry>): RebuildEntry => ({
+    segment: segment ?? segmentId('9'),
+    volume: VOLUME,
+    createEpoch: epoch(1),
+    maxEpoch: epoch(1),
+    length: offset(4096),
+    state: 'open',
+    crc: 77,
+    suspectFrom: null,
+    ...more,
+  });
+  const open = sealAtTakeover(
+    claimEpoch(blank, { owner: owner('a'), planned: [fresh('1'), fresh('2')] }),
+    { epoch: epoch(1), ends: [], promote: [segmentId('1'), segmentId('2')], plan: [] },
+  );
+  const rolled = roll(open, { epoch: epoch(1), sealed: at('1', 1, 5), promote: null, plan: [] });
+  const seen = (entries: readonly RebuildEntry[], record = rolled): string | undefined => {
+    const inventories = [{ node: id<NodeId>('1'), incarnation: id<Incarnation>('d1'), entries }];
+    return staleVolumes([record], { maxEpochs: new Map(), inventories })[0]?.reason;
+  };
+  const whole = [entry(first, { state: 'sealed' }), entry(second, {})];
+  t.equal(seen(whole), undefined, 'what the nodes have is what it says');
+  t.equal(seen([...whole, entry(segmentId('8'), { createEpoch: epoch(0) })]), undefined);
+  t.match(seen([...whole, entry(segmentId('3'), {})]), /before segment 0+3 was created/);
+  t.match(seen([entry(first, { state: 'sealed' })], open), /before segment 0+1 was sealed/);
+  t.match(seen([entry(first, { state: 'deleted' })]), /before segment 0+1 was deleted, which it/);
+  t.match(seen(whole.map((one) => ({ ...one, volume: id('f') }))) ?? 'fine', /fine/);
 });
 
 test('a damaged export is refused', async (t) => {
