@@ -10,6 +10,7 @@ import type { System } from './system.js';
 /** Longer than the read lease of 2 s: what slept has lost it. */
 const PAUSE_MS = [500, 6_000] as const;
 const DOWN_MS = [0, 3_000] as const;
+const AFTERWARDS_MS = 500;
 
 export interface Interruption {
   readonly name: string;
@@ -19,6 +20,8 @@ export interface Interruption {
 
 export interface Crash {
   readonly name: string;
+  /** Whatever was answered must be there afterwards, flushed or not. */
+  readonly losesNothing?: boolean;
   strike(system: System): Promise<void>;
   /** Resolves when the volume is mounted again. */
   recover(system: System): Promise<void>;
@@ -52,6 +55,10 @@ export const INTERRUPTIONS: readonly Interruption[] = [
     },
   },
   {
+    name: 'mount daemon killed',
+    strike: (system) => system.killDaemon(),
+  },
+  {
     name: 'etcd killed',
     async strike(system, choose) {
       const [member] = system.cluster.etcd.members;
@@ -66,7 +73,17 @@ export const INTERRUPTIONS: readonly Interruption[] = [
 export const CRASHES = {
   daemon: {
     name: 'mount daemon killed',
-    strike: (system) => system.killDaemon(),
+    losesNothing: true,
+    // Applications go on, and are ended later, in the middle of what they do.
+    strike: async (system) => {
+      await system.killDaemon();
+      await sleep(AFTERWARDS_MS);
+    },
+    recover: () => Promise.resolve(),
+  },
+  mount: {
+    name: 'mount daemon and keeper killed',
+    strike: (system) => system.killMount(),
     recover: (system) => system.mount(),
   },
   all: {

@@ -1,5 +1,5 @@
 /**
- * npm run chaos -- --rounds N | --minutes M [--seed S] [--crashes daemon,all,power] [--quiet]
+ * npm run chaos -- --rounds N | --minutes M [--seed S] [--crashes daemon,mount,all,power] [--quiet]
  * [--without pages,sqlite,postgres]
  *
  * Real nodes, a real etcd and a real mount; PostgreSQL, SQLite and recorded file operations on it;

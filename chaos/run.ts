@@ -129,7 +129,11 @@ export class Run {
     const crash: Crash = CRASHES[crashes[(this.#rounds + seed) % crashes.length] ?? 'all'];
     const at = nowMs();
     await crash.strike(this.#system);
+    if (crash.losesNothing === true) {
+      this.#faults.push(...working.flatMap((one) => one.complaints()));
+    }
     for (const one of working) await one.kill();
+    if (crash.losesNothing === true) this.#files.noteSynced(nowMs());
     for (const { name, from, to } of windows) {
       const waits = new Map(working.map((one) => [one.name, one.waits.longest(from, to)]));
       this.#note({ at: from - this.#began, fault: name, waits, backMs: null });

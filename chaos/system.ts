@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { mountAt } from '../src/fuse/launcher.js';
 import { parseMountTable } from '../src/io/node/fuse-device-mounts.js';
+import type { MountStatus } from '../src/lifecycle/mount-types.js';
 import { Cluster, type ClusterOptions } from '../test/fixtures/cluster.js';
 import { CutImages } from '../test/fixtures/cut-images.js';
 import { holdfastBin, Process, untilGone } from '../test/fixtures/processes.js';
@@ -17,6 +18,8 @@ const IMAGE_MIB = 3_072;
 const PLACES = ['etcd', 'node0', 'node1', 'node2'];
 const COMMAND_MS = 120_000;
 const UNMOUNT_MS = 30_000;
+/** For another daemon to go on with the mount; the rest is up to the checks. */
+const ADOPTED_MS = 60_000;
 
 export interface SystemOptions {
   readonly sizeBytes: number;
@@ -40,7 +43,7 @@ export class System {
   readonly #images: CutImages | null;
   readonly #program: string;
   /** Of the mount as it was made last. */
-  #daemon = { daemonPid: 0, keeperPid: 0 };
+  #keeperPid = 0;
   /** After a cut: mounts the disks as they were then. */
   #reopen: (() => Promise<(name: string) => string>) | null = null;
 
@@ -103,7 +106,7 @@ export class System {
     const said = await this.holdfast('mount', this.cluster.volume, this.mountPoint, '--json');
     const { keeperPid, live } = JSON.parse(said) as MountSaid;
     if (keeperPid === null || live === null) throw new Error(`the mount says: ${said}`);
-    this.#daemon = { daemonPid: live.pid, keeperPid };
+    this.#keeperPid = keeperPid;
   }
 
   async unmount(): Promise<void> {
@@ -115,8 +118,15 @@ export class System {
     await this.holdfast('sync', this.mountPoint);
   }
 
+  /** The mount's daemon of this moment; 0 when there is none. */
   get daemonPid(): number {
-    return this.#daemon.daemonPid;
+    const keeper = this.#keeperPid;
+    try {
+      const children = readFileSync(`/proc/${keeper}/task/${keeper}/children`, 'utf8');
+      return Number(children.split(' ')[0]);
+    } catch {
+      return 0;
+    }
   }
 
   isMounted(): boolean {
@@ -124,18 +134,35 @@ export class System {
     return mountAt(table, this.mountPoint) !== undefined;
   }
 
-  /** SIGKILL to the daemon alone; its keeper takes the mount away. */
+  /** SIGKILL to the daemon alone; resolves once another one serves the mount. */
   async killDaemon(): Promise<void> {
-    const { daemonPid, keeperPid } = this.#daemon;
+    const { daemonPid } = this;
     kill(daemonPid);
-    await untilGone([daemonPid, keeperPid]);
-    if (this.isMounted()) throw new Error('the keeper of a killed daemon left its mount');
+    const deadline = Date.now() + ADOPTED_MS;
+    for (;;) {
+      const [mount] = JSON.parse(await this.holdfast('mounts', '--json')) as MountStatus[];
+      if (mount?.state === 'mounted' && mount.live?.pid !== daemonPid) return;
+      if (Date.now() > deadline) throw new Error(`not adopted: ${JSON.stringify(mount)}`);
+    }
+  }
+
+  /** SIGKILL to the daemon and its keeper: nobody goes on with the mount. */
+  async killMount(): Promise<void> {
+    await untilGone(this.#killBoth());
+    await this.#clearMount();
+  }
+
+  /** The keeper first: it would start another daemon. */
+  #killBoth(): number[] {
+    const both = [this.#keeperPid, this.daemonPid].filter((pid) => pid > 0);
+    for (const pid of both) kill(pid);
+    return both;
   }
 
   /** SIGKILL to everything at once: daemon, keeper, nodes, etcd. Data stay. */
   async killAll(): Promise<void> {
-    const mount = [this.#daemon.keeperPid, this.#daemon.daemonPid];
-    for (const pid of [...mount, ...this.cluster.pids()]) kill(pid);
+    const mount = this.#killBoth();
+    for (const pid of this.cluster.pids()) kill(pid);
     await this.cluster.powerOff();
     await untilGone(mount);
     await this.#clearMount();
@@ -153,7 +180,7 @@ export class System {
   /** Cuts the power of everything. */
   async cutPower(): Promise<void> {
     if (this.#images === null) throw new Error('this system has no images to cut');
-    const mount = [this.#daemon.keeperPid, this.#daemon.daemonPid];
+    const mount = [this.#keeperPid, this.daemonPid].filter((pid) => pid > 0);
     const open = await this.#images.cut([...mount, ...this.cluster.pids()]);
     await this.killAll();
     this.#reopen = open;
@@ -184,9 +211,7 @@ export class System {
   /** Everything is ended and removed; whatever state it is in. Idempotent. */
   async close(): Promise<void> {
     if (this.isMounted()) await this.unmount().catch(() => {});
-    const mount = [this.#daemon.keeperPid, this.#daemon.daemonPid].filter((pid) => pid > 0);
-    for (const pid of mount) kill(pid);
-    await untilGone(mount);
+    await untilGone(this.#killBoth());
     await this.#clearMount();
     await this.cluster.close();
     await this.#images?.close();

@@ -34,7 +34,13 @@ function describe(all: readonly MountStatus[]): string {
     ...['VOLUME', 'DIRECTORY', 'STATE', 'PID', 'SINCE', 'SIZE', 'USED'],
     ...['DIRTY', 'LAST COMMIT', 'EPOCH', 'LEASE', 'MEMORY'],
   ];
-  return table(heading, all.map(row));
+  return [table(heading, all.map(row)), ...all.flatMap(doing)].join('\n');
+}
+
+/** What keeps the users of a mount waiting. */
+function doing({ directory, state, live }: MountStatus): string[] {
+  if (live === null || (state !== 'adopting' && state !== 'starting')) return [];
+  return [`${directory}: ${live.detail}`];
 }
 
 function row({ volume, directory, state, since, readOnly, live }: MountStatus): string[] {

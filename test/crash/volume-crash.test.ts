@@ -8,7 +8,13 @@
 import t, { type Test } from 'tap';
 import { findPostgres } from '../../chaos/applications/postgres.js';
 import { OPTIONAL, Run, type RunOptions } from '../../chaos/run.js';
-import { type Breakage, breakProgram, NO_FSYNC, noFlush } from '../fixtures/broken-program.js';
+import {
+  type Breakage,
+  breakProgram,
+  FORGETFUL,
+  NO_FSYNC,
+  noFlush,
+} from '../fixtures/broken-program.js';
 import { endAll } from '../fixtures/processes.js';
 import { cannotMount } from '../fuse/mounted.js';
 
@@ -53,8 +59,16 @@ async function fails(t: Test, broken: Breakage, more: Partial<RunOptions>): Prom
   await endAll();
 }
 
-t.test('SIGKILL of the daemon, or of everything at once, loses nothing flushed', skip, (t) =>
-  passes(t, { crashes: ['all', 'daemon'], orderlyEnd: true }),
+t.test('SIGKILL of the mount, or of everything at once, loses nothing flushed', skip, (t) =>
+  passes(t, { crashes: ['all', 'mount'], orderlyEnd: true }),
+);
+
+t.test('SIGKILL of the daemon alone loses nothing at all, and is no error', skip, (t) =>
+  passes(t, { crashes: ['daemon'] }),
+);
+
+t.test('a successor that forgets what was answered is seen', skip, (t) =>
+  fails(t, FORGETFUL, { rounds: 4, crashes: ['daemon'] }),
 );
 
 t.test('a power cut loses nothing flushed', skip, (t) => passes(t, { crashes: ['power'] }));

@@ -71,7 +71,7 @@ async function cluster(): Promise<Target> {
       await system.mount();
     },
     crash: async () => {
-      await system.killDaemon();
+      await system.killMount();
       await system.mount();
     },
     stats: () => Promise.resolve(null),

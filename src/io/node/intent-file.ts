@@ -37,6 +37,11 @@ export function readIntentFile(path: string): Buffer | null {
 }
 
 function writeParts(fd: number, parts: readonly Uint8Array[], position: number): void {
+  const [first] = parts;
+  // As nearly always: one piece, taken whole.
+  if (parts.length === 1 && first !== undefined) {
+    if (writeSync(fd, first, 0, first.length, position) === first.length) return;
+  }
   let at = position;
   for (let from = 0; from < parts.length; from += MAX_PARTS) {
     let some = parts.slice(from, from + MAX_PARTS);

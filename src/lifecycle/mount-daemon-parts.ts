@@ -1,0 +1,50 @@
+/** What a mount daemon is made of, and which volumes it can mount. */
+import { HoldfastError } from '../core/errors.js';
+import type { InitReply } from '../fuse/encode.js';
+import type { Clock } from '../io/clock.js';
+import type { FuseDevice } from '../io/fuse-device.js';
+import type { Log } from '../io/log.js';
+import type { MountHost } from '../io/mount-host.js';
+import type { Random } from '../io/random.js';
+import type { VolumeKind, VolumeRecord } from '../metadata/model.js';
+import { RAW_LOG_LABEL } from '../metadata/names.js';
+import type { MetadataStore } from '../metadata/store.js';
+import type { Directory } from '../replication/directory.js';
+import type { OwnerDeps } from '../replication/owner-types.js';
+import type { Adoption, IntentFiles } from './adoption.js';
+
+export interface MountDaemonDeps {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly store: MetadataStore;
+  readonly requests: OwnerDeps['requests'];
+  readonly directory: Directory;
+  readonly host: MountHost;
+  readonly intents: IntentFiles;
+  /** What a daemon before this one left of the mount; null: there was none. */
+  readonly adoption: Adoption | null;
+  /** Of the FUSE connection; asked for once, when it is mounted. */
+  readonly device: () => FuseDevice;
+  readonly hostname: string;
+  readonly pid: number;
+  readonly version: string;
+  readonly residentBytes: () => number;
+}
+
+export interface MountDaemonHandlers {
+  onProgress(text: string): void;
+  /** The kernel has its first answer. */
+  onReady(agreed: InitReply): void;
+}
+
+/** Throws INVALID_ARGUMENT for a volume that is none of that kind, or a plain log. */
+export function checkKind({ name, kind, labels }: VolumeRecord, wanted: VolumeKind): void {
+  if (kind !== wanted) {
+    const message = `"${name}" is a volume of the kind "${kind}", not "${wanted}"`;
+    throw new HoldfastError('INVALID_ARGUMENT', message);
+  }
+  if (labels[RAW_LOG_LABEL.key] !== RAW_LOG_LABEL.value) return;
+  const hint = `It has the label ${RAW_LOG_LABEL.key}=${RAW_LOG_LABEL.value}: see "holdfast log".`;
+  throw new HoldfastError('INVALID_ARGUMENT', `"${name}" is a plain log`, { hint });
+}
