@@ -12,7 +12,6 @@ import { awaitTurn } from '../lifecycle/claim.js';
 import type { Replica, VolumeRecord } from '../metadata/model.js';
 import { RAW_LOG_LABEL } from '../metadata/names.js';
 import type { Directory } from '../replication/directory.js';
-import { holders } from '../replication/placement-table.js';
 import { SegmentReader } from '../replication/reader.js';
 import { type CheckProgress, type CheckReport, checkVolume } from '../volume/check.js';
 import type { CheckedSegment, SegmentCopy } from '../volume/check-pages.js';
@@ -96,9 +95,8 @@ function runCheck(
   const { record } = owner;
   const reader = new SegmentReader({ clock, requests, directory });
   const segments = (record?.sealed ?? []).map((one): CheckedSegment => {
-    const { segment, end } = one;
-    const all = holders(one, directory.placement(record?.replicas ?? 0));
-    const copies = all.map((replica) => copyOf(session, reader, directory, segment, replica));
+    const { segment, end, replicas } = one;
+    const copies = replicas.map((replica) => copyOf(session, reader, directory, segment, replica));
     return { segment, pages: end / PAGE_BYTES, copies, wanted: record?.replicas ?? 0 };
   });
   const { root } = logRoots(owner);

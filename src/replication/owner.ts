@@ -23,7 +23,6 @@ import {
   type OwnerInspection,
   type OwnerOptions,
 } from './owner-types.js';
-import { holders } from './placement-table.js';
 import { SegmentReader } from './reader.js';
 import { RecordSwapper } from './record-swapper.js';
 import { type ReplayReader, replayLog } from './replay.js';
@@ -135,7 +134,16 @@ export class LogOwner implements VolumeOwner {
         this.checkLease((lapsed) => {
           if (lapsed !== null) done(lapsed, null);
           else if (error?.retryable === true) this.#readAgain(segment, page, count, done);
-          else done(error, data);
+          else if (error?.code !== 'DATA_LOST') done(error, data);
+          else
+            this.#ifMoved(
+              segment,
+              replicas,
+              () => done(error, null),
+              () => {
+                this.#readAgain(segment, page, count, done);
+              },
+            );
         });
       });
     });
@@ -291,15 +299,31 @@ export class LogOwner implements VolumeOwner {
     clock.after(this.#context.limits.retryMinMs, () => this.readPages(segment, page, count, done));
   }
 
+  /**
+   * That those who were asked have no good copy says nothing while repair may have moved all of
+   * them: the metadata store is asked before it is believed, however long that takes.
+   */
+  #ifMoved(
+    segment: SegmentId,
+    asked: readonly Replica[],
+    lost: () => void,
+    moved: () => void,
+  ): void {
+    this.#swapper.read((at) => {
+      const now = at?.record.sealed.find((one) => one.segment === segment)?.replicas ?? asked;
+      const known = new Set(asked.map(({ incarnation }) => incarnation));
+      if (now.every(({ incarnation }) => known.has(incarnation))) lost();
+      else moved();
+    });
+  }
+
   /** Who may have a copy; null when the segment is not in the log. */
   #replicasOf(segment: SegmentId): readonly Replica[] | null {
     const { record } = this;
     if (record === null) return null;
     const open = record.open.find((one) => one.segment === segment);
     if (open !== undefined) return open.replicas;
-    const sealed = this.#sealedById(record.sealed).get(segment);
-    if (sealed === undefined) return null;
-    return holders(sealed, this.#context.deps.directory.placement(record.replicas));
+    return this.#sealedById(record.sealed).get(segment)?.replicas ?? null;
   }
 
   /** Asked at each read, while the list changes once a segment. */

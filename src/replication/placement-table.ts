@@ -15,7 +15,6 @@ import {
   METADATA_SCHEMA,
   type NodeRecord,
   type PlacementRecord,
-  type PlannedSegment,
   type Replica,
 } from '../metadata/model.js';
 import { readNodeWishes } from '../metadata/node-states.js';
@@ -25,17 +24,6 @@ import { placeGroups } from './placement.js';
 import type { PlacementDisk } from './placement-targets.js';
 
 const RETRIES = 20;
-
-/** Who may have a copy: those that took the writes, then those that repair has chosen since. */
-export function holders(
-  segment: PlannedSegment,
-  table: PlacementRecord | null,
-): readonly Replica[] {
-  const moved = (table?.groups[segment.group] ?? []).filter(
-    (one) => !segment.replicas.some((known) => known.incarnation === one.incarnation),
-  );
-  return moved.length === 0 ? segment.replicas : [...segment.replicas, ...moved];
-}
 
 export function disksOfNodes(nodes: readonly NodeRecord[]): PlacementDisk[] {
   return nodes.flatMap(({ node, zone, disks }) =>

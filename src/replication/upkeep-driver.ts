@@ -6,11 +6,10 @@ import type { Request } from '../block/wire/messages.js';
 import { present } from '../core/assert.js';
 import type { SegmentId } from '../core/ids.js';
 import type { Monotonic, Revision } from '../core/units.js';
-import type { VolumeRecord } from '../metadata/model.js';
+import type { SealedSegment, VolumeRecord } from '../metadata/model.js';
 import { type VersionedVolume, withinOneSwap } from '../metadata/stored-volume.js';
 import { clearDeleted } from '../metadata/volume-record.js';
 import type { OwnerContext } from './owner-context.js';
-import { holders } from './placement-table.js';
 import { answersFor } from './quorum.js';
 import {
   forgetDeleted,
@@ -33,7 +32,7 @@ export class Upkeep {
   readonly #state: UpkeepState;
   readonly #onDeleted: () => void;
   /** Sealed segments that were handed to the core. */
-  readonly #adopted = new Set<SegmentId>();
+  readonly #adopted = new Map<SegmentId, SealedSegment>();
 
   constructor(context: OwnerContext, onDeleted: () => void) {
     this.#context = context;
@@ -48,17 +47,14 @@ export class Upkeep {
   /** Takes up what a landed record has sealed or listed for deletion. */
   adopt(record: VolumeRecord, revision: Revision, now: Monotonic): void {
     for (const sealed of record.sealed) {
-      if (this.#adopted.has(sealed.segment)) continue;
-      this.#adopted.add(sealed.segment);
-      this.#step({ type: 'sealed', sealed, now });
+      const isKnown = this.#adopted.has(sealed.segment);
+      this.#adopted.set(sealed.segment, sealed);
+      if (!isKnown) this.#step({ type: 'sealed', sealed, now });
     }
     for (const segment of record.pendingDelete) {
       this.#adopted.delete(segment.segment);
       if (this.#state.deleting.has(segment.segment)) continue;
-      // Copies that repair has made elsewhere go too.
-      const table = this.#context.deps.directory.placement(record.replicas);
-      const everywhere = { ...segment, replicas: holders(segment, table) };
-      this.#step({ type: 'delete', segment: everywhere, revision, now });
+      this.#step({ type: 'delete', segment, revision, now });
     }
   }
 
@@ -108,9 +104,16 @@ export class Upkeep {
     this.#context.send(to, this.#request(job, kind), (reply) => {
       // A disk that answers is there, whatever a directory that lags behind knows of it.
       const silent = reply === null || !answersFor(to, reply);
-      const gone = silent && this.#context.isGone(to.incarnation);
+      const gone = (silent && this.#context.isGone(to.incarnation)) || this.#isElsewhere(job);
       this.#step({ type: 'answer', job, reply, gone, now: this.#context.now() });
     });
+  }
+
+  /** Repair has given this replica up: what it lacks is nobody's business any more. */
+  #isElsewhere({ kind, segment: { segment, replicas }, replica }: Job): boolean {
+    const now = this.#adopted.get(segment)?.replicas;
+    if (kind === 'delete' || now === undefined) return false;
+    return !now.some(({ incarnation }) => incarnation === replicas[replica]?.incarnation);
   }
 
   #request(job: Job, kind: JobKind): Request {
