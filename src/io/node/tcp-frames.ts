@@ -1,12 +1,15 @@
 /**
- * Cuts a TCP byte stream into frames without copying large ones twice and without letting a small
- * frame keep a large chunk in memory. Pure: chunks in, frames out.
+ * Cuts a TCP byte stream into frames. What is read goes through one buffer that is used again and
+ * again, and frames are copied out of it; the rest of a large frame is read to where it belongs, so
+ * that most of its bytes are never copied, and no byte of a stream is ever garbage. Pure: chunks
+ * in, frames out.
  */
+import { assert } from '../../core/assert.js';
 import { malformed } from '../../core/errors.js';
 
 export const LENGTH_BYTES = 4;
-/** Frames at least this large a part of their chunk are handed out as views of it. */
-const VIEW_FRACTION = 4;
+/** This much of a frame must be missing for its bytes to be read to their place. */
+const ROOM_MIN_BYTES = 32 * 1024;
 
 const EMPTY = Buffer.alloc(0);
 
@@ -26,14 +29,25 @@ export class FrameReader {
     this.#maxFrameBytes = maxFrameBytes;
   }
 
-  /** Chunks are valid only until `keep`: frames are handed out as copies. */
-  isTransient = false;
-
   /** Copies what has not been taken out yet: the chunk's memory is about to change. */
   keep(): void {
     const isLooked = this.#at === this.#chunk.length;
     this.#chunk = isLooked ? EMPTY : Buffer.from(this.#chunk.subarray(this.#at));
     this.#at = 0;
+  }
+
+  /** Where the next bytes of the stream belong, if that is known; `filled` says that they came. */
+  get room(): Buffer | null {
+    const partial = this.#partial;
+    if (partial === null || partial.length - this.#filled < ROOM_MIN_BYTES) return null;
+    return partial.subarray(this.#filled);
+  }
+
+  /** The first `count` bytes of `room` have come. */
+  filled(count: number): void {
+    assert(this.#partial !== null && this.#at === this.#chunk.length, 'inside a frame');
+    this.#filled += count;
+    assert(this.#filled <= this.#partial.length, 'no more than there was room for');
   }
 
   set maxFrameBytes(bytes: number) {
@@ -46,7 +60,8 @@ export class FrameReader {
   }
 
   /**
-   * Takes the next bytes of the stream. All frames of what came before must have been taken out.
+   * Takes the next bytes of the stream, valid until `keep`. All frames of what came before must
+   * have been taken out.
    */
   push(chunk: Buffer): void {
     if (this.#at === this.#chunk.length) {
@@ -77,9 +92,7 @@ export class FrameReader {
     if (length <= left - LENGTH_BYTES) {
       const start = this.#at;
       this.#at += length;
-      const view = chunk.subarray(start, start + length);
-      const isView = !this.isTransient && length * VIEW_FRACTION >= chunk.length;
-      return isView ? view : Buffer.from(view);
+      return Buffer.from(chunk.subarray(start, start + length));
     }
     // Memory for the whole frame at once, so that nothing is copied twice; the limit has been
     // checked, and is small until the peer has proved itself.

@@ -6,11 +6,10 @@ import net from 'node:net';
 import { HoldfastError } from '../../core/errors.js';
 import { formatAddress, parseAddress } from '../address.js';
 import type { Address, Connection, Listener, Network } from '../network.js';
-import { TcpConnection } from './tcp-connection.js';
+import { Receiving, TcpConnection } from './tcp-connection.js';
 
 /** Waiting to be accepted. */
 const BACKLOG = 511;
-const READ_BUFFER_BYTES = 64 * 1024;
 const SOCKET_OPTIONS = { noDelay: true, keepAlive: true, keepAliveInitialDelay: 10_000 };
 
 function systemCode(error: Error): string {
@@ -33,6 +32,21 @@ function listenFault(address: Address, error: Error): HoldfastError {
   return new HoldfastError('INVALID_ARGUMENT', message, { hint, cause: error });
 }
 
+interface WithHandle {
+  _handle: unknown;
+}
+
+/**
+ * An accepted socket again, as one that reads to where it is told. Node.js has that option only for
+ * sockets that connect; so the handle gets a new socket, and the one it came with is forgotten.
+ */
+function readInto(accepted: net.Socket, { onread }: Receiving): net.Socket {
+  const holder = accepted as unknown as WithHandle;
+  const handle = holder._handle;
+  holder._handle = null;
+  return new net.Socket({ handle, onread } as net.SocketConstructorOpts);
+}
+
 class TcpNetwork implements Network {
   connect(
     address: Address,
@@ -40,16 +54,8 @@ class TcpNetwork implements Network {
     done: (error: HoldfastError | null, connection: Connection | null) => void,
   ): void {
     let socket: net.Socket;
-    let connection: TcpConnection | null = null;
-    // Read into one buffer again and again: a fresh one of 64 KiB for each read, as Node.js makes
-    // by itself, costs more in garbage collection than all our own code for a small reply.
-    const onread = {
-      buffer: Buffer.allocUnsafeSlow(READ_BUFFER_BYTES),
-      callback: (bytes: number, buffer: Uint8Array): boolean => {
-        connection?.receive(buffer.subarray(0, bytes));
-        return true;
-      },
-    };
+    const receiving = new Receiving();
+    const { onread } = receiving;
     try {
       socket = net.connect({ ...parseAddress(address), ...SOCKET_OPTIONS, onread });
     } catch (error) {
@@ -63,8 +69,7 @@ class TcpNetwork implements Network {
       clearTimeout(timer);
       if (error === null) {
         socket.off('error', onError);
-        connection = new TcpConnection(socket, address, 'receive');
-        done(null, connection);
+        done(null, new TcpConnection(socket, address, receiving));
       } else {
         socket.destroy();
         done(error, null);
@@ -84,9 +89,10 @@ class TcpNetwork implements Network {
     onConnection: (connection: Connection) => void,
     done: (error: HoldfastError | null, listener: Listener | null) => void,
   ): void {
-    const server = net.createServer(SOCKET_OPTIONS, (socket) => {
-      const peer = formatAddress(socket.remoteAddress ?? '?', socket.remotePort ?? 0);
-      onConnection(new TcpConnection(socket, peer, 'stream'));
+    const server = net.createServer({ ...SOCKET_OPTIONS, pauseOnConnect: true }, (accepted) => {
+      const peer = formatAddress(accepted.remoteAddress ?? '?', accepted.remotePort ?? 0);
+      const receiving = new Receiving();
+      onConnection(new TcpConnection(readInto(accepted, receiving), peer, receiving));
     });
     let isListening = false;
     server.on('error', (error) => {
