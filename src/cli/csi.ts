@@ -13,8 +13,9 @@ import { createLog, LOG_LEVELS, type LogLevel } from '../io/node/log.js';
 import { onStopRequest } from '../io/node/process.js';
 import { claimSocketPath } from '../io/node/unix-socket.js';
 import type { VolumeLifecycle } from '../lifecycle/volumes.js';
-import { machineName, openLifecycle } from './lifecycle.js';
-import { wholeNumber } from './numbers.js';
+import { ClusterLater } from './cluster-later.js';
+import { machineName } from './lifecycle.js';
+import { wholeNumber, wholeNumber } from './numbers.js';
 import { addExamples } from './output.js';
 import { type SessionOptions, sessionOptions } from './session.js';
 import { programVersion } from './version.js';
@@ -111,17 +112,15 @@ async function serve(options: CsiOptions): Promise<void> {
     ...{ machine: nodeId, lockWaitMs: LOCK_WAIT_MS },
     ...(agent === null ? {} : { agent }),
   };
-  const { lifecycle: volumes, close } = await openLifecycle(options, more);
+  const cluster = new ClusterLater(options, more);
+  const volumes = (): Promise<VolumeLifecycle> => cluster.lifecycle();
   try {
     const registration = new Registration(volumes, settings, log);
     const server = new CsiServer({
       services: {
-        identity: identityService({
-          version: programVersion(),
-          isReady: () => mode === 'controller' || registration.done,
-        }),
+        identity: identityService(programVersion()),
         controller: mode === 'node' ? undefined : new ControllerService(volumes),
-        node: mode === 'controller' ? undefined : nodeService(volumes, settings),
+        node: mode === 'controller' ? undefined : nodeService(cluster, settings),
       },
       endpoint: `${UNIX}${socket}`,
       log,
@@ -138,13 +137,15 @@ async function serve(options: CsiOptions): Promise<void> {
     registration.stop();
     await server.stop();
   } finally {
-    await close();
+    await cluster.close();
   }
 }
 
-function nodeService(volumes: VolumeLifecycle, settings: Settings): NodeService {
+function nodeService(cluster: ClusterLater, settings: Settings): NodeService {
   const { nodeId, zone, maxVolumes } = settings;
-  const parts = { volumes, groups: nodeGroupAccess, clock: nodeClock };
+  const volumes = (): Promise<VolumeLifecycle> => cluster.lifecycle();
+  const { machine } = cluster;
+  const parts = { machine, volumes, groups: nodeGroupAccess, clock: nodeClock };
   return new NodeService({ ...parts, nodeId, zone, maxVolumes });
 }
 
@@ -156,13 +157,12 @@ function sayReady({ mode, socket, nodeId }: Settings, json: boolean): void {
 
 /** Makes this machine known to controllers, however long the metadata store is away. */
 class Registration {
-  readonly #volumes: VolumeLifecycle;
+  readonly #volumes: () => Promise<VolumeLifecycle>;
   readonly #settings: Settings;
   readonly #log: Log;
   #stopped = false;
-  done = false;
 
-  constructor(volumes: VolumeLifecycle, settings: Settings, log: Log) {
+  constructor(volumes: () => Promise<VolumeLifecycle>, settings: Settings, log: Log) {
     this.#volumes = volumes;
     this.#settings = settings;
     this.#log = log;
@@ -170,19 +170,15 @@ class Registration {
 
   start(): void {
     const { nodeId, zone } = this.#settings;
-    this.#volumes.registerMachine(nodeId, zone).then(
-      () => {
-        this.done = true;
-      },
-      (thrown: unknown) => {
-        const { code, message } = asFault(thrown, 'UNAVAILABLE');
-        if (this.#stopped) return;
-        this.#log.warn({ code, error: message }, 'The machine is not registered; trying again.');
-        nodeClock.after(REGISTER_AGAIN_MS, () => {
-          if (!this.#stopped) this.start();
-        });
-      },
-    );
+    const registered = this.#volumes().then((volumes) => volumes.registerMachine(nodeId, zone));
+    registered.catch((thrown: unknown) => {
+      const { code, message } = asFault(thrown, 'UNAVAILABLE');
+      if (this.#stopped) return;
+      this.#log.warn({ code, error: message }, 'The machine is not registered; trying again.');
+      nodeClock.after(REGISTER_AGAIN_MS, () => {
+        if (!this.#stopped) this.start();
+      });
+    });
   }
 
   stop(): void {

@@ -15,28 +15,23 @@ import { NodeMachineCommands } from '../io/node/machine-commands.js';
 import { servePosts } from '../io/node/post-socket.js';
 import { NodeSmallFiles } from '../io/node/small-files.js';
 import type { MachineVolumes } from '../lifecycle/machine.js';
-import type { VolumeLifecycle } from '../lifecycle/volumes.js';
 import { Claims } from '../volume-plugin/claims.js';
 import { outsidePath } from '../volume-plugin/outside-path.js';
 import { type Places, propagatedPlaces, samePlaces } from '../volume-plugin/places.js';
 import { CONTENT_TYPE } from '../volume-plugin/protocol.js';
 import { VolumePlugin } from '../volume-plugin/volume-plugin.js';
+import { ClusterLater } from './cluster-later.js';
 import { parsed, resolveSettings } from './config.js';
 import { untilInterrupted } from './interrupt.js';
-import {
-  type LifecycleOptions,
-  machineOf,
-  type OpenLifecycle,
-  openLifecycle,
-} from './lifecycle.js';
 import { mountDeps } from './machine.js';
+import { wholeNumber } from './numbers.js';
 import { addExamples, printResult } from './output.js';
-import { locate, type SessionOptions, sessionOptions } from './session.js';
+import { type SessionOptions, sessionOptions } from './session.js';
 
 const SOCKET = '/run/docker/plugins/holdfast.sock';
 const DIRECTORY = '/var/lib/holdfast/volumes';
 const DEFAULT_SIZE = '10GiB';
-const DEFAULT_REPLICAS = 3;
+const DEFAULT_REPLICAS = '3';
 /** Longer than a dead machine is taken for living, and well within the engine's two minutes. */
 const DEFAULT_WAIT = '30s';
 const WAIT_MAX_MS = 45_000;
@@ -52,10 +47,13 @@ const absolute = z.string().regex(/^\/(?:[^/]+\/)*[^/]+$/, 'must be an absolute 
 const schema = z.object({
   socket: absolute.default(SOCKET),
   directory: absolute.default(DIRECTORY),
-  agent: z.union([z.enum(['auto', 'none']), absolute]).default('auto'),
+  agent: z
+    .string()
+    .regex(/^(?:auto|none|\/.+)$/, 'must be auto, none, or an absolute path')
+    .default('auto'),
   propagated: absolute.optional(),
   size: parsed((text) => parseSize(text, 'size')).prefault(DEFAULT_SIZE),
-  replicas: z.coerce.number().int().min(1).default(DEFAULT_REPLICAS),
+  replicas: parsed((text) => wholeNumber(text, 'replicas')).prefault(DEFAULT_REPLICAS),
   wait: parsed((text) => waitMs(text)).prefault(DEFAULT_WAIT),
   retention: parsed((text) => retentionMs(text)).prefault(DEFAULT_RETENTION),
   logLevel: z.enum(LOG_LEVELS).default('info'),
@@ -143,37 +141,6 @@ function placesOf({ directory: root, propagated }: Settings, machine: MachineVol
   const { mounts } = mountDeps(process.env).host;
   const propagatedOutside = outsidePath(propagated, mounts.table(), mounts.table(FIRST_PROCESS));
   return propagatedPlaces({ root, propagated, propagatedOutside, machine });
-}
-
-/** Opened at the first call that needs it: at the start of a machine Docker may come before etcd. */
-class ClusterLater {
-  /** Which works without the cluster. */
-  readonly machine: MachineVolumes;
-  readonly #options: SessionOptions;
-  readonly #more: LifecycleOptions;
-  #opening: Promise<OpenLifecycle> | null = null;
-
-  constructor(options: SessionOptions, more: LifecycleOptions) {
-    this.#options = options;
-    this.#more = more;
-    this.machine = machineOf(locate(options, process.env), process.env, more);
-  }
-
-  async lifecycle(): Promise<VolumeLifecycle> {
-    const opening = this.#opening ?? openLifecycle(this.#options, this.#more);
-    this.#opening = opening;
-    try {
-      return (await opening).lifecycle;
-    } catch (thrown) {
-      if (this.#opening === opening) this.#opening = null;
-      throw thrown;
-    }
-  }
-
-  async close(): Promise<void> {
-    const opened = await this.#opening?.catch(() => null);
-    await opened?.close();
-  }
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

@@ -3,7 +3,6 @@
  * the standard's limits. Each function returns what it was given, or throws.
  */
 import { posix } from 'node:path';
-import { isId, type VolumeId } from '../core/ids.js';
 import { CsiError } from './errors.js';
 import type { Text } from './messages.js';
 
@@ -31,11 +30,6 @@ export function requiredName(name: string): string {
 export function requiredVolumeId(id: string): string {
   if (id === '') throw missing('volume_id');
   return id;
-}
-
-/** For what is of this machine, where only a well-formed id can be. */
-export function asVolumeId(id: string): VolumeId | null {
-  return isId(id) ? (id as VolumeId) : null;
 }
 
 export function requiredNodeId(id: string): string {

@@ -39,9 +39,10 @@ import { sizeRange } from './sizes.js';
 import { accessibleTopology, isPossible } from './topology.js';
 
 export class ControllerService implements Controller {
-  readonly #volumes: VolumeLifecycle;
+  readonly #volumes: () => Promise<VolumeLifecycle>;
 
-  constructor(volumes: VolumeLifecycle) {
+  /** `volumes` rejects with UNAVAILABLE as long as the cluster cannot be reached. */
+  constructor(volumes: () => Promise<VolumeLifecycle>) {
     this.#volumes = volumes;
   }
 
@@ -62,7 +63,7 @@ export class ControllerService implements Controller {
     }
     const topology = await this.#topologyFor(request);
     const { replicas, ackQuorum, commitIntervalMs, labels } = parameters;
-    const info = await this.#volumes.create({
+    const info = await (await this.#volumes()).create({
       name: volumeNameFor(name),
       ...size,
       kind,
@@ -86,17 +87,16 @@ export class ControllerService implements Controller {
 
   /** Of storage nodes and of machines that may use volumes. */
   async #zones(): Promise<string[]> {
-    const [storage, machines] = await Promise.all([
-      this.#volumes.zones(),
-      this.#volumes.machines(),
-    ]);
+    const volumes = await this.#volumes();
+    const [storage, machines] = await Promise.all([volumes.zones(), volumes.machines()]);
     const zones = new Set<string>(storage);
     for (const { zone } of machines) if (zone !== null) zones.add(zone);
     return [...zones].sort();
   }
 
   async DeleteVolume(request: VolumeRequest): Promise<object> {
-    await this.#volumes.remove(requiredVolumeId(request.volume_id));
+    const id = requiredVolumeId(request.volume_id);
+    await (await this.#volumes()).remove(id);
     return {};
   }
 
@@ -106,19 +106,18 @@ export class ControllerService implements Controller {
     const usage = usageOf(request.volume_capability);
     const info = await this.#existing(id);
     refuseMisuse(usage, info);
-    await this.#volumes.attach(id, machine, { readOnly: request.readonly || usage.readOnly });
+    const readOnly = request.readonly || usage.readOnly;
+    await (await this.#volumes()).attach(id, machine, { readOnly });
     return { publish_context: {} };
   }
 
   async ControllerUnpublishVolume(request: ControllerUnpublishVolumeRequest): Promise<object> {
     const id = requiredVolumeId(request.volume_id);
-    if (request.node_id !== '') {
-      await this.#volumes.detach(id, requiredNodeId(request.node_id));
-      return {};
-    }
+    const one = request.node_id === '' ? null : requiredNodeId(request.node_id);
+    const volumes = await this.#volumes();
     // Without a node: from all of them.
-    const info = await this.#volumes.get(id);
-    for (const { machine } of info?.attachments ?? []) await this.#volumes.detach(id, machine);
+    const all = (await volumes.get(id))?.attachments.map(({ machine }) => machine) ?? [];
+    for (const machine of one === null ? all : [one]) await volumes.detach(id, machine);
     return {};
   }
 
@@ -146,7 +145,7 @@ export class ControllerService implements Controller {
     if (limit < 0) throw invalidArgument(`max_entries is ${limit}.`);
     const options = { ...(limit === 0 ? {} : { limit }), ...(token === '' ? {} : { token }) };
     try {
-      const { volumes, next } = await this.#volumes.list(options);
+      const { volumes, next } = await (await this.#volumes()).list(options);
       return { entries: volumes.map(listed), next_token: next ?? '' };
     } catch (thrown) {
       const isToken = thrown instanceof HoldfastError && thrown.code === 'INVALID_ARGUMENT';
@@ -160,7 +159,8 @@ export class ControllerService implements Controller {
     const parameters = readParameters(request.parameters);
     const { fsType } = shapeFor(usages, parameters);
     const { replicas } = parameters;
-    const capacity = await this.#volumes.capacity(replicas === undefined ? {} : { replicas });
+    const volumes = await this.#volumes();
+    const capacity = await volumes.capacity(replicas === undefined ? {} : { replicas });
     const isHere = isPossible(request.accessible_topology, await this.#zones());
     const least = sizeRange({ required_bytes: '1', limit_bytes: '0' }, fsType).sizeBytes;
     return {
@@ -182,7 +182,8 @@ export class ControllerService implements Controller {
       const message = `The volume has ${before.sizeBytes} bytes and cannot shrink.`;
       throw new CsiError('OUT_OF_RANGE', message);
     }
-    const info = await this.#volumes.expand(id, Math.max(before.sizeBytes, size.sizeBytes));
+    const sizeBytes = Math.max(before.sizeBytes, size.sizeBytes);
+    const info = await (await this.#volumes()).expand(id, sizeBytes);
     return { capacity_bytes: info.sizeBytes, node_expansion_required: true };
   }
 
@@ -194,12 +195,12 @@ export class ControllerService implements Controller {
     const id = requiredVolumeId(request.volume_id);
     const settings = readMutable(request.mutable_parameters);
     await this.#existing(id);
-    if (Object.keys(settings).length > 0) await this.#volumes.modify(id, settings);
+    if (Object.keys(settings).length > 0) await (await this.#volumes()).modify(id, settings);
     return {};
   }
 
   async #existing(id: string): Promise<VolumeInfo> {
-    const info = await this.#volumes.get(id);
+    const info = await (await this.#volumes()).get(id);
     if (info === null) throw noVolume(id);
     return info;
   }

@@ -1,17 +1,12 @@
-/** Who the driver is, and whether it can work. The same in every mode. */
+/** Who the driver is and what it can do. The same in every mode. */
 import { type Identity, PluginService, VolumeExpansion } from './messages.js';
 
 /** Also in the CSIDriver object and in StorageClasses: never to be changed. */
 export const DRIVER_NAME = 'csi.holdfast.io';
 
-export function identityService(options: {
-  readonly version: string;
-  readonly isReady: () => boolean;
-}): Identity {
+export function identityService(version: string): Identity {
   return {
-    GetPluginInfo: async () => {
-      return { name: DRIVER_NAME, vendor_version: options.version, manifest: {} };
-    },
+    GetPluginInfo: async () => ({ name: DRIVER_NAME, vendor_version: version, manifest: {} }),
     GetPluginCapabilities: async () => {
       return {
         capabilities: [
@@ -21,6 +16,7 @@ export function identityService(options: {
         ],
       };
     },
-    Probe: async () => ({ ready: { value: options.isReady() } }),
+    // Also while the cluster cannot be reached: to restart this process would not help.
+    Probe: async () => ({ ready: { value: true } }),
   };
 }

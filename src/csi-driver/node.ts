@@ -6,13 +6,15 @@
  * otherwise no target is left for a pod to start on.
  */
 import { HoldfastError } from '../core/errors.js';
+import { isId } from '../core/ids.js';
 import type { Clock } from '../io/clock.js';
 import type { GroupAccess } from '../io/group-access.js';
+import type { MachineVolumes } from '../lifecycle/machine.js';
 import { OperationLocks } from '../lifecycle/operation-locks.js';
 import type { MachineVolume } from '../lifecycle/volume-types.js';
 import type { VolumeLifecycle } from '../lifecycle/volumes.js';
 import { type Usage, usageOf } from './capability.js';
-import { asVolumeId, invalidArgument, noVolume, requiredPath, requiredVolumeId } from './checks.js';
+import { invalidArgument, noVolume, requiredPath, requiredVolumeId } from './checks.js';
 import { refuseMisuse } from './controller.js';
 import { CsiError } from './errors.js';
 import {
@@ -37,7 +39,10 @@ const TAKEOVER_MS = 60_000;
 const CALLS = { waitMs: 5_000, limitMs: 115_000 };
 
 export interface NodeServiceOptions {
-  readonly volumes: VolumeLifecycle;
+  /** What is taken away here is taken away without the cluster: it may be out of reach. */
+  readonly machine: MachineVolumes;
+  /** Rejects with UNAVAILABLE as long as the cluster cannot be reached. */
+  readonly volumes: () => Promise<VolumeLifecycle>;
   readonly groups: GroupAccess;
   readonly clock: Clock;
   /** This machine, as ControllerPublishVolume and attachments name it. */
@@ -49,11 +54,13 @@ export interface NodeServiceOptions {
 
 export class NodeService implements Node {
   readonly #options: NodeServiceOptions;
-  readonly #volumes: VolumeLifecycle;
+  readonly #machine: MachineVolumes;
+  readonly #volumes: () => Promise<VolumeLifecycle>;
   readonly #locks: OperationLocks;
 
   constructor(options: NodeServiceOptions) {
     this.#options = options;
+    this.#machine = options.machine;
     this.#volumes = options.volumes;
     this.#locks = new OperationLocks(options.clock, CALLS);
   }
@@ -65,7 +72,7 @@ export class NodeService implements Node {
   /** What an orchestrator may publish to must be known to the controller: it asks here first. */
   async NodeGetInfo() {
     const { nodeId, zone, maxVolumes } = this.#options;
-    await this.#volumes.registerMachine(nodeId, zone);
+    await (await this.#volumes()).registerMachine(nodeId, zone);
     return {
       node_id: nodeId,
       max_volumes_per_node: maxVolumes,
@@ -93,9 +100,9 @@ export class NodeService implements Node {
         const message = `The volume is still published at ${there.targets.join(', ')}.`;
         throw new CsiError('FAILED_PRECONDITION', message);
       }
-      if (there.directory === null) await this.#volumes.closeDevice(id);
+      if (there.directory === null) await this.#machine.closeDevice(there.name);
       else if (there.directory === path || (await this.#isAt(path, id))) {
-        await this.#volumes.unmount(path);
+        await this.#machine.unmount(path);
       }
       return {};
     });
@@ -116,7 +123,7 @@ export class NodeService implements Node {
         await this.#publish({ id, staging, target, usage, readOnly });
       } catch (thrown) {
         // An empty directory would do for a pod to start on.
-        if (!(await this.#isAt(target, id))) await this.#volumes.unbind(target).catch(() => {});
+        if (!(await this.#isAt(target, id))) await this.#machine.unbind(target).catch(() => {});
         throw thrown;
       }
       return {};
@@ -145,7 +152,7 @@ export class NodeService implements Node {
       );
     }
     if (usage.group !== null && !staged.readOnly) await this.#grant(source, usage.group);
-    await this.#volumes.bind({ source, target, readOnly });
+    await this.#machine.bind({ source, target, readOnly });
     if (await this.#isAt(target, id)) return;
     throw new CsiError(
       'UNAVAILABLE',
@@ -168,15 +175,16 @@ export class NodeService implements Node {
   }
 
   async #stage(id: string, path: string, usage: Usage): Promise<MachineVolume> {
-    const info = await this.#volumes.get(id);
+    const volumes = await this.#volumes();
+    const info = await volumes.get(id);
     if (info === null) throw noVolume(id);
     refuseMisuse(usage, info);
     const options = { readOnly: usage.readOnly, waitMs: WAIT_MS, timeoutMs: TAKEOVER_MS };
-    if (usage.access === 'block') return await this.#volumes.openDevice(id, options);
+    if (usage.access === 'block') return await volumes.openDevice(id, options);
     const { fsType, flags, group } = usage;
     const isFormatted = fsType !== null && fsType !== 'native';
     const form = isFormatted ? { fsType } : {};
-    const staged = await this.#volumes.mount(id, path, { ...options, ...form, flags });
+    const staged = await volumes.mount(id, path, { ...options, ...form, flags });
     if (group !== null && !staged.readOnly) await this.#grant(staged.directory ?? path, group);
     return staged;
   }
@@ -193,7 +201,7 @@ export class NodeService implements Node {
       if (other !== null && other !== id) {
         throw new CsiError('FAILED_PRECONDITION', `${target} shows another volume, ${other}.`);
       }
-      await this.#volumes.unbind(target);
+      await this.#machine.unbind(target);
       return {};
     });
   }
@@ -201,7 +209,7 @@ export class NodeService implements Node {
   async NodeGetVolumeStats(request: NodeGetVolumeStatsRequest) {
     const id = requiredVolumeId(request.volume_id);
     if (request.volume_path === '') throw invalidArgument('volume_path is missing.');
-    const stats = await this.#volumes.stats(request.volume_path).catch(missingAt(request));
+    const stats = await this.#machine.stats(request.volume_path).catch(missingAt(request));
     if (stats.id !== id) throw notThere(request);
     const usage: VolumeUsage[] = [
       {
@@ -222,7 +230,7 @@ export class NodeService implements Node {
     const id = requiredVolumeId(request.volume_id);
     if (request.volume_path === '') throw invalidArgument('volume_path is missing.');
     if (request.volume_capability !== null) usageOf(request.volume_capability);
-    const info = await this.#volumes.get(id);
+    const info = await (await this.#volumes()).get(id);
     if (info === null) throw noVolume(id);
     const { sizeBytes } = info;
     const wanted = sizeRange(request.capacity_range, info.fsType, sizeBytes);
@@ -232,7 +240,7 @@ export class NodeService implements Node {
     }
     if (!(await this.#isAt(request.volume_path, id))) throw notThere(request);
     return await this.#alone(id, async () => {
-      await this.#volumes.growHere(id);
+      await (await this.#volumes()).growHere(id);
       return { capacity_bytes: sizeBytes };
     });
   }
@@ -242,8 +250,8 @@ export class NodeService implements Node {
   }
 
   async #here(id: string): Promise<MachineVolume | null> {
-    const volume = asVolumeId(id);
-    return volume === null ? null : await this.#volumes.here(volume);
+    if (!isId(id)) return null;
+    return (await this.#machine.list()).find((one) => one.id === id) ?? null;
   }
 
   /** Whether a path of this machine is seen to be the volume. */
@@ -256,13 +264,13 @@ export class NodeService implements Node {
    * does not answer just now still has its mounts.
    */
   async #shownAt(path: string): Promise<string | null> {
-    const here = await this.#volumes.machine.list();
+    const here = await this.#machine.list();
     const found = here.find(({ directory, targets }) => {
       return directory === path || targets.includes(path);
     });
     if (found !== undefined) return found.id;
     try {
-      return (await this.#volumes.stats(path)).id;
+      return (await this.#machine.stats(path)).id;
     } catch (thrown) {
       if (thrown instanceof HoldfastError) return null;
       throw thrown;

@@ -35,10 +35,12 @@ export class Driver {
       this.granted.push(`${group} ${directory}`);
     };
     const place = { nodeId: 'node-1', zone: 'a', maxVolumes: 0, clock: nodeClock };
-    const node = new NodeService({ volumes, groups: { grant }, ...place });
+    const open = async () => volumes;
+    const { machine } = volumes;
+    const node = new NodeService({ machine, volumes: open, groups: { grant }, ...place });
     const services = {
-      identity: identityService({ version: '9.9', isReady: () => true }),
-      controller: mode === 'node' ? undefined : new ControllerService(volumes),
+      identity: identityService('9.9'),
+      controller: mode === 'node' ? undefined : new ControllerService(open),
       node: mode === 'controller' ? undefined : node,
     };
     this.#server = new CsiServer({ services, endpoint, log: record, clock: nodeClock });

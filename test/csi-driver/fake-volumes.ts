@@ -34,9 +34,14 @@ export class FakeVolumes implements Volumes {
   bindsNothing = false;
   #made = 0;
 
-  /** Only what is there is asked of it; all else goes through the volumes. */
+  /** As far as a driver uses it. */
   readonly machine = {
     list: async () => [...this.local.values()],
+    unmount: (directory: string) => this.unmount(directory),
+    closeDevice: (name: string) => this.closeDevice(name),
+    bind: (request: BindRequest) => this.bind(request),
+    unbind: (target: string) => this.unbind(target),
+    stats: (path: string) => this.stats(path),
   } as unknown as VolumeLifecycle['machine'];
 
   async #called(name: string): Promise<void> {
@@ -217,9 +222,9 @@ export class FakeVolumes implements Volumes {
     for (const [id, one] of this.local) if (one.directory === directory) this.local.delete(id);
   }
 
-  async closeDevice(id: string): Promise<void> {
+  async closeDevice(name: string): Promise<void> {
     await this.#called('closeDevice');
-    this.local.delete(id);
+    for (const [id, one] of this.local) if (one.name === name) this.local.delete(id);
   }
 
   async bind({ source, target }: BindRequest): Promise<void> {
