@@ -6,6 +6,7 @@ import type { DiskStatus } from '../block/wire/messages.js';
 import { HoldfastError } from '../core/errors.js';
 import type { Incarnation } from '../core/ids.js';
 import type { NodeRecord, VolumeRecord } from '../metadata/model.js';
+import { changeOf, checkSize } from '../metadata/stored-volume.js';
 import type { Directory } from '../replication/directory.js';
 import { ask, type Session } from './session.js';
 
@@ -25,6 +26,8 @@ export interface Survey {
   readonly nodes: readonly NodeState[];
   /** In use, by name. */
   readonly volumes: readonly VolumeRecord[];
+  /** Of volumes whose records can be of no use, one sentence each. */
+  readonly unusable: readonly string[];
 }
 
 export async function survey(session: Session): Promise<Survey> {
@@ -33,13 +36,24 @@ export async function survey(session: Session): Promise<Survey> {
     directory.nodes().map((record) => askNode(session, directory, record)),
   );
   const volumes: VolumeRecord[] = [];
+  const unusable: string[] = [];
   for (const { record } of await session.volumes.list()) {
-    // One that was removed meanwhile is not in use any more.
-    const found = await session.volumes.get(record.volume);
-    if (found !== null && found.record.trash === undefined) volumes.push(found.record);
+    try {
+      // One that was removed meanwhile is not in use any more.
+      const found = await session.volumes.get(record.volume);
+      if (found === null || found.record.trash !== undefined) continue;
+      volumes.push(found.record);
+      checkSize(found, changeOf(found, found.record));
+    } catch (thrown) {
+      if (!(thrown instanceof HoldfastError && USELESS.has(thrown.code))) throw thrown;
+      unusable.push(`volume ${record.name} cannot be mounted: ${thrown.message}`);
+    }
   }
-  return { nodes, volumes };
+  return { nodes, volumes, unusable };
 }
+
+/** What is wrong with a record itself, whoever asks for it and however often. */
+const USELESS: ReadonlySet<string> = new Set(['INCONSISTENT', 'MALFORMED', 'VERSION', 'TOO_LARGE']);
 
 async function askNode(
   session: Session,
@@ -84,11 +98,11 @@ export function nodeProblems({ record, live, disks, problem }: NodeState): strin
 }
 
 /** Which volumes could lose data, or cannot be written, because of nodes that do not answer. */
-export function volumeProblems({ volumes, nodes }: Survey): string[] {
+export function volumeProblems({ volumes, nodes, unusable }: Survey): string[] {
   const here = new Set(
     nodes.flatMap(({ disks }) => (disks ?? []).map(({ incarnation }) => incarnation)),
   );
-  return volumes.flatMap((volume) => {
+  const found = volumes.flatMap((volume) => {
     const problems: string[] = [];
     const missing = (replicas: readonly { readonly incarnation: Incarnation }[]): number =>
       replicas.filter(({ incarnation }) => !here.has(incarnation)).length;
@@ -108,4 +122,5 @@ export function volumeProblems({ volumes, nodes }: Survey): string[] {
     }
     return problems;
   });
+  return [...found, ...unusable];
 }

@@ -18,7 +18,12 @@ import {
 import { describeFindings, type Finding } from '../../src/cli/findings.js';
 import type { NodeState } from '../../src/cli/survey.js';
 import type { Incarnation, NodeId } from '../../src/core/ids.js';
-import type { MemberHealth } from '../../src/metadata/store.js';
+import { nodeClock } from '../../src/io/node/clock.js';
+import { nodeRandom } from '../../src/io/node/random.js';
+import { chunkKey } from '../../src/metadata/keys.js';
+import { openMetadata } from '../../src/metadata/open.js';
+import { encodeChunk } from '../../src/metadata/sealed-chunks.js';
+import type { MemberHealth, MetadataStore, Operation } from '../../src/metadata/store.js';
 import { Cluster } from '../fixtures/cluster.js';
 import { endAll } from '../fixtures/processes.js';
 import { holdfast, refused } from './node-fixture.js';
@@ -29,6 +34,16 @@ t.setTimeout(200_000);
 t.afterEach(async () => {
   await endAll();
 });
+
+async function withStore<T>(url: string, work: (store: MetadataStore) => Promise<T>): Promise<T> {
+  const parts = { clock: nodeClock, random: nodeRandom, env: {} };
+  const store = await openMetadata(url, parts);
+  try {
+    return await work(store);
+  } finally {
+    await store.close();
+  }
+}
 
 const levels = (found: readonly Finding[]): string => found.map(({ level }) => level).join(' ');
 
@@ -151,6 +166,21 @@ t.test('a cluster: well, with a node down, with etcd down', async (t) => {
     { level: 'ok', message: /^version 3\.\d+/ },
   );
   t.equal((await holdfast(['status', ...at])).code, 0);
+
+  const change = (operation: Operation): Promise<unknown> =>
+    withStore(cluster.etcd.url, (store) => store.transact([], [operation]));
+  const { volume } = JSON.parse(
+    (await holdfast(['volume', 'show', 'events', '--json', ...at])).out,
+  );
+  const key = chunkKey(volume, 99);
+  await change({ type: 'put', key, value: encodeChunk(volume, []) });
+  const strange = await doctor();
+  t.equal(strange.code, 3);
+  t.match(strange.bad, [{ check: 'volumes', message: /events cannot be mounted: .*newestChunk/ }]);
+  const told = await holdfast(['status', ...at]);
+  t.equal(told.code, 3);
+  t.match(told.out, /^! volume events cannot be mounted: volume record [0-9a-f]{32}: its chunks/m);
+  await change({ type: 'delete', key });
 
   await cluster.nodes[0]?.kill();
   const lame = await doctor();
