@@ -15,7 +15,7 @@ import { claimSocketPath } from '../io/node/unix-socket.js';
 import type { VolumeLifecycle } from '../lifecycle/volumes.js';
 import { ClusterLater } from './cluster-later.js';
 import { machineName } from './lifecycle.js';
-import { wholeNumber, wholeNumber } from './numbers.js';
+import { wholeNumber } from './numbers.js';
 import { addExamples } from './output.js';
 import { type SessionOptions, sessionOptions } from './session.js';
 import { programVersion } from './version.js';
