@@ -5,8 +5,10 @@ import type { Incarnation, OwnerId, SegmentId, VolumeId } from '../../src/core/i
 import { PLACEMENT_GROUPS } from '../../src/core/limits.js';
 import { lsn, PAGE_BYTES } from '../../src/core/units.js';
 import { silentLog } from '../../src/io/log.js';
+import { chunkKey } from '../../src/metadata/keys.js';
 import { type Call, MemoryServer, MemoryStore, type Trip } from '../../src/metadata/memory.js';
 import type { Replica, VolumeRecord } from '../../src/metadata/model.js';
+import { encodeChunk } from '../../src/metadata/sealed-chunks.js';
 import type { Directory } from '../../src/replication/directory.js';
 import { LogOwner } from '../../src/replication/owner.js';
 import type { Appended, OwnerState } from '../../src/replication/owner-api.js';
@@ -51,8 +53,6 @@ export class OwnerWorld {
   readonly owners: TestOwner[] = [];
   /** Disks that the directory lists for a node in place of the real one: it lags behind. */
   readonly listed = new Map<FakeNode, Incarnation>();
-  /** What repair has added to every placement group since. */
-  readonly moved: Replica[] = [];
   readonly #random = new SimRandom('owner-world');
   readonly #replicas: number;
 
@@ -78,6 +78,19 @@ export class OwnerWorld {
     putVolume(this.server, change(this.record));
   }
 
+  /** Changes where the copies of a sealed segment are, as repair does: in its chunk alone. */
+  move(segment: SegmentId, replicas: readonly Replica[]): void {
+    for (const { number, modRevision, entries } of peekVolume(this.server, VOLUME)?.chunks ?? []) {
+      if (!entries.some(({ sealed }) => sealed.segment === segment)) continue;
+      const moved = entries.map((one) =>
+        one.sealed.segment === segment ? { ...one, sealed: { ...one.sealed, replicas } } : one,
+      );
+      const key = chunkKey(VOLUME, number);
+      const put = { type: 'put', key, value: encodeChunk(VOLUME, moved) } as const;
+      this.server.transact([{ key, modRevision }], [put]);
+    }
+  }
+
   node(n: number): FakeNode {
     return this.nodes[n] as FakeNode;
   }
@@ -100,18 +113,7 @@ export class OwnerWorld {
           version: '0',
         })),
       isLive: (node) => this.nodes.find((one) => one.node === node)?.state === 'up',
-      placement: (replicas) => {
-        const { moved } = this;
-        const stayed = groups.map((group) =>
-          group.filter(({ node }) => !moved.some((one) => one.node === node)),
-        );
-        const kept = replicas - moved.length;
-        return {
-          schema: 1,
-          replicas,
-          groups: stayed.map((group) => [...group.slice(0, kept), ...moved]),
-        };
-      },
+      placement: (replicas) => ({ schema: 1, replicas, groups }),
     };
   }
 

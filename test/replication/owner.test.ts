@@ -430,7 +430,7 @@ t.test('replay reads from whoever has a copy by now, and waits while nobody answ
   const elsewhere = world.nodes.find((node) => !first.includes(node)) as FakeNode;
   const copy = first[0]?.segments.get(segment);
   elsewhere.segments.set(segment, { ...(copy as FakeSegment) });
-  world.moved.push(elsewhere.replica);
+  world.move(segment, [...replicas.slice(1), elsewhere.replica]);
   // Replaced, deleted there since, and behind.
   first[0]?.wipe();
   (first[1]?.segments.get(segment) as FakeSegment).deleted = true;

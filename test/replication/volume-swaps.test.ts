@@ -250,7 +250,10 @@ t.test('copies that repair has made elsewhere are deleted too', async (t) => {
   const elsewhere = world.nodes.find(
     ({ node }) => !first?.replicas.some((replica) => replica.node === node),
   );
-  world.moved.push(elsewhere?.replica as never);
+  world.move(first?.segment as SegmentId, [
+    ...(first?.replicas.slice(1) ?? []),
+    elsewhere?.replica as never,
+  ]);
   let ended = 0;
   one.owner.setRoot(rootAt(one, 50), () => ended++);
   one.owner.deleteSealed([first?.segment as SegmentId], () => ended++);
