@@ -2,7 +2,6 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { HoldfastError, invalid } from '../core/errors.js';
-import { COMMIT_INTERVAL_DEFAULT_MS } from '../core/limits.js';
 import { nodeClock } from '../io/node/clock.js';
 import type { MountRequest } from '../lifecycle/mount-types.js';
 import { startForeground, startMount } from '../lifecycle/start-mount.js';
@@ -70,11 +69,7 @@ async function mount(
   if (options.fsType !== undefined) {
     throw invalid(`"${volume}" has a filesystem of its own`, '--fs-type is for block volumes.');
   }
-  const commitIntervalMs = request.commitIntervalMs ?? found.commitIntervalMs;
-  await mountFiles(
-    { ...request, commitIntervalMs: commitIntervalMs ?? COMMIT_INTERVAL_DEFAULT_MS },
-    options,
-  );
+  await mountFiles(request, options);
 }
 
 /** Throws NOT_FOUND; CONFLICT when the volume is attached to another machine. */

@@ -1,6 +1,7 @@
 /** `holdfast volume set`: changes what can be changed of a volume at any time. */
 import type { Command } from 'commander';
 import { invalid } from '../core/errors.js';
+import { COMMIT_INTERVAL_DEFAULT_MS } from '../core/limits.js';
 import type { VolumeInfo } from '../lifecycle/volume-types.js';
 import { lifecycleOf } from './lifecycle.js';
 import { commitIntervalOf, wholeNumber } from './numbers.js';
@@ -42,6 +43,6 @@ async function setVolume(name: string, options: SetOptions): Promise<void> {
 
 function describe({ name, ackQuorum, nextAckQuorum, commitIntervalMs }: VolumeInfo): string {
   const next = nextAckQuorum === null ? '' : ` (${nextAckQuorum} from the next mount on)`;
-  const every = commitIntervalMs === null ? 'as its mount says' : `${commitIntervalMs / 1000} s`;
-  return `volume ${name}: fsync waits for ${ackQuorum}${next}, commits every ${every}`;
+  const every = (commitIntervalMs ?? COMMIT_INTERVAL_DEFAULT_MS) / 1000;
+  return `volume ${name}: fsync waits for ${ackQuorum}${next}, commits every ${every} s`;
 }

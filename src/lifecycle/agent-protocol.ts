@@ -57,7 +57,6 @@ export const mountBody = z.object({
     id: z.custom<VolumeId>((value) => typeof value === 'string' && isId(value)),
     kind: z.enum(['filesystem', 'block']),
     sizeBytes: z.number(),
-    commitIntervalMs: z.exactOptional(z.number()),
   }),
   machine: z.string(),
   location: portableLocation,

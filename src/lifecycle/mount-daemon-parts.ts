@@ -1,5 +1,6 @@
 /** What a mount daemon is made of, and which volumes it can mount. */
 import { HoldfastError } from '../core/errors.js';
+import { COMMIT_INTERVAL_DEFAULT_MS } from '../core/limits.js';
 import type { InitReply } from '../fuse/encode.js';
 import type { Clock } from '../io/clock.js';
 import type { FuseDevice } from '../io/fuse-device.js';
@@ -12,6 +13,7 @@ import type { MetadataStore } from '../metadata/store.js';
 import type { Directory } from '../replication/directory.js';
 import type { OwnerDeps } from '../replication/owner-types.js';
 import type { Adoption, IntentFiles } from './adoption.js';
+import type { MountSpec } from './mount-types.js';
 
 export interface MountDaemonDeps {
   readonly clock: Clock;
@@ -47,4 +49,12 @@ export function checkKind({ name, kind, labels }: VolumeRecord, wanted: VolumeKi
   if (labels[RAW_LOG_LABEL.key] !== RAW_LOG_LABEL.value) return;
   const hint = `It has the label ${RAW_LOG_LABEL.key}=${RAW_LOG_LABEL.value}: see "holdfast log".`;
   throw new HoldfastError('INVALID_ARGUMENT', `"${name}" is a plain log`, { hint });
+}
+
+/** What the mount was told, else what the volume's settings say now. */
+export function commitInterval(
+  { commitIntervalMs }: Pick<MountSpec, 'commitIntervalMs'>,
+  { settings }: Pick<VolumeRecord, 'settings'>,
+): number {
+  return commitIntervalMs ?? settings?.commitIntervalMs ?? COMMIT_INTERVAL_DEFAULT_MS;
 }

@@ -33,7 +33,12 @@ import { abortNote } from './copied-mounts.js';
 import { settleSession } from './hand-over.js';
 import { StateFile } from './keeper.js';
 import { loadVolume } from './load-volume.js';
-import { checkKind, type MountDaemonDeps, type MountDaemonHandlers } from './mount-daemon-parts.js';
+import {
+  checkKind,
+  commitInterval,
+  type MountDaemonDeps,
+  type MountDaemonHandlers,
+} from './mount-daemon-parts.js';
 import { type Claimed, writeOwnership } from './mount-files.js';
 import type { LiveStatus, MountPhase, MountSpec } from './mount-types.js';
 import { releaseVolume } from './release-volume.js';
@@ -211,8 +216,10 @@ export class MountDaemon {
 
   #mountVolume(owner: LogOwner): Promise<VolumeFilesystem> {
     const { clock } = this.#deps;
-    const { readOnly, commitIntervalMs, volume } = this.#spec;
-    const { sizeBytes } = present(this.#record, 'a record');
+    const { readOnly, volume } = this.#spec;
+    const record = present(this.#record, 'a record');
+    const { sizeBytes } = record;
+    const commitIntervalMs = commitInterval(this.#spec, record);
     const parts = { owner, roots: logRoots(owner), clock, sizeBytes, readOnly, commitIntervalMs };
     const onProgress = (text: string): void => this.#progress(text);
     const { adoption } = this.#deps;
@@ -462,6 +469,7 @@ export class MountDaemon {
         return;
       }
       if (record.sizeBytes > known.sizeBytes) this.#filesystem?.resize(record.sizeBytes);
+      this.#filesystem?.history.setCommitInterval(commitInterval(this.#spec, record));
       this.#record = record;
     } catch {
       // the metadata store cannot be asked now: mounted volumes go on

@@ -17,7 +17,7 @@ const spec = z.object({
   metadata: z.string(),
   secretFile: z.string().nullable(),
   readOnly: z.boolean(),
-  commitIntervalMs: z.number(),
+  commitIntervalMs: z.number().nullable(),
   flags: z.array(z.string()),
   timeoutMs: z.number(),
   waitMs: z.number(),

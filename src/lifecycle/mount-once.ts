@@ -39,7 +39,7 @@ export async function mountOnce(
   const { clock, host, starter } = deps;
   const { location = deps.location, machine = deps.name } = request;
   if (location === null) throw invalid('the request does not say where the cluster is');
-  const { name, kind, readOnly = false, flags = [], timeoutMs, waitMs, commitIntervalMs } = request;
+  const { name, kind, readOnly = false, flags = [], timeoutMs, waitMs } = request;
   const deadline = clock.monotonic() + (timeoutMs ?? PATIENCE_MS);
   const mountPoint = host.mounts.resolve(directory);
   for (;;) {
@@ -54,7 +54,6 @@ export async function mountOnce(
     ...{ ...location, volume: name, directory: mountPoint, readOnly, flags, kind, machine },
     ...(timeoutMs === undefined ? {} : { timeoutMs }),
     ...(waitMs === undefined ? {} : { waitMs }),
-    ...(commitIntervalMs === undefined ? {} : { commitIntervalMs }),
   };
   return await starter.start(wanted, signal);
 }

@@ -18,7 +18,7 @@ export interface MountRequest {
   /** Null: the secret is in HOLDFAST_SECRET, which the daemon inherits. */
   readonly secretFile: string | null;
   readonly readOnly?: boolean;
-  /** Un-fsynced changes are committed this often. */
+  /** Un-fsynced changes are committed this often. Default: as the volume's settings say. */
   readonly commitIntervalMs?: number;
   /** Options of mount(8) besides ours, such as `noatime`, `nodev`, `nosuid`. */
   readonly flags?: readonly string[];
@@ -92,10 +92,13 @@ export interface MountStatus {
 }
 
 /** A volume to be mounted, as it stands in the state directory and is given to the daemon. */
-export interface MountSpec extends Required<Omit<MountRequest, 'metricsListen' | 'machine'>> {
+export interface MountSpec
+  extends Required<Omit<MountRequest, 'metricsListen' | 'machine' | 'commitIntervalMs'>> {
   readonly version: 1;
   readonly mount: MountId;
   readonly metricsListen: string | null;
+  /** Null: as the volume's settings say, also while it is mounted. */
+  readonly commitIntervalMs: number | null;
   /** Null: called by its host name. */
   readonly machine: string | null;
   readonly since: string;

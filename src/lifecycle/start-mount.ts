@@ -5,7 +5,6 @@
  * standard input ends, the keeper removes the state directory.
  */
 import { HoldfastError, invalid } from '../core/errors.js';
-import { COMMIT_INTERVAL_DEFAULT_MS } from '../core/limits.js';
 import { checkMountPoint, mountArguments, mountDescriptor, unmountFuse } from '../fuse/launcher.js';
 import type { FuseDescriptor } from '../io/fuse-device.js';
 import type { Keeper, MountHost } from '../io/mount-host.js';
@@ -120,7 +119,7 @@ class Launch {
     refuseHiding(host, request, directory);
     this.#spec = {
       timeoutMs: DEFAULT_TIMEOUT_MS,
-      commitIntervalMs: COMMIT_INTERVAL_DEFAULT_MS,
+      commitIntervalMs: null,
       waitMs: 0,
       foreground: false,
       kind: 'filesystem',

@@ -206,10 +206,9 @@ function requestOf(
   attachment: Attachment | null,
 ): MachineMountRequest {
   const { volume: id, name, kind, sizeBytes, settings } = record;
-  const { commitIntervalMs, fsType } = settings ?? {};
+  const { fsType } = settings ?? {};
   return {
     ...(fsType === undefined ? {} : { fsType }),
-    ...(commitIntervalMs === undefined ? {} : { commitIntervalMs }),
     ...options,
     ...(attachment?.readOnly === true ? { readOnly: true } : {}),
     ...{ id, name, kind, sizeBytes },

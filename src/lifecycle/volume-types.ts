@@ -166,7 +166,6 @@ export interface MachineMountRequest extends MountOptions {
   readonly id: VolumeId;
   readonly kind: VolumeKind;
   readonly sizeBytes: number;
-  readonly commitIntervalMs?: number;
   /** Where daemons find the cluster; default: where the machine's own is. */
   readonly location?: MountLocation;
   /** What presences call this machine; default: its own name. */

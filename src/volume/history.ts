@@ -81,7 +81,7 @@ export class History {
   readonly #owner: VolumeOwner;
   readonly #clock: Clock;
   readonly #state: VolumeState;
-  readonly #commitIntervalMs: number;
+  #commitIntervalMs: number;
   readonly #maxPendingBytes: number;
   #group: Group;
   #timer: Timer | null = null;
@@ -266,6 +266,11 @@ export class History {
     }
     const checkpoint = { pages, done };
     this.#enqueue({ ...this.#group, checkpoint });
+  }
+
+  /** From the next group on. */
+  setCommitInterval(ms: number): void {
+    this.#commitIntervalMs = ms;
   }
 
   #startTimer(): void {

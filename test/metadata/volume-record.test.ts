@@ -7,6 +7,7 @@ import {
   assertVolumeRecord,
   claimEpoch,
   clearDeleted,
+  configure,
   deleteSealed,
   fenceQuorum,
   landed,
@@ -21,6 +22,7 @@ import {
 } from '../../src/metadata/volume-record.js';
 import { at, blank, fresh, owner, replicas, segmentId } from './samples.js';
 
+const TWO = replicas('1', '2');
 const one = epoch(1);
 const two = epoch(2);
 const claimed = claimEpoch(blank, { owner: owner('a'), planned: [fresh('1'), fresh('2')] });
@@ -285,5 +287,36 @@ test('no swap takes a record back', async (t) => {
   ];
   for (const [name, before, after, message] of cases) {
     t.match(brokenSuccession(before, after), message, name);
+  }
+});
+
+test('another ack quorum holds when nothing written with the former one is open', async (t) => {
+  const wanted = { nextAckQuorum: 3 };
+  const unused = configure(blank, wanted);
+  t.match([unused.ackQuorum, unused.settings], [3, {}], 'at once while nothing was written');
+  const asked = configure(reclaimed, { ...wanted, commitIntervalMs: 1_000 });
+  t.equal(asked.ackQuorum, 2, 'the takeover under way decides with what was written with 2');
+  t.same(asked.settings, { nextAckQuorum: 3, commitIntervalMs: 1_000 });
+  t.equal(fenceQuorum(asked), 2);
+  const takeover = {
+    epoch: two,
+    ends: [at('2', 0, 9), { segment: segmentId('3'), abandoned: true }],
+    promote: [segmentId('5'), segmentId('6')],
+    plan: [],
+  } as const;
+  const sealed = sealAtTakeover(asked, takeover);
+  t.equal(sealed.ackQuorum, 3);
+  t.same(sealed.settings, { commitIntervalMs: 1_000 });
+  const narrow = { ...asked, planned: asked.planned.map((one) => ({ ...one, replicas: TWO })) };
+  const later = sealAtTakeover(narrow, takeover);
+  t.equal(later.ackQuorum, 2, 'two disks cannot make a quorum of three');
+  t.equal(later.settings?.nextAckQuorum, 3, 'a later takeover may');
+  t.same(
+    configure(asked, { nextAckQuorum: 2 }).settings,
+    { commitIntervalMs: 1_000 },
+    'taken back',
+  );
+  for (const record of [serving, rolled, reclaimed]) {
+    t.match(brokenSuccession(record, { ...record, ackQuorum: 3 }), /ackQuorum changed/);
   }
 });
