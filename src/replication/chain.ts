@@ -109,6 +109,12 @@ export class ChainScan {
     return { start, end: this.#offset, bytes: all.subarray(0, at), boundaries };
   }
 
+  /** Takes the next batch by its verified head; what was fed of it is forgotten. */
+  head(header: BatchHeader): void {
+    this.#rest = new Uint8Array();
+    this.#step(header);
+  }
+
   #step(header: BatchHeader): number {
     const at = this.#offset;
     checkIdentity(this.#volume, this.#segment, header);

@@ -6,6 +6,7 @@
  * INVARIANT: only bytes that passed the chain walk are sent on, and a replica counts as a holder
  * only by its own answer in this round.
  */
+import type { BatchHeader } from '../block/wire/batch.js';
 import type { Reply } from '../block/wire/messages.js';
 import { assert, present } from '../core/assert.js';
 import { HoldfastError } from '../core/errors.js';
@@ -53,6 +54,9 @@ export interface Recovery {
 export type RecoveryEvent =
   /** The pages asked for, verified; null with `lost` when no source has a good copy of them. */
   | { readonly type: 'pages'; readonly data: Uint8Array | null; readonly lost: boolean }
+  /** Of the heads asked for: one batch after the other, then the end. */
+  | { readonly type: 'head'; readonly header: BatchHeader }
+  | { readonly type: 'heads-end'; readonly error: HoldfastError | null }
   | { readonly type: 'recover-answer'; readonly replica: number; readonly reply: Reply | null };
 
 export type RecoveryEffect =
@@ -60,6 +64,14 @@ export type RecoveryEffect =
       readonly type: 'read';
       readonly page: number;
       readonly count: number;
+      readonly sources: readonly number[];
+    }
+  /** The heads of all batches from here to the end. */
+  | {
+      readonly type: 'heads';
+      readonly from: SegmentOffset;
+      readonly end: SegmentOffset;
+      readonly prevCrc: number;
       readonly sources: readonly number[];
     }
   | {
@@ -86,17 +98,40 @@ export function beginRecovery(config: RecoveryConfig): [Recovery, RecoveryEffect
 
 export function stepRecovery(state: Recovery, event: RecoveryEvent): RecoveryEffect[] {
   if (event.type === 'recover-answer') return recoverAnswer(state, event.replica, event.reply);
-  if (event.data === null) {
-    const unreadable = event.lost ? state.sources : [];
-    return [{ type: 'failed', why: 'the kept prefix could not be read', unreadable }];
-  }
   try {
-    state.piece = state.scan.feed(event.data);
+    switch (event.type) {
+      case 'head':
+        state.scan.head(event.header);
+        return [];
+      case 'heads-end':
+        return event.error === null ? finish(state) : unread(state, event.error.message);
+      case 'pages':
+        if (event.data === null) return withoutPages(state, event.lost);
+        state.piece = state.scan.feed(event.data);
+        return sendOn(state);
+    }
   } catch (thrown) {
     if (!(thrown instanceof HoldfastError)) throw thrown;
-    return [{ type: 'failed', why: thrown.message, unreadable: state.sources }];
+    return unread(state, thrown.message);
   }
-  return sendOn(state);
+}
+
+function unread({ sources: unreadable }: Recovery, why: string): RecoveryEffect[] {
+  return [{ type: 'failed', why, unreadable }];
+}
+
+/**
+ * Data that no source has any more is lost, whatever is decided here. Where nobody needs it to be
+ * complete, the rest of the prefix is walked by its heads: whoever reads those pages is told.
+ */
+function withoutPages(state: Recovery, lost: boolean): RecoveryEffect[] {
+  const why = 'the kept prefix could not be read';
+  if (!lost) return [{ type: 'failed', why, unreadable: [] }];
+  if (!heldByQuorum(state)) return unread(state, why);
+  const { scan, config, holders } = state;
+  state.sources = [...holders.keys()].filter((one) => holds(state, holders[one] as Holder));
+  const { sources } = state;
+  return [{ type: 'heads', from: scan.offset, end: config.end, prevCrc: scan.crc, sources }];
 }
 
 function holds(state: Recovery, holder: Holder): boolean {

@@ -114,7 +114,7 @@ export type TakeoverEffect =
       readonly type: 'recovery';
       readonly round: number;
       readonly index: number;
-      readonly effect: Extract<RecoveryEffect, { type: 'read' | 'recover' }>;
+      readonly effect: Extract<RecoveryEffect, { type: 'read' | 'heads' | 'recover' }>;
     }
   /** Read the record: a higher epoch there means FENCED, else the log is INCONSISTENT. */
   | { readonly type: 'doubt'; readonly why: string }
@@ -349,6 +349,7 @@ function follow(
   for (const effect of effects) {
     switch (effect.type) {
       case 'read':
+      case 'heads':
       case 'recover':
         out.push({ type: 'recovery', round, index, effect });
         break;

@@ -53,6 +53,8 @@ export class FakeNode {
   readonly mute = new Set<Kind>();
   /** Requests of these kinds never arrive. */
   readonly ignore = new Set<Kind>();
+  /** Pages that no disk could read any more, as SEGMENT PAGE. */
+  readonly lost = new Set<string>();
   /** The header batch cannot be read. */
   hideHeader = false;
   readonly log: Request[] = [];
@@ -161,6 +163,9 @@ export class FakeNode {
         state.sealed = true;
         return 'OK';
       case 'read':
+        for (let page = request.page as number; page < request.page + request.count; page++) {
+          if (this.lost.has(`${request.segment} ${page}`)) return 'DISK';
+        }
         return (request.page + request.count) * PAGE_BYTES > state.bytes.length ? 'GAP' : 'OK';
       default:
         return 'REFUSED';

@@ -1,8 +1,10 @@
 /** What a taker concludes from its replicas' answers, and in which order it acts. */
 import t from 'tap';
+import { type BatchHeader, decodeBatchHeader } from '../../src/block/wire/batch.js';
 import type { Reply, StatusName } from '../../src/block/wire/messages.js';
 import type { SegmentHeader } from '../../src/block/wire/segment-header.js';
 import { present } from '../../src/core/assert.js';
+import { HoldfastError } from '../../src/core/errors.js';
 import type { Incarnation, NodeId, SegmentId, VolumeId } from '../../src/core/ids.js';
 import { epoch, lsn, type Monotonic, offset, PAGE_BYTES } from '../../src/core/units.js';
 import type { OpenSegment } from '../../src/metadata/model.js';
@@ -274,6 +276,9 @@ function show(effects: readonly TakeoverEffect[]): string[] {
       case 'recovery': {
         const { effect: inner } = effect;
         if (inner.type === 'read') return `read ${inner.count} of ${inner.sources.join('')}`;
+        if (inner.type === 'heads') {
+          return `heads ${inner.from / P} to ${inner.end / P} of ${inner.sources.join('')}`;
+        }
         return `recover ${inner.replica} ${inner.offset / P}+${inner.bytes.length / P}`;
       }
       case 'halt':
@@ -345,6 +350,39 @@ t.test('a replica that dies on the way: decided again from fresh answers', (t) =
   t.same(show(fenced(state, 1, { pages: 2 })), ['read 2 of 01']);
   const half = bytes.subarray(0, 2 * P);
   t.same(show(recovery(state, { type: 'pages', data: half, lost: false })), ['recovered 2']);
+  t.end();
+});
+
+/** All of a log that a quorum holds was asked for, and some of it is lost. */
+function lostData(): { state: TakeoverState; heads: BatchHeader[]; asked: string[] } {
+  const { bytes } = written(A, 5);
+  const state = taker([A]);
+  stepTakeover(state, { type: 'start', now: NOW });
+  fenced(state, 0, { pages: 6 });
+  fenced(state, 2, { pages: 6 });
+  const asked = show(recovery(state, { type: 'pages', data: null, lost: true }));
+  return { state, asked, heads: [0, 1, 2, 3, 4, 5].map((at) => decodeBatchHeader(bytes, at * P)) };
+}
+
+t.test('data that nobody has any more does not keep a log that a quorum holds', (t) => {
+  const { state, heads, asked } = lostData();
+  t.same(asked, ['heads 0 to 6 of 02']);
+  for (const header of heads) t.same(show(recovery(state, { type: 'head', header })), []);
+  t.same(show(recovery(state, { type: 'heads-end', error: null })), ['recovered 6']);
+  t.end();
+});
+
+t.test('heads that cannot be read, or do not continue each other, end the round', (t) => {
+  const unread = lostData();
+  const error = new HoldfastError('DATA_LOST', 'gone');
+  t.same(show(recovery(unread.state, { type: 'heads-end', error })), ['again']);
+  const broken = lostData();
+  const [first, , third] = broken.heads as [BatchHeader, BatchHeader, BatchHeader];
+  recovery(broken.state, { type: 'head', header: first });
+  t.same(show(recovery(broken.state, { type: 'head', header: third })), ['again']);
+  const short = lostData();
+  recovery(short.state, { type: 'head', header: first });
+  t.same(show(recovery(short.state, { type: 'heads-end', error: null })), ['halt INCONSISTENT']);
   t.end();
 });
 
