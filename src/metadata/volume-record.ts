@@ -211,6 +211,32 @@ export function registerSpare(
   });
 }
 
+/**
+ * Registers a planned segment, created on ackQuorum replicas, in the place of a spare that the owner
+ * gives up: one that it has never written to and never will.
+ */
+export function replaceSpare(
+  record: VolumeRecord,
+  args: {
+    readonly epoch: Epoch;
+    /** The spare. */
+    readonly segment: SegmentId;
+    readonly promote: SegmentId;
+  },
+): VolumeRecord {
+  assertHeld(record, args.epoch);
+  const [current, spare] = record.open;
+  assert(current !== undefined && spare?.segment === args.segment, 'replaces the spare');
+  assert(spare.createEpoch === args.epoch, 'gives up what it has registered itself');
+  const promoted = plannedOf(record, args.promote, args.epoch);
+  return proposed(record, {
+    ...record,
+    planned: record.planned.filter((segment) => segment.segment !== args.promote),
+    open: [current, promoted],
+    pendingDelete: [...record.pendingDelete, spare],
+  });
+}
+
 /** The owner stops in order: the next takeover need not wait for its read lease. */
 export function release(record: VolumeRecord, args: { readonly epoch: Epoch }): VolumeRecord {
   assertHeld(record, args.epoch);

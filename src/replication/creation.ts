@@ -126,6 +126,11 @@ function hasQuorum(state: CreationState, creating: Creating): boolean {
   return creating.copies.filter((copy) => copy.created).length >= state.config.ackQuorum;
 }
 
+/** How many replicas have said that they hold it; 0 of one that is not being created. */
+export function createdCopies(state: CreationState, segment: SegmentId): number {
+  return find(state, segment)?.copies.filter((copy) => copy.created).length ?? 0;
+}
+
 /**
  * May be registered now: the quorum is there and the others have answered, failed or had their
  * time.

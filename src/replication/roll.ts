@@ -7,9 +7,9 @@
  * INVARIANT: no roll while the swap of the one before it is unconfirmed, and never into a segment
  * that is not registered in the metadata store.
  */
-import { assert } from '../core/assert.js';
+import { assert, present } from '../core/assert.js';
 import type { Monotonic } from '../core/units.js';
-import type { OpenSegment } from '../metadata/model.js';
+import type { OpenSegment, Replica } from '../metadata/model.js';
 import type { SegmentEnd } from '../metadata/volume-record.js';
 import { batchAt, endSeq, type Follower, type Stream, uncommittedBatches } from './stream.js';
 
@@ -18,13 +18,29 @@ export interface Spare {
   readonly segment: OpenSegment;
   /** Per replica: when it last answered a PING for this segment; -Infinity is never. */
   readonly answeredAt: number[];
+  /** Per replica: PINGs since its last answer, and when the first of them was sent. */
+  readonly unanswered: { count: number; since: Monotonic }[];
   pingedAt: number;
+  readonly registeredAt: Monotonic;
 }
+
+/** Times the lag limit. How often a spare is asked while its volume is used; and a silent one. */
+const CHECK_FACTOR = 10;
+const SILENT_FACTOR = 2;
+/** A replica that was asked so often and for so long (as CHECK_FACTOR) is taken for gone. */
+const SILENT_PINGS = 4;
 
 export interface RollLimits {
   readonly segmentSoftBytes: number;
   readonly maxLagBytes: number;
   readonly maxLagMs: number;
+}
+
+export interface WriterLimits extends RollLimits {
+  readonly segmentHardBytes: number;
+  readonly maxBatchesInFlight: number;
+  readonly retryMinMs: number;
+  readonly retryMaxMs: number;
 }
 
 /** What a roll looks at. */
@@ -37,9 +53,38 @@ export interface RollView {
   readonly frozen: SegmentEnd | null;
 }
 
-export function newSpare(segment: OpenSegment): Spare {
+export function newSpare(segment: OpenSegment, now: Monotonic): Spare {
   const never = Number.NEGATIVE_INFINITY;
-  return { segment, answeredAt: segment.replicas.map(() => never), pingedAt: never };
+  const { replicas } = segment;
+  return {
+    segment,
+    answeredAt: replicas.map(() => never),
+    unanswered: replicas.map(() => ({ count: 0, since: now })),
+    pingedAt: never,
+    registeredAt: now,
+  };
+}
+
+/** A PING is sent to all of its replicas, one by one. */
+export function noteAsked(spare: Spare, replica: number, now: Monotonic): void {
+  const asked = present(spare.unanswered[replica], 'a replica of the spare');
+  if (asked.count === 0) asked.since = now;
+  asked.count += 1;
+  spare.pingedAt = now;
+}
+
+export function noteAnswered(spare: Spare, replica: number, now: Monotonic): void {
+  spare.answeredAt[replica] = now;
+  spare.unanswered[replica] = { count: 0, since: now };
+}
+
+/** Replicas of the spare that have not answered for long, although they were asked. */
+export function silentInSpare({ spare, limits }: RollView, now: Monotonic): Replica[] {
+  if (spare === null) return [];
+  return spare.segment.replicas.filter((_, index) => {
+    const { count = 0, since = now } = spare.unanswered[index] ?? {};
+    return count >= SILENT_PINGS && now - since >= CHECK_FACTOR * limits.maxLagMs;
+  });
 }
 
 /** Behind by too many bytes, or by a batch that is too old. */
@@ -104,14 +149,17 @@ export function shouldRollForTrouble(view: RollView, now: Monotonic): boolean {
 
 /**
  * Whether it is worth asking the spare's replicas: a roll is near, and the last answers are getting
- * old.
+ * old; or nobody has asked for long, and the volume is in use.
  */
 export function shouldAskSpare(view: RollView, now: Monotonic): boolean {
   const { spare, current, limits } = view;
   if (spare === null || !mayRoll(view)) return false;
   if (now < spare.pingedAt + limits.maxLagMs / 2) return false;
   if (current.nextOffset >= limits.segmentSoftBytes) return true;
-  return healthyFollowers(view, now) < current.followers.length;
+  if (healthyFollowers(view, now) < current.followers.length) return true;
+  const asked = Math.max(spare.pingedAt, spare.registeredAt);
+  const isSilent = spare.unanswered.some(({ count }) => count > 0);
+  return now >= asked + limits.maxLagMs * (isSilent ? SILENT_FACTOR : CHECK_FACTOR);
 }
 
 /** A laggard that the quorum can do without: nothing more is kept for it or sent to it. */

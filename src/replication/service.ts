@@ -8,22 +8,14 @@ import { entryBytes } from '../block/wire/batch.js';
 import type { Reply } from '../block/wire/messages.js';
 import { assert, present, unreachable } from '../core/assert.js';
 import type { HoldfastError } from '../core/errors.js';
-import type { NodeId, SegmentId } from '../core/ids.js';
+import type { SegmentId } from '../core/ids.js';
 import { type Lsn, type Monotonic, offset, type SegmentOffset } from '../core/units.js';
 import type { OpenSegment, VolumeRecord } from '../metadata/model.js';
 import type { VersionedVolume } from '../metadata/stored-volume.js';
 import type { SegmentEnd } from '../metadata/volume-record.js';
-import { planSpare, registerSpare, roll, unplan } from '../metadata/volume-record.js';
-import { type OwnerSwap, sendCreate } from './acquisition.js';
-import {
-  type CreationState,
-  creationDeadline,
-  failingNodes,
-  isHopeless,
-  isReady,
-  type SendCreate,
-  stepCreation,
-} from './creation.js';
+import { roll } from '../metadata/volume-record.js';
+import type { OwnerSwap } from './acquisition.js';
+import type { CreationState } from './creation.js';
 import {
   type LeaseEvent,
   type LeaseState,
@@ -37,6 +29,7 @@ import type { Appended } from './owner-api.js';
 import type { OwnerContext } from './owner-context.js';
 import { answersFor } from './quorum.js';
 import type { RecordSwapper } from './record-swapper.js';
+import { Spares } from './spares.js';
 import type { QueuedEntry, SentBatch } from './stream.js';
 import { Upkeep } from './upkeep-driver.js';
 import { VolumeSwaps } from './volume-swaps.js';
@@ -63,7 +56,7 @@ export class Service {
   readonly #context: OwnerContext;
   readonly #swapper: RecordSwapper;
   readonly #onStop: (reason: HoldfastError) => void;
-  readonly #creation: CreationState;
+  readonly #spares: Spares;
   readonly #writer: WriterState;
   readonly #lease: LeaseState;
   readonly #upkeep: Upkeep;
@@ -71,7 +64,6 @@ export class Service {
   readonly volumeSwaps: VolumeSwaps;
   /** Rolled in the log, not yet in the record. */
   #rollPending: SegmentEnd | null = null;
-  #retryPlanAt = 0;
   #pendingBytes = 0;
   #drained: (() => void)[] = [];
   #waiting: ((error: HoldfastError | null) => void)[] = [];
@@ -88,7 +80,6 @@ export class Service {
   ) {
     this.#context = context;
     this.#swapper = swapper;
-    this.#creation = creation;
     this.#onStop = onStop;
     const now = context.now();
     const record = this.#record();
@@ -103,12 +94,19 @@ export class Service {
       segment: current.segment,
       replicas: current.replicas.length,
     });
-    stepCreation(creation, { type: 'forget', segment: current.segment });
     const facts = { name, kind, sizeBytes, replicas, ackQuorum };
     const previous = record.sealed.at(-1) ?? null;
     const start = { current, spare: spare ?? null, previous, now };
     const [writer, effects] = startWriter({ volume, ackQuorum, facts, limits }, start);
     this.#writer = writer;
+    this.#spares = new Spares(context, creation, {
+      writer,
+      record: () => this.#record(),
+      step: (event) => this.#step(event),
+      propose: (name, change, then) => this.#propose(name, change, then),
+      maintain: (at) => this.maintain(at),
+    });
+    this.#spares.inUse(current.segment);
     this.#upkeep = new Upkeep(context, () => this.maintain(context.now()));
     this.volumeSwaps = new VolumeSwaps(context.deps.clock, () => this.maintain(context.now()));
     context.watch({ deadline: (at) => this.#deadline(at), tick: (at) => this.#tick(at) });
@@ -218,13 +216,12 @@ export class Service {
     return Math.min(
       writerDeadline(this.#writer),
       leaseDeadline(this.#lease),
-      creationDeadline(this.#creation, now),
-      this.#retryPlanAt > now ? this.#retryPlanAt : Number.POSITIVE_INFINITY,
+      this.#spares.deadline(now),
     );
   }
 
   #tick(now: Monotonic): void {
-    this.#create(stepCreation(this.#creation, { type: 'tick', now }));
+    this.#spares.tick(now);
     this.#leaseStep({ type: 'tick', now });
     this.#step({ type: 'tick', now });
     if (!this.#context.closed) this.maintain(now);
@@ -342,7 +339,7 @@ export class Service {
   }
 
   #rolled(effect: Extract<WriterEffect, { type: 'rolled' }>): void {
-    stepCreation(this.#creation, { type: 'forget', segment: effect.current.segment });
+    this.#spares.inUse(effect.current.segment);
     assert(this.#rollPending === null, 'one roll at a time');
     this.#rollPending = effect.sealed;
     this.#context.deps.clock.soon(() => {
@@ -368,34 +365,18 @@ export class Service {
     this.#context.wake(leaseDeadline(this.#lease), now);
   }
 
-  #create(effects: readonly SendCreate[]): void {
-    for (const effect of effects) {
-      sendCreate(this.#context, this.#creation, this.#context.options.volume, effect, () =>
-        this.maintain(this.#context.now()),
-      );
-    }
-  }
-
   /** Proposes the most urgent swap, if none is in flight. */
   maintain(now: Monotonic): void {
     if (this.#swapper.busy || this.#context.closed) return;
     const record = this.#record();
-    const planned = record.planned.find((one) => one.createEpoch === record.epoch) ?? null;
-    const ready = planned !== null && isReady(this.#creation, planned.segment, now);
     if (this.#rollPending !== null) {
-      this.#proposeRoll(record, this.#rollPending, ready ? planned.segment : null);
+      this.#proposeRoll(record, this.#rollPending, this.#spares.ready(record, now));
     } else if (this.#proposeVolumeSwap()) {
       // It gets its turn: the next roll has to ask the next spare first.
     } else if (this.#releasing && !this.#unfinished()) {
       // Until then a spare may be what the last records need to become durable.
       return;
-    } else if (record.open.length === 1 && ready) {
-      this.#proposeRegister(record, planned.segment);
-    } else if (planned !== null && isHopeless(this.#creation, planned.segment, now)) {
-      this.#proposePlan(record, planned.segment, now);
-    } else if (planned === null && now >= this.#retryPlanAt) {
-      this.#proposePlan(record, null, now);
-    } else {
+    } else if (!this.#spares.proposeNext(record, now)) {
       this.#proposeClear(record);
     }
     this.#context.wake(this.#deadline(now), now);
@@ -417,7 +398,7 @@ export class Service {
 
   #proposeRoll(record: VolumeRecord, sealed: SegmentEnd, promote: SegmentId | null): void {
     const { epoch } = record;
-    const plan = promote !== null || record.planned.length === 0 ? this.#fresh(record) : [];
+    const plan = promote !== null || record.planned.length === 0 ? this.#spares.fresh(record) : [];
     const args = { epoch, sealed, promote, plan };
     this.#propose(
       'roll',
@@ -425,42 +406,10 @@ export class Service {
       (now) => {
         this.#rollPending = null;
         this.#step({ type: 'roll-confirmed', now });
-        if (promote !== null) this.#spareRegistered(promote, now);
-        this.#createPlanned(now);
+        if (promote !== null) this.#spares.registered(promote, now);
+        this.#spares.createPlanned(now);
       },
     );
-  }
-
-  #proposeRegister(record: VolumeRecord, segment: SegmentId): void {
-    const { epoch } = record;
-    this.#propose(
-      'register',
-      (found) => registerSpare(found, { epoch, segment }),
-      (now) => this.#spareRegistered(segment, now),
-    );
-  }
-
-  #spareRegistered(segment: SegmentId, now: Monotonic): void {
-    const spare = this.#record().open.find((one) => one.segment === segment);
-    this.#step({ type: 'spare', segment: present(spare, 'a registered spare'), now });
-  }
-
-  /** Plans the next spare, in the place of one that could not be created if there is such. */
-  #proposePlan(record: VolumeRecord, hopeless: SegmentId | null, now: Monotonic): void {
-    const { epoch } = record;
-    const plan = this.#fresh(record);
-    if (plan.length === 0) {
-      this.#retryPlanAt = now + this.#context.limits.retryMaxMs;
-      return;
-    }
-    const change = (found: VolumeRecord): VolumeRecord => {
-      const rest = hopeless === null ? found : unplan(found, { epoch, segments: [hopeless] });
-      return planSpare(rest, { epoch, plan });
-    };
-    this.#propose(hopeless === null ? 'plan' : 'unplan', change, (at) => {
-      if (hopeless !== null) stepCreation(this.#creation, { type: 'forget', segment: hopeless });
-      this.#createPlanned(at);
-    });
   }
 
   /** False when none waits. */
@@ -475,26 +424,5 @@ export class Service {
   #proposeClear(record: VolumeRecord): void {
     const clearing = this.#upkeep.clearing(record);
     if (clearing !== null) this.#propose('clear', clearing.change, clearing.landed);
-  }
-
-  #fresh(
-    record: VolumeRecord,
-  ): ReturnType<OwnerContext['newSegment']> extends infer S ? Exclude<S, null>[] : never {
-    const avoid: Set<NodeId> = failingNodes(this.#creation);
-    for (const follower of this.#writer.current.followers) {
-      if (follower.mode !== 'following') avoid.add(follower.replica.node);
-    }
-    const segment = this.#context.newSegment(record, avoid);
-    return segment === null ? [] : [segment];
-  }
-
-  #createPlanned(now: Monotonic): void {
-    const record = this.#record();
-    for (const planned of record.planned) {
-      if (planned.createEpoch !== record.epoch) continue;
-      const known = this.#creation.segments.some((one) => one.planned.segment === planned.segment);
-      if (known) continue;
-      this.#create(stepCreation(this.#creation, { type: 'planned', planned, now }));
-    }
   }
 }

@@ -28,11 +28,13 @@ import {
   mayDrop,
   needsWatching,
   newSpare,
-  type RollLimits,
+  noteAnswered,
+  noteAsked,
   type RollView,
   type Spare,
   shouldAskSpare,
   shouldRollForTrouble,
+  type WriterLimits,
   wantsRollForSize,
 } from './roll.js';
 import {
@@ -53,13 +55,6 @@ import {
   uncommittedBatches,
   uncommittedEntries,
 } from './stream.js';
-
-export interface WriterLimits extends RollLimits {
-  readonly segmentHardBytes: number;
-  readonly maxBatchesInFlight: number;
-  readonly retryMinMs: number;
-  readonly retryMaxMs: number;
-}
 
 export interface WriterConfig {
   readonly volume: VolumeId;
@@ -100,6 +95,8 @@ export type WriterEvent =
     }
   /** A swap has landed that registers this segment as the spare. */
   | { readonly type: 'spare'; readonly segment: OpenSegment; readonly now: Monotonic }
+  /** The spare is to be replaced: nothing is written to it from here on. */
+  | { readonly type: 'spare-gone'; readonly now: Monotonic }
   /** The swap of the last roll has landed. */
   | { readonly type: 'roll-confirmed'; readonly now: Monotonic }
   | { readonly type: 'tick'; readonly now: Monotonic };
@@ -138,7 +135,7 @@ export function startWriter(
     limits: config.limits,
     ackQuorum: config.ackQuorum,
     current: newStream(config.volume, start.current, base),
-    spare: start.spare === null ? null : newSpare(start.spare),
+    spare: start.spare === null ? null : newSpare(start.spare, start.now),
     frozen: null,
     queue: [],
     queuedBytes: 0,
@@ -180,7 +177,11 @@ export function stepWriter(state: WriterState, event: WriterEvent): WriterEffect
       break;
     case 'spare':
       assert(state.spare === null, 'one spare at a time');
-      state.spare = newSpare(event.segment);
+      state.spare = newSpare(event.segment, event.now);
+      break;
+    case 'spare-gone':
+      assert(state.spare !== null && state.frozen === null, 'a spare, and no roll under way');
+      state.spare = null;
       break;
     case 'roll-confirmed':
       assert(state.frozen !== null, 'a roll was under way');
@@ -413,7 +414,7 @@ function spareAnswer(
   if (event.reply === null || !answersFor(replica, event.reply)) return;
   if (event.reply.status === 'STALE') stop(state, 'STALE for the spare', effects);
   if (event.reply.status !== 'OK') return;
-  spare.answeredAt[event.replica] = event.now;
+  noteAnswered(spare, event.replica, event.now);
   judge(state, event.now, effects);
 }
 
@@ -458,8 +459,8 @@ function judge(state: WriterState, now: Monotonic, effects: WriterEffect[]): voi
 function askSpare(state: WriterState, now: Monotonic, effects: WriterEffect[]): void {
   const { spare } = state;
   if (spare === null || !shouldAskSpare(state, now)) return;
-  spare.pingedAt = now;
   for (const replica of spare.segment.replicas.keys()) {
+    noteAsked(spare, replica, now);
     effects.push({ type: 'ping', segment: spare.segment, replica });
   }
 }

@@ -1,8 +1,8 @@
 /** Owners against fake nodes: what DESIGN §4 promises, seen from outside. */
 import t from 'tap';
-import type { Incarnation } from '../../src/core/ids.js';
+import type { Incarnation, SegmentId } from '../../src/core/ids.js';
 import { PAGE_BYTES } from '../../src/core/units.js';
-import type { SealedSegment } from '../../src/metadata/model.js';
+import type { OpenSegment, SealedSegment } from '../../src/metadata/model.js';
 import { resize } from '../../src/metadata/volume-record.js';
 import { type FakeNode, type FakeSegment, id } from './owner-nodes.js';
 import { expectedLog, OwnerWorld } from './owner-world.js';
@@ -440,4 +440,80 @@ t.test('replay reads from whoever has a copy by now, and waits while nobody answ
   elsewhere.ignore.add('read');
   world.scheduler.after(20_000, () => elsewhere.ignore.clear());
   t.same(await world.replayed(one), expectedLog(20));
+});
+
+t.test('a spare that does not answer is replaced, as long as others can have it', async (t) => {
+  const limits = { maxLagMs: 100, retryMaxMs: 200, replanMs: 500 };
+  const world = new OwnerWorld({ nodes: 6, limits });
+  const one = await world.serving();
+  await world.until(() => world.record.planned.length === 1);
+  const [current, spare] = world.record.open as [OpenSegment, OpenSegment];
+  const bad = world.nodes.find(
+    ({ node }) =>
+      spare.replicas.some((replica) => replica.node === node) &&
+      !current.replicas.some((replica) => replica.node === node),
+  );
+  if (bad === undefined) return t.fail('the groups are the same: nothing to see');
+  // It neither answers nor shows as dead: only asking tells.
+  bad.ignore.add('ping');
+  const used = async (rounds: number): Promise<void> => {
+    for (let i = 0; i < rounds; i++) {
+      await world.appended(one, 1);
+      await world.pass(50);
+    }
+  };
+  await used(100);
+  const [same, better] = world.record.open as [OpenSegment, OpenSegment];
+  t.equal(same.segment, current.segment, 'writing goes on where it was');
+  t.not(better.segment, spare.segment);
+  t.notOk(better.replicas.some((replica) => replica.node === bad.node));
+  t.equal(one.owner.inspect().spare, better.segment);
+  await used(40);
+  t.equal(world.record.open[1]?.segment, better.segment, 'which is as good as can be');
+  await world.until(() => world.record.pendingDelete.length === 0);
+  for (const node of world.nodes) {
+    t.equal(node.length(spare.segment), 0, 'nothing was ever written to it');
+    t.not(node.segments.get(spare.segment)?.deleted, false, 'and it is deleted where it was');
+  }
+  t.same(await world.replayed(one), expectedLog(140));
+
+  one.process.kill();
+  const next = await world.serving();
+  t.same(await world.replayed(next), expectedLog(140));
+});
+
+t.test(
+  'where nothing better can be had a silent spare stays, and swaps do not go on',
+  async (t) => {
+    const world = new OwnerWorld({ limits: { maxLagMs: 100, retryMaxMs: 200 } });
+    const one = await world.serving();
+    await world.until(() => world.record.planned.length === 1);
+    world.node(2).ignore.add('ping');
+    const { open, planned } = world.record;
+    for (let i = 0; i < 100; i++) {
+      await world.appended(one, 1);
+      await world.pass(50);
+    }
+    t.same(world.record.open, open);
+    t.same(world.record.planned, planned);
+  },
+);
+
+t.test('a lost data page at the end of the log costs itself, not the volume', async (t) => {
+  const world = new OwnerWorld();
+  const first = await world.serving();
+  await world.appended(first, 20);
+  const { segment, firstPage } = first.acked[11] as { segment: SegmentId; firstPage: number };
+  for (const node of world.nodes) node.lost.add(`${segment} ${firstPage}`);
+  first.process.kill();
+  const second = await world.serving();
+  t.same(await world.replayed(second), expectedLog(20));
+  let code: string | undefined;
+  second.owner.readPages(segment, firstPage, 1, (error) => {
+    code = error?.code;
+  });
+  await world.until(() => code !== undefined);
+  t.equal(code, 'DATA_LOST');
+  await world.appended(second, 5);
+  t.same(await world.replayed(second), expectedLog(25));
 });

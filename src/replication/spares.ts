@@ -1,0 +1,215 @@
+/**
+ * Sees to it that a spare is registered and another one planned and created: plans, has CREATEs
+ * sent, registers, and gives up what cannot be created or does not answer any more for something
+ * better. Proposes swaps for the service, one at a time; nothing on the write path waits here.
+ *
+ * INVARIANT: a registered spare that is to be replaced is taken from the writer before the swap is
+ * proposed, so that nothing is ever written to it, whatever becomes of the swap.
+ */
+import { present } from '../core/assert.js';
+import type { NodeId, SegmentId } from '../core/ids.js';
+import type { Monotonic } from '../core/units.js';
+import type { PlannedSegment, VolumeRecord } from '../metadata/model.js';
+import {
+  type NewSegment,
+  planSpare,
+  registerSpare,
+  replaceSpare,
+  unplan,
+} from '../metadata/volume-record.js';
+import { type OwnerSwap, sendCreate } from './acquisition.js';
+import {
+  type CreationState,
+  createdCopies,
+  creationDeadline,
+  failingNodes,
+  isHopeless,
+  isReady,
+  type SendCreate,
+  stepCreation,
+} from './creation.js';
+import type { OwnerContext } from './owner-context.js';
+import { silentInSpare } from './roll.js';
+import type { WriterEvent, WriterState } from './writer.js';
+
+/** Times the longest back-off: how often something better than a silent spare is looked for. */
+const SILENT_BACK_OFF = 5;
+
+export interface SparesHost {
+  readonly writer: WriterState;
+  record(): VolumeRecord;
+  step(event: WriterEvent): void;
+  propose(name: string, change: OwnerSwap['change'], then: (now: Monotonic) => void): void;
+  maintain(now: Monotonic): void;
+}
+
+export class Spares {
+  readonly #context: OwnerContext;
+  readonly #creation: CreationState;
+  readonly #host: SparesHost;
+  #retryPlanAt = 0;
+  #retrySilentAt = 0;
+
+  constructor(context: OwnerContext, creation: CreationState, host: SparesHost) {
+    this.#context = context;
+    this.#creation = creation;
+    this.#host = host;
+  }
+
+  deadline(now: Monotonic): number {
+    const retryAt = this.#retryPlanAt > now ? this.#retryPlanAt : Number.POSITIVE_INFINITY;
+    return Math.min(creationDeadline(this.#creation, now), retryAt);
+  }
+
+  tick(now: Monotonic): void {
+    this.#create(stepCreation(this.#creation, { type: 'tick', now }));
+  }
+
+  /** It is written to: no more CREATEs. */
+  inUse(segment: SegmentId): void {
+    stepCreation(this.#creation, { type: 'forget', segment });
+  }
+
+  /** What this owner has planned, not yet registered. */
+  planned(record: VolumeRecord): PlannedSegment | null {
+    return record.planned.find((one) => one.createEpoch === record.epoch) ?? null;
+  }
+
+  /** The planned one, if it may be registered. */
+  ready(record: VolumeRecord, now: Monotonic): SegmentId | null {
+    const planned = this.planned(record);
+    if (planned === null || !isReady(this.#creation, planned.segment, now)) return null;
+    return planned.segment;
+  }
+
+  /** A segment to plan, away from nodes in trouble; none when there are too few nodes. */
+  fresh(record: VolumeRecord, silent: ReadonlySet<NodeId> = new Set()): NewSegment[] {
+    const avoid: Set<NodeId> = failingNodes(this.#creation);
+    for (const follower of this.#host.writer.current.followers) {
+      if (follower.mode !== 'following') avoid.add(follower.replica.node);
+    }
+    for (const node of silent) avoid.add(node);
+    const segment = this.#context.newSegment(record, avoid);
+    return segment === null ? [] : [segment];
+  }
+
+  /** The most urgent swap for the next spare, if there is one to propose. */
+  proposeNext(record: VolumeRecord, now: Monotonic): boolean {
+    const planned = this.planned(record);
+    const ready = this.ready(record, now);
+    if (record.open.length === 1 && ready !== null) {
+      this.#register(record, ready);
+      return true;
+    }
+    if (planned !== null && isHopeless(this.#creation, planned.segment, now)) {
+      return this.#plan(record, planned.segment, this.fresh(record), now);
+    }
+    if (planned === null && now >= this.#retryPlanAt) {
+      return this.#plan(record, null, this.fresh(record), now);
+    }
+    return this.#replaceSilent(record, planned, ready, now);
+  }
+
+  #register(record: VolumeRecord, segment: SegmentId): void {
+    const { epoch } = record;
+    this.#host.propose(
+      'register',
+      (found) => registerSpare(found, { epoch, segment }),
+      (now) => this.registered(segment, now),
+    );
+  }
+
+  /** A swap has landed that registers it. */
+  registered(segment: SegmentId, now: Monotonic): void {
+    const spare = this.#host.record().open.find((one) => one.segment === segment);
+    this.#host.step({ type: 'spare', segment: present(spare, 'a registered spare'), now });
+  }
+
+  /** Plans the next spare, in the place of one that is given up if there is such. */
+  #plan(
+    record: VolumeRecord,
+    instead: SegmentId | null,
+    plan: readonly NewSegment[],
+    now: Monotonic,
+  ): boolean {
+    const { epoch } = record;
+    if (plan.length === 0) {
+      this.#retryPlanAt = now + this.#context.limits.retryMaxMs;
+      return false;
+    }
+    const change = (found: VolumeRecord): VolumeRecord => {
+      const rest = instead === null ? found : unplan(found, { epoch, segments: [instead] });
+      return planSpare(rest, { epoch, plan });
+    };
+    this.#host.propose(instead === null ? 'plan' : 'unplan', change, (at) => {
+      if (instead !== null) stepCreation(this.#creation, { type: 'forget', segment: instead });
+      this.createPlanned(at);
+    });
+    return true;
+  }
+
+  /**
+   * A spare some of whose replicas do not answer is worth little when it is needed, and keeps the
+   * next takeover waiting. The planned one takes its place when more of its replicas are there; if
+   * it cannot be better, it is planned anew first.
+   */
+  #replaceSilent(
+    record: VolumeRecord,
+    planned: PlannedSegment | null,
+    ready: SegmentId | null,
+    now: Monotonic,
+  ): boolean {
+    const { writer } = this.#host;
+    const { spare, frozen } = writer;
+    if (spare === null || frozen !== null || planned === null) return false;
+    const silent = new Set(silentInSpare(writer, now).map(({ node }) => node));
+    if (silent.size === 0) return false;
+    const lacking = (replicas: PlannedSegment['replicas']): number =>
+      replicas.filter(({ node }) => silent.has(node)).length;
+    if (ready !== null) {
+      const absent = planned.replicas.length - createdCopies(this.#creation, ready);
+      if (Math.max(absent, lacking(planned.replicas)) < silent.size) {
+        this.#replace(record, spare.segment.segment, ready, now);
+        return true;
+      }
+    } else if (lacking(planned.replicas) < silent.size) {
+      return false;
+    }
+    if (now < this.#retrySilentAt) return false;
+    this.#retrySilentAt = now + this.#context.limits.retryMaxMs * SILENT_BACK_OFF;
+    const plan = this.fresh(record, silent);
+    const isBetter = plan.some(({ replicas }) => lacking(replicas) < silent.size);
+    return isBetter && this.#plan(record, planned.segment, plan, now);
+  }
+
+  #replace(record: VolumeRecord, segment: SegmentId, promote: SegmentId, now: Monotonic): void {
+    const { epoch } = record;
+    const { volume } = this.#context.options;
+    this.#context.deps.log.info({ volume, segment }, 'Replacing a spare that does not answer.');
+    this.#host.step({ type: 'spare-gone', now });
+    this.#host.propose(
+      'replace',
+      (found) => replaceSpare(found, { epoch, segment, promote }),
+      (at) => this.registered(promote, at),
+    );
+  }
+
+  /** Sends the CREATEs of what was planned by now. */
+  createPlanned(now: Monotonic): void {
+    const record = this.#host.record();
+    for (const planned of record.planned) {
+      if (planned.createEpoch !== record.epoch) continue;
+      const known = this.#creation.segments.some((one) => one.planned.segment === planned.segment);
+      if (known) continue;
+      this.#create(stepCreation(this.#creation, { type: 'planned', planned, now }));
+    }
+  }
+
+  #create(effects: readonly SendCreate[]): void {
+    for (const effect of effects) {
+      sendCreate(this.#context, this.#creation, this.#context.options.volume, effect, () =>
+        this.#host.maintain(this.#context.now()),
+      );
+    }
+  }
+}
