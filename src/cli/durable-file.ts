@@ -14,8 +14,8 @@ export function createDurably(path: string, text: string): void {
 }
 
 /**
- * Replaces a file at once: it is the old one or the new one at any moment. `mode` holds whatever the
- * umask is. Throws what node:fs throws.
+ * Replaces a file at once: it is the old one or the new one at any moment. `mode` holds whatever
+ * the umask is. Throws what node:fs throws.
  */
 export function replaceDurably(path: string, text: string, mode?: number): void {
   writeFileSync(`${path}.new`, text, { flush: true });

@@ -1,4 +1,4 @@
-/** Ends what the metadata store says of a mount that is known to be dead: nobody waits for it then. */
+/** Ends the presence of a mount that is known to be dead: nobody waits for it then. */
 import { ownerKey } from '../metadata/keys.js';
 import { findPresence } from '../metadata/presence.js';
 import type { MetadataStore } from '../metadata/store.js';

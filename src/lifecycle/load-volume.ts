@@ -20,7 +20,7 @@ export interface LoadOptions extends Omit<MountOptions, 'onLoaded' | 'onReplayed
   readonly onProgress: (text: string) => void;
 }
 
-/** Rejects with what mountVolume fails with, or with TIMEOUT (retryable), saying how far it came. */
+/** Rejects with what mountVolume fails with, or TIMEOUT (retryable), saying how far it came. */
 export function loadVolume(options: LoadOptions): Promise<VolumeFilesystem> {
   const { clock, volume } = options;
   let heardAt = clock.monotonic();

@@ -212,8 +212,8 @@ export function registerSpare(
 }
 
 /**
- * Registers a planned segment, created on ackQuorum replicas, in the place of a spare that the owner
- * gives up: one that it has never written to and never will.
+ * Registers a planned segment, created on ackQuorum replicas, in the place of a spare that the
+ * owner gives up: one that it has never written to and never will.
  */
 export function replaceSpare(
   record: VolumeRecord,

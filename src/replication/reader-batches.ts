@@ -6,9 +6,9 @@
  * Data pages are not needed: a head brings its own checksums (header, and through it entries and
  * table), and the chain ties heads to each other and to the sealed end. Whoever reads a data page
  * later verifies it then, as those of older segments are, so a lost one costs itself only. Runs of
- * small batches are read through, data and all, in large requests; behind a batch with much data the
- * next head is asked for alone; and where a request with data pages fails, only its heads are asked
- * for again.
+ * small batches are read through, data and all, in large requests; behind a batch with much data
+ * the next head is asked for alone; and where a request with data pages fails, only its heads are
+ * asked for again.
  */
 import {
   type BatchHeader,

@@ -105,9 +105,9 @@ export class SegmentTable {
   }
 
   /**
-   * Releases what nothing refers to. A checkpoint that is loaded may name segments that were deleted
-   * soon after it, or while it was written; those that are still in the log get a slot when they are
-   * seen again.
+   * Releases what nothing refers to. A checkpoint that is loaded may name segments that were
+   * deleted soon after it, or while it was written; those that are still in the log get a slot when
+   * they are seen again.
    */
   releaseUnused(): void {
     for (let slot = 1; slot < this.#ids.length; slot++) {

@@ -159,7 +159,7 @@ test('a checkpoint ends with the log, wherever it stands, and no timer outlives 
   }
 });
 
-test('segments that were deleted after the checkpoint take no slot at the next mount', async (t) => {
+test('segments deleted after the checkpoint take no slot at the next mount', async (t) => {
   const bed = new Bed({ segmentPages: 64 });
   const inode = bed.file('f');
   for (let round = 0; round < 8; round++) {
