@@ -81,6 +81,7 @@ export class NodeRegistration {
     const guard = await this.#guard();
     const { node } = this.#record;
     if (await isRemoved(store, node)) {
+      this.#setRegistered(false);
       const hint = 'What it holds does not count. To use its disks again, empty their directories.';
       const message = `this node, ${node}, was removed from the cluster`;
       throw new HoldfastError('CONFLICT', message, { hint });

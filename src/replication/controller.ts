@@ -91,6 +91,10 @@ class Reign {
   readonly #wishes: Watch;
   #timer: Timer | null = null;
   #reporting: Timer | null = null;
+  /** Of the store, when what is wanted of nodes last changed. */
+  #wishesAt = 0;
+  /** The nodes and wishes that the placement table was made for. */
+  #placedFor = '';
   #told = '';
   #doneBytes = 0;
   #isOver = false;
@@ -105,9 +109,13 @@ class Reign {
     const directory = this.#directory;
     const guard = () => (election.leading && !this.#isOver ? [election.guard] : null);
     this.repair = new Repair({ store, clock, random, log, requests, directory, guard, times });
+    const onWishes = (_: unknown, revision: number): void => {
+      this.#wishesAt = revision;
+      onChange();
+    };
     this.#wishes = store.watch(NODE_STATES, {
-      onSnapshot: onChange,
-      onEvents: onChange,
+      onSnapshot: onWishes,
+      onEvents: onWishes,
       onConnected: () => {},
     });
   }
@@ -130,17 +138,30 @@ class Reign {
 
   #changed(delayMs: number): void {
     if (this.#isOver || !this.#directory.ready) return;
-    const { clock, store, log } = this.#options;
+    const { clock } = this.#options;
     this.#timer?.cancel();
     this.#timer = clock.after(delayMs, () => {
       this.repair.wake();
-      updatePlacement(store).catch((thrown) => {
+      this.#place();
+    });
+  }
+
+  /** Makes the placement table anew where nodes, or what is wanted of them, are others than before. */
+  #place(): void {
+    const { store, log } = this.#options;
+    const placedFor = JSON.stringify([this.#wishesAt, this.#directory.nodes()]);
+    if (placedFor === this.#placedFor) return;
+    updatePlacement(store).then(
+      () => {
+        this.#placedFor = placedFor;
+      },
+      (thrown) => {
         const { code, message } = asFault(thrown, 'UNAVAILABLE');
         if (this.#isOver) return;
         log.warn({ code, error: message }, 'The placement table is not up to date; trying again.');
         this.#changed(RETRY_PLACEMENT_MS);
-      });
-    });
+      },
+    );
   }
 
   /** Tells the store how repair goes, when there is something new to tell. */

@@ -271,7 +271,10 @@ export class Repair {
     const { segment } = of;
     this.#running.set(segment, step);
     try {
-      if (step.type === 'fill' && !(await this.#begun(step))) return;
+      if (step.type === 'fill' && !(await this.#begun(step))) {
+        this.#later(segment);
+        return;
+      }
       await this.#pace.take(of.bytes);
       if (this.#stopped) return;
       const status = await this.#fetch(of, to);
