@@ -14,6 +14,7 @@ import {
   planSpare,
   registerSpare,
   release,
+  replaceSpare,
   resize,
   roll,
   sealAtTakeover,
@@ -70,6 +71,12 @@ test('a volume goes through its life', async (t) => {
   t.equal(places(planned), '7 8 | 5 6 | 1 2 | 4 3');
   const fewer = unplan(planned, { epoch: two, segments: [segmentId('7')] });
   t.equal(places(fewer), '8 | 5 6 | 1 2 | 4 3 7');
+  const instead = replaceSpare(fewer, {
+    epoch: two,
+    segment: segmentId('6'),
+    promote: segmentId('8'),
+  });
+  t.equal(places(instead), ' | 5 8 | 1 2 | 4 3 7 6');
   const cleared = clearDeleted(fewer, { segments: [segmentId('4'), segmentId('3')] });
   t.equal(places(cleared), '8 | 5 6 | 1 2 | 7');
   const root = { segment: segmentId('5'), offset: offset(4096), lsn: lsn(12) };
@@ -121,6 +128,14 @@ const REFUSED: readonly (readonly [string, () => unknown, RegExp])[] = [
     'promoting what is not planned',
     () => registerSpare(serving, { epoch: one, segment: segmentId('7') }),
     /no spare/,
+  ],
+  [
+    'replacing what is written to',
+    () => {
+      const [segment, promote] = [segmentId('1'), segmentId('3')];
+      return replaceSpare(serving, { epoch: one, segment, promote });
+    },
+    /replaces the spare/,
   ],
   [
     'promoting a former plan',
