@@ -231,8 +231,12 @@ export class LocalMachine implements MachineVolumes {
     checkAbsolute(request.source);
     checkAbsolute(request.target);
     return this.#alone(request.target, async () => {
-      const loops = request.source.startsWith('/dev/') ? await listLoops(this.#commands) : [];
-      await bindMount(this.#binding, request, loops);
+      const isDevice = request.source.startsWith('/dev/');
+      const loops = isDevice ? await listLoops(this.#commands) : [];
+      // The table of mounts has no symbolic links in its paths; a caller's may have.
+      const source = isDevice ? request.source : this.#resolve(request.source);
+      const target = this.#resolve(request.target);
+      await bindMount(this.#binding, { ...request, source, target }, loops);
     });
   }
 
@@ -240,7 +244,7 @@ export class LocalMachine implements MachineVolumes {
     checkAbsolute(target);
     return this.#alone(target, async () => {
       const loops = this.#at(target) === undefined ? [] : await listLoops(this.#commands);
-      await unbindMount(this.#binding, target, loops);
+      await unbindMount(this.#binding, this.#resolve(target), loops);
     });
   }
 

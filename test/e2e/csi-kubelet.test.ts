@@ -362,3 +362,18 @@ test('an agent holds the mounts', { timeout: TEST_MS }, async (t) => {
   await early.detach();
   t.same(await bed.leftovers(), []);
 });
+
+test("kubelet's directory is a symbolic link", { timeout: TEST_MS }, async (t) => {
+  const { bed, driver } = await world(t);
+  const { root } = bed.bed;
+  await does(t, `mkdir ${root}/disk && ln -s disk ${root}/link`);
+  const wish = { name: 'pvc-linked', capability: { mount: {}, access_mode: { mode: 6 } } };
+  const one = await Kubelet.provision(driver, `${root}/link`, wish);
+  const real = one.target('a').replace('/link/', '/disk/');
+  for (const _ of [1, 2]) await one.start('a');
+  t.equal(mountsAt(real), 1, 'once, also when it is asked for twice');
+  const stats = { volume_id: one.id, volume_path: one.target('a') };
+  t.equal(await driver.outcome('NodeGetVolumeStats', stats), 'OK');
+  await one.end('a');
+  t.same([stateOf(real), await bed.leftovers()], ['absent', []]);
+});
