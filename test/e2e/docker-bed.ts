@@ -178,6 +178,7 @@ export class DockerBed {
   static async start(machines: number, options: BedOptions = {}): Promise<DockerBed> {
     const root = mkdtempSync(join(tmpdir(), 'hf-docker-'));
     const bridge = new Bridge();
+    process.once('exit', () => bridge.close());
     let bed: DockerBed | null = null;
     try {
       await bridge.open();
@@ -203,6 +204,8 @@ export class DockerBed {
     await host.startEngine(...(liveRestore ? ['--live-restore'] : []));
     if (isManaged) await host.installPlugin();
     else await host.startPlugin();
+    // An engine, and a Swarm, knows of a plugin that is a socket once it was used.
+    await host.must('volume', 'ls');
     await host.must('import', join(this.root, 'box.tar'), 'box');
   }
 

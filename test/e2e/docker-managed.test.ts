@@ -66,5 +66,5 @@ t.test('it is removed', async (t) => {
   const writer = await Writer.start(host, 'last', 'db');
   await host.must('plugin', 'disable', '-f', 'holdfast');
   await host.must('plugin', 'rm', '-f', 'holdfast');
-  await writer.more(10);
+  t.ok((await writer.more(10)) > 0);
 });

@@ -1,6 +1,9 @@
 /** A Swarm of two machines: a service keeps its volume when its task is started again or moves. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
+import { projectRoot } from '../style/source.js';
 import { DockerBed, type DockerHost } from './docker-bed.js';
 import { cannotRunDocker } from './docker-machine.js';
 import { countLines, lastAcked, WRITER } from './docker-writer.js';
@@ -75,6 +78,28 @@ t.test('its task moves to another machine', async (t) => {
   t.comment(`moved after ${Date.now() - since} ms, with the stop of the old task`);
   t.match(await manager.must('volume', 'inspect', 'db'), /"mounted": "on machine1 at/);
   t.same(await manager.leftovers(), []);
+});
+
+t.test('the stack of deploy/docker is one', async (t) => {
+  const directory = join(projectRoot(), 'deploy', 'docker');
+  const empty = join(bed.root, 'empty');
+  writeFileSync(empty, '{}');
+  await manager.must('secret', 'create', 'holdfast-secret', empty);
+  await manager.must('config', 'create', 'holdfast-config', empty);
+  const file = ['-c', join(directory, 'stack.yaml'), '--resolve-image', 'never'];
+  const said = await manager.must('stack', 'deploy', ...file, 'try');
+  t.match(said, /Creating service try_node/);
+  t.notMatch(said, /[Ii]gnoring/);
+  t.match(await manager.must('service', 'ls'), /try_database/);
+  const mounts = '{{json .Spec.TaskTemplate.ContainerSpec.Mounts}}';
+  const inspected = await manager.must('service', 'inspect', '-f', mounts, 'try_database');
+  t.match(JSON.parse(inspected), [
+    {
+      Source: 'db',
+      VolumeOptions: { DriverConfig: { Name: 'holdfast', Options: { size: '20GiB' } } },
+    },
+  ]);
+  await manager.must('stack', 'rm', 'try');
 });
 
 t.test('the machine of its task dies', async (t) => {

@@ -67,7 +67,7 @@ async function handle(
     return send({ status: 405, contentType: 'text/plain', body: 'only POST\n' });
   }
   const body = await readBody(request).catch(() => null);
-  if (body === null) return;
+  if (body === null) return void request.destroy();
   send(await answer((request.url ?? '/').split('?')[0] as string, body, gone.signal));
 }
 
