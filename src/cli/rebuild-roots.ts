@@ -4,12 +4,13 @@
  */
 import type { InventoryEntry } from '../block/wire/messages.js';
 import type { Incarnation, SegmentId, VolumeId } from '../core/ids.js';
-import { offset, type SegmentOffset } from '../core/units.js';
+import { offset, PAGE_BYTES, type SegmentOffset } from '../core/units.js';
 import type { Clock } from '../io/clock.js';
 import type { OpenSegment, Replica, SealedSegment, VolumeRecord } from '../metadata/model.js';
 import type { RebuildRoot, RebuiltVolume } from '../metadata/rebuild-types.js';
+import type { LogSpan } from '../replication/log-scan.js';
 import type { SegmentReader } from '../replication/reader.js';
-import { findRoot, type LogSpan } from '../volume/find-root.js';
+import { findRoot } from '../volume/find-root.js';
 import { type FoundNode, readerOf } from './inventory.js';
 
 /** `volumes`: rebuilt as if every loss were accepted, without roots. */
@@ -45,7 +46,8 @@ async function rootOf(
   ].filter(({ end }) => end > 0);
   const { found, unreadable } = await findRoot(reader, spans);
   if (found === null) return { root: null, images: [], others: [], unreadable };
-  return { ...found, unreadable };
+  const { segment, page, lsn } = found.root;
+  return { ...found, root: { segment, offset: offset(page * PAGE_BYTES), lsn }, unreadable };
 }
 
 function sealedSpan(record: VolumeRecord, sealed: SealedSegment): LogSpan {

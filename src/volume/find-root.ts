@@ -4,25 +4,18 @@
  * Only what lies below a committed offset counts: a takeover keeps that, and an owner swaps no root
  * in before it is committed. So nothing that was deleted since is needed by the newest one found.
  */
-import { decodeEntries } from '../block/wire/batch.js';
 import { crc32 } from '../core/checksum.js';
 import { HoldfastError } from '../core/errors.js';
 import type { SegmentId } from '../core/ids.js';
-import { offset, PAGE_BYTES, type SegmentOffset } from '../core/units.js';
-import type { Root } from '../metadata/model.js';
+import { PAGE_BYTES } from '../core/units.js';
+import { type LogSpan, scanRecords } from '../replication/log-scan.js';
 import type { ReadSource, SegmentReader } from '../replication/reader.js';
-import { type BatchRange, readBatches } from '../replication/reader-batches.js';
 import { decodeManifest, decodeTop, type Manifest, type Top } from './checkpoint-format.js';
 import { RecordKind } from './record-codec.js';
-
-/** One segment of the log: up to its end, or what was found of one that has none yet. */
-export interface LogSpan extends BatchRange {
-  /** What is certainly committed of it; its own batches may tell of more. */
-  readonly committed: SegmentOffset;
-}
+import type { CheckpointRoot } from './root-store.js';
 
 export interface FoundRoot {
-  readonly root: Root;
+  readonly root: CheckpointRoot;
   /** Segments without which the checkpoint cannot be loaded. */
   readonly images: readonly SegmentId[];
   /** Segments that may have data of files, besides. */
@@ -36,22 +29,16 @@ export interface RootSearch {
   readonly unreadable: readonly string[];
 }
 
-/** Where a page stands that may be a checkpoint's top page. */
-interface Candidate {
-  readonly page: number;
-  readonly end: SegmentOffset;
-}
-
 type Reader = Pick<SegmentReader, 'readPages'>;
 
-/** `spans` in the order of the log. Rejects with UNAVAILABLE, VERSION and what else reading says. */
+/** `spans` in the order of the log. Rejects with what reading says: UNAVAILABLE, VERSION. */
 export async function findRoot(reader: Reader, spans: readonly LogSpan[]): Promise<RootSearch> {
   const sources = new Map<SegmentId, ReadSource>(spans.map((span) => [span.segment, span]));
   const unreadable: string[] = [];
   for (const span of [...spans].reverse()) {
-    const { candidates, error } = await candidatesOf(reader, span);
+    const { pages, error } = await singlePages(reader, span);
     if (error !== null) unreadable.push(error);
-    for (const { page } of candidates.reverse()) {
+    for (const page of pages.reverse()) {
       const found = await rootAt(reader, sources, span.segment, page);
       if (typeof found === 'string') unreadable.push(found);
       else if (found !== null) return { found, unreadable };
@@ -60,30 +47,19 @@ export async function findRoot(reader: Reader, spans: readonly LogSpan[]): Promi
   return { found: null, unreadable };
 }
 
-/** The single pages of checkpoint records below what is committed, in order. */
-async function candidatesOf(
+/** The pages that may be a checkpoint's top page, below what is committed, in order. */
+async function singlePages(
   reader: Reader,
   span: LogSpan,
-): Promise<{ readonly candidates: Candidate[]; readonly error: string | null }> {
-  const all: Candidate[] = [];
-  let committed = span.committed;
-  const error = await new Promise<HoldfastError | null>((resolve) => {
-    readBatches(
-      reader,
-      span,
-      ({ header, head }) => {
-        if (header.commitOffset > committed) committed = header.commitOffset;
-        for (const { record, firstPage, pageCount } of decodeEntries(header, head)) {
-          if (record[1] !== RecordKind.checkpoint || pageCount !== 1) continue;
-          all.push({ page: firstPage, end: offset((firstPage + 1) * PAGE_BYTES) });
-        }
-      },
-      resolve,
-    );
+): Promise<{ readonly pages: number[]; readonly error: string | null }> {
+  const all: number[] = [];
+  const { committed, error } = await scanRecords(reader, span, (found) => {
+    const isCheckpoint = found.record[1] === RecordKind.checkpoint;
+    if (isCheckpoint && found.pageCount === 1) all.push(found.firstPage);
   });
   if (error !== null && !isDamage(error)) throw error;
-  const candidates = all.filter(({ end }) => end <= committed);
-  return { candidates, error: error === null ? null : error.message };
+  const pages = all.filter((page) => (page + 1) * PAGE_BYTES <= committed);
+  return { pages, error: error === null ? null : error.message };
 }
 
 function isDamage({ code }: HoldfastError): boolean {
@@ -136,6 +112,6 @@ function foundAt(segment: SegmentId, page: number, top: Top, manifest: Manifest)
     if (id !== undefined) images.add(id);
   }
   const others = manifest.segments.map((one) => one.segment).filter((id) => !images.has(id));
-  const root = { segment, offset: offset(page * PAGE_BYTES), lsn: manifest.lsn };
+  const root = { segment, page, lsn: manifest.lsn };
   return { root, images: [...images], others };
 }
