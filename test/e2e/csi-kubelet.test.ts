@@ -377,3 +377,30 @@ test("kubelet's directory is a symbolic link", { timeout: TEST_MS }, async (t) =
   await one.end('a');
   t.same([stateOf(real), await bed.leftovers()], ['absent', []]);
 });
+
+test('without the metadata store', { timeout: TEST_MS }, async (t) => {
+  const { bed, driver, provision } = await world(t);
+  const one = await provision({ name: 'pvc-lonely', capability: MOUNT });
+  await one.start('a');
+  await does(t, `echo kept > ${one.target('a')}/f`);
+  const [etcd] = bed.bed.cluster.etcd.members;
+  await etcd?.kill();
+  await driver.restart();
+  t.equal(await driver.outcome('Probe'), 'OK');
+  await one.publish('b');
+  t.equal(await does(t, `cat ${one.target('b')}/f`), 'kept', 'one more pod of this machine');
+  const stats = { volume_id: one.id, volume_path: one.target('b') };
+  t.equal(await driver.outcome('NodeGetVolumeStats', stats), 'OK');
+  await one.unpublish('a');
+  await one.unpublish('b');
+  t.same([stateOf(one.target('a')), stateOf(one.target('b'))], ['absent', 'absent']);
+  const wish = { name: 'pvc-new', volume_capabilities: [MOUNT] };
+  t.match(await driver.outcome('CreateVolume', wish), /^(UNAVAILABLE|DEADLINE_EXCEEDED)/);
+  t.match(await driver.outcome('CreateVolume', { name: 'x' }), /^INVALID_ARGUMENT/);
+  etcd?.start();
+  await etcd?.ready();
+  await one.insist('NodeUnstageVolume', one.unstageRequest);
+  await one.insist('ControllerUnpublishVolume', one.attachRequest);
+  await one.insist('DeleteVolume', { volume_id: one.id });
+  t.same(await bed.leftovers(), []);
+});
