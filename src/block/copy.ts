@@ -235,6 +235,7 @@ class Copy {
       const start = this.#at;
       this.#at = offset(last.header.offset + batchSegmentBytes(last.header));
       this.#task.engine.noteWritten(this.#at - start);
+      if (this.#state.sealed) this.#task.replies.counts.repairedBytes += this.#at - start;
       this.#crc = last.header.headerCrc;
       if (this.#at === this.#request.end) this.#complete();
       else this.#walk();

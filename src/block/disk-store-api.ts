@@ -82,4 +82,6 @@ export interface DiskStats {
   readonly waiting: number;
   readonly reads: number;
   readonly checksumFailures: number;
+  /** Of sealed copies, written again from other replicas because they did not verify. */
+  readonly repairedBytes: number;
 }

@@ -271,6 +271,7 @@ export class DiskStore {
       waiting: counts.waiting,
       reads: counts.reads,
       checksumFailures: counts.checksumFailures,
+      repairedBytes: counts.repairedBytes,
     };
   }
 

@@ -14,7 +14,7 @@ const NEVER = epoch(0);
 /** Makes replies in the name of a disk's current life. */
 export class Replies {
   incarnation = '' as Incarnation;
-  readonly counts = { reads: 0, bytesRead: 0, checksumFailures: 0, waiting: 0 };
+  readonly counts = { reads: 0, bytesRead: 0, checksumFailures: 0, repairedBytes: 0, waiting: 0 };
 
   send(
     reply: ReplyCallback,

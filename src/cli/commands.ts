@@ -41,6 +41,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./status.js')).addStatusCommand,
   },
   {
+    name: 'scrub',
+    summary: 'verify every page of every copy, and repair what is rotten',
+    load: async () => (await import('./scrub.js')).addScrubCommand,
+  },
+  {
     name: 'doctor',
     summary: 'find out what is wrong with this machine or the cluster, and what to do',
     load: async () => (await import('./doctor.js')).addDoctorCommand,

@@ -164,6 +164,7 @@ function addDisks(registry: Registry, disks: () => readonly DiskStats[]): void {
   each('flushes_total', 'Since the start', (disk) => disk.flushes);
   each('reads_total', 'Since the start', (disk) => disk.reads);
   each('checksum_failures_total', 'Since the start', (disk) => disk.checksumFailures);
+  each('repaired_bytes_total', 'Of rotten copies, since the start', (disk) => disk.repairedBytes);
   each('journal_bytes', 'Size of the journal', (disk) => disk.journalBytes);
   each('journal_used_bytes', 'Of the journal', (disk) => disk.journalUsedBytes);
   each('journal_queue', 'Entries that wait for a flush', (disk) => disk.journalQueue);
