@@ -204,7 +204,7 @@ async function roundWithKills(t: Test, access: 'mount' | 'block', seed: number):
 }
 
 for (let round = 0; round < ROUNDS; round++) {
-  const access = round % 2 === 0 ? 'mount' : 'block';
+  const access = (SEED + round) % 2 === 0 ? 'mount' : 'block';
   const name = `csi-sanity with kills, round ${round + 1} of ${ROUNDS}`;
   test(name, { skip, timeout: SANITY_MS }, (t) => roundWithKills(t, access, SEED + round));
 }
