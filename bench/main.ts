@@ -12,13 +12,14 @@ import {
 } from './filesystem/run.js';
 import { filesystemJson, filesystemTable } from './filesystem/table.js';
 import { TARGET_NAMES, type TargetName } from './filesystem/target.js';
+import { lifecycleTable, runLifecycle } from './lifecycle.js';
 import { logTable, runLog } from './log.js';
 
 const USAGE = `usage: npm run bench -- [options]
-  --only NAME,...    these workloads: log, wal, kbench, vitastor, or names of the table
+  --only NAME,...    these workloads: log, lifecycle, wal, kbench, vitastor, or names of the table
   --peers NAME,...   next to these: ext4, glusterfs, none (ext4)
   --without-holdfast measures the peers only
-  --rounds N         how often; figures are medians (1; for log 5)
+  --rounds N         how often; figures are medians (1; for log 5, for lifecycle 3)
   --scale X          sizes and times, as multiples of the usual ones (1)
   --directory DIR    where everything is made, and removed at the end (.)
   --json             prints values instead of a table
@@ -61,6 +62,7 @@ function options() {
 const values = options();
 const LOG_SECONDS = 2;
 const LOG_ROUNDS = 5;
+const LIFECYCLE_ROUNDS = 3;
 
 function positive(text: string, name: string): number {
   const value = Number(text);
@@ -104,6 +106,12 @@ async function main(): Promise<void> {
     const seconds = LOG_SECONDS * scale;
     const marks = await runLog({ ...common, seconds, rounds: rounds ?? LOG_ROUNDS, parts });
     return print({ log: marks }, () => logTable(marks));
+  }
+  if (names.includes('lifecycle')) {
+    if (names.length > 1) fail('"lifecycle" is measured alone');
+    if (process.getuid?.() !== 0) fail('mounting needs root');
+    const figures = await runLifecycle({ ...common, rounds: rounds ?? LIFECYCLE_ROUNDS });
+    return print({ lifecycle: figures }, () => lifecycleTable(figures));
   }
   await filesystem(names, { ...common, rounds: rounds ?? 1, scale });
 }
