@@ -36,12 +36,12 @@ imagePullSecrets: {{ toJson . }}
 - name: secret
   secret:
     secretName: {{ .Values.secretName }}
-    defaultMode: 0400
+    defaultMode: 256 # 0400
 {{- if .Values.metadata.tlsSecret }}
 - name: etcd-tls
   secret:
     secretName: {{ .Values.metadata.tlsSecret }}
-    defaultMode: 0400
+    defaultMode: 256 # 0400
 {{- end }}
 {{- end }}
 
