@@ -76,6 +76,7 @@ t.test('the last caller unmounts', async (t) => {
   const engine = new Engine();
   await engine.create('db');
   for (const caller of ['one', 'two', 'two']) await engine.mount('db', caller);
+  t.match(await engine.ask('Get', { Name: 'db' }), { Volume: { Status: { containersHere: 2 } } });
   t.equal(await engine.unmount('db', 'nobody'), '', 'who never mounted it');
   t.equal(await engine.unmount('db', 'two'), '');
   t.equal(await engine.unmount('db', 'two'), '', 'again');
