@@ -43,11 +43,14 @@ export async function bindMount(
   const options = readOnly ? 'bind,ro' : 'bind';
   const args = ['-i', '-o', options, source, target];
   const { status, stderr } = await commands.run('mount', args, COMMAND_MS);
-  if (status === 0) return;
-  // It binds first and makes it read-only then.
-  if (mountAt(mounts.table(), target) !== undefined) await umount(target).catch(() => {});
+  const shown = mountAt(mounts.table(), target);
+  if (status === 0 && shown !== undefined && isSame(shown)) return;
+  // It binds first and makes it read-only then; and what was mounted at the source may have gone
+  // meanwhile, so that the empty directory below it was bound.
+  if (shown !== undefined) await umount(target).catch(() => {});
   if (made && mountAt(mounts.table(), target) === undefined) commands.removeEmpty(target);
-  throw failed(`${source} cannot be bound to ${target}`, stderr);
+  const why = status === 0 ? 'it is not there any more' : stderr;
+  throw failed(`${source} cannot be bound to ${target}`, why);
 }
 
 export async function unbindMount(
