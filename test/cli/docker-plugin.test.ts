@@ -1,4 +1,4 @@
-/** `holdfast docker-plugin` as a process: its socket, its settings, and a cluster that is not there. */
+/** `holdfast docker-plugin` as a process: its socket, settings, and a cluster that is not there. */
 import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import { tmpdir } from 'node:os';

@@ -1,7 +1,6 @@
 /**
- * The files for Docker follow the schemas of those who read them, and what they tell our program to
- * do is what it can do. The managed plugin, the compose file's volume and the stack run under a real
- * engine in test/e2e/docker-*.test.ts.
+ * The files for Docker follow the schemas of those who read them, and what they tell our program
+ * to do is what it can do. The managed plugin and the stack run under a real engine in test/e2e.
  */
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';

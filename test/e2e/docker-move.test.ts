@@ -1,6 +1,6 @@
 /**
- * Two engines on two machines that share a cluster: a volume moves in order, is not pulled away from
- * who lives, and is taken over from who is cut off or dead, who then can do nothing to it.
+ * Two engines on two machines that share a cluster: a volume moves in order, is not pulled away
+ * from who lives, and is taken over from who is cut off or dead, who then can do nothing to it.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';

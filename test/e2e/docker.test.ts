@@ -1,4 +1,4 @@
-/** Volumes under a real Docker Engine on one machine: what containers, plugin and engine survive. */
+/** Volumes under a real Docker Engine: what containers, plugin and engine survive. */
 import t from 'tap';
 import { DockerBed } from './docker-bed.js';
 import { cannotRunDocker } from './docker-machine.js';
