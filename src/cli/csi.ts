@@ -27,6 +27,7 @@ const UNIX = 'unix://';
 const NODE_ID_MAX_BYTES = 256;
 const ZONE = /^[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?$/;
 const REGISTER_AGAIN_MS = 5_000;
+const REGISTER_EVERY_MS = 60_000;
 /** A repetition of a call waits a little for the first one. */
 const LOCK_WAIT_MS = 5_000;
 
@@ -170,15 +171,22 @@ class Registration {
 
   start(): void {
     const { nodeId, zone } = this.#settings;
-    const registered = this.#volumes().then((volumes) => volumes.registerMachine(nodeId, zone));
-    registered.catch((thrown: unknown) => {
-      const { code, message } = asFault(thrown, 'UNAVAILABLE');
-      if (this.#stopped) return;
-      this.#log.warn({ code, error: message }, 'The machine is not registered; trying again.');
-      nodeClock.after(REGISTER_AGAIN_MS, () => {
+    const again = (ms: number): void => {
+      nodeClock.after(ms, () => {
         if (!this.#stopped) this.start();
       });
-    });
+    };
+    const registered = this.#volumes().then((volumes) => volumes.registerMachine(nodeId, zone));
+    registered.then(
+      // The metadata store may be put back from a time before.
+      () => again(REGISTER_EVERY_MS),
+      (thrown: unknown) => {
+        const { code, message } = asFault(thrown, 'UNAVAILABLE');
+        if (this.#stopped) return;
+        this.#log.warn({ code, error: message }, 'The machine is not registered; trying again.');
+        again(REGISTER_AGAIN_MS);
+      },
+    );
   }
 
   stop(): void {

@@ -25,6 +25,7 @@ import {
   IMPORT_KEY,
   keyTail,
   LIVE,
+  MACHINES,
   NAMES,
   NODES,
   nameKey,
@@ -172,7 +173,8 @@ export async function importCluster(
   const keys = new Set(wanted.map((operation) => operation.key));
   const own = [CLUSTER_KEY, IMPORT_KEY];
   const removed: Operation[] = before.entries
-    .filter(({ key }) => !keys.has(key) && !key.startsWith(LIVE) && !own.includes(key))
+    .filter(({ key }) => !keys.has(key) && !own.includes(key))
+    .filter(({ key }) => ![LIVE, MACHINES].some((prefix) => key.startsWith(prefix)))
     .map((entry) => ({ type: 'delete', key: entry.key }));
   // Heads first: from then on no owner of before swaps anything, nor makes a chunk that stays.
   const isHead = ({ key }: Operation): boolean => key.startsWith(VOLUMES);
@@ -244,9 +246,9 @@ function refuseStale([first, ...others]: readonly StaleVolume[]): void {
   });
 }
 
-/** Nodes that run write these by themselves, also into a store that has lost everything. */
+/** Nodes and drivers that run write these by themselves, also into a store that lost everything. */
 function isOfNodes(key: string): boolean {
-  return [NODES, LIVE, PLACEMENT].some((prefix) => key.startsWith(prefix));
+  return [NODES, LIVE, PLACEMENT, MACHINES].some((prefix) => key.startsWith(prefix));
 }
 
 /** What nodes know, and what the store that is replaced had already promised. */
