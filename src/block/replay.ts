@@ -387,13 +387,16 @@ export class Replay {
 
   /** Unlinks what a crash left of deleted segments. */
   removeDeleted(): void {
-    const { disk } = this.#options;
+    const { disk, files } = this.#options;
     for (const directory of disk.list('segments')) {
       if (!directory.endsWith('/')) continue;
       const place = `segments/${directory.slice(0, -1)}`;
       for (const name of disk.list(place)) {
-        const state = this.segments.get(name.slice(0, name.indexOf('.')) as SegmentId);
-        if (state?.deleted) disk.unlink(`${place}/${name}`);
+        const id = name.slice(0, name.indexOf('.')) as SegmentId;
+        if (this.segments.get(id)?.deleted !== true) continue;
+        // Replay may have it open: a later copy would go on writing into what has no name.
+        files.get(id).remove();
+        files.forget(id);
       }
     }
   }

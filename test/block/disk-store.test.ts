@@ -269,6 +269,21 @@ test('a copy that was dropped can be made again, and stands after every crash', 
   t.equal(rig.look(seg(2)), undefined);
 });
 
+test('a copy in the place of one that was written here, dropped and replayed is kept', async (t) => {
+  const log = new LogOf(seg(1));
+  const { rig } = copying(log);
+  rig.create(seg(1));
+  for (const batch of log.batches.slice(0, 2)) rig.append(batch);
+  t.equal(rig.send(rig.dropRequest(seg(1))).status, 'OK');
+  // The journal has the batches still: replay writes them before it comes to the drop.
+  rig.crash().open();
+  t.equal(rig.copy(log).status, 'OK');
+  rig.crash().open();
+  t.match(rig.look(seg(1)), { sealedEnd: log.end, suspectFrom: null });
+  t.equal(rig.read(seg(1), 0, 1).status, 'OK');
+  t.equal(rig.read(seg(1), log.end / PAGE_BYTES - 1, 1).status, 'OK');
+});
+
 test('no copy begins between a drop and its answer, nor one that was confirmed before', async (t) => {
   const log = new LogOf(seg(1));
   const { rig } = copying(log);
