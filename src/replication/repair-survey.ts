@@ -235,6 +235,19 @@ export class RepairSurvey {
     return isJudged && now - this.#began >= quietMs ? 'gone' : 'away';
   }
 
+  /**
+   * Whether the disk does not come back with what it has: its node was removed, or is registered
+   * without it. One whose node is merely down does, and is told to drop it then.
+   */
+  isLost({ node, incarnation }: Replica, state: DiskState): boolean {
+    if (this.#wishes.get(node)?.removed !== undefined) return true;
+    const nodes = this.#parts.directory.nodes();
+    const isListed = nodes.some(({ disks }) =>
+      disks.some((one) => one.incarnation === incarnation),
+    );
+    return state === 'gone' && !isListed;
+  }
+
   /** When the next disk that is away will be judged; Infinity when none is waited for. */
   nextJudgement(): number {
     const { quietMs, clock } = this.#parts;

@@ -221,8 +221,10 @@ export class Repair {
     const left = isAlive || move.filling === null ? move.leaving : [...move.leaving, move.filling];
     for (const replica of left) {
       const state = stateIn(disks, replica);
-      if (state === 'gone') await this.#settled(move, this.#moves.forget(move, replica));
-      else if (state !== 'away') this.#drop(move, replica, true);
+      if (state === 'good' || state === 'leaving') this.#drop(move, replica, true);
+      else if (this.#survey.isLost(replica, state)) {
+        await this.#settled(move, this.#moves.forget(move, replica));
+      }
     }
   }
 
