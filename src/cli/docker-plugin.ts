@@ -1,6 +1,7 @@
 /**
- * `holdfast docker-plugin`: serves Docker's volume plugin protocol on a unix socket. What it answers
- * is src/volume-plugin; here it gets its settings, its machine, and a cluster that may come later.
+ * `holdfast docker-plugin`: serves Docker's volume plugin protocol on a unix socket. What it
+ * answers is src/volume-plugin; here it gets its settings, machine, and a cluster that may come
+ * later.
  */
 import { dirname, join } from 'node:path';
 import type { Command } from 'commander';

@@ -2,6 +2,9 @@
  * Which callers have a volume mounted through the plugin: the engine gives each container's use an
  * id, and the volume is unmounted with the last of them. Kept in files on /run, as the mounts are:
  * both outlive the plugin's process, and neither outlives the machine.
+ *
+ * A file says that the mount is this plugin's, from before it is made until after it is gone. What
+ * has none is nobody's to take away: files that were lost are not the same as callers that left.
  */
 import { z } from 'zod';
 import { HoldfastError } from '../core/errors.js';
@@ -16,10 +19,15 @@ export class Claims {
     this.#files = files;
   }
 
-  /** In the order in which they came. Throws MALFORMED. */
-  of(volume: string): readonly string[] {
+  /** Volumes that have a file. */
+  list(): readonly string[] {
+    return this.#files.list();
+  }
+
+  /** In the order in which they came; null when there is no file. Throws MALFORMED. */
+  of(volume: string): readonly string[] | null {
     const text = this.#files.read(volume);
-    if (text === null) return [];
+    if (text === null) return null;
     try {
       return file.parse(JSON.parse(text)).callers;
     } catch (cause) {
@@ -30,26 +38,30 @@ export class Claims {
     }
   }
 
+  /** To be called before it is mounted. Idempotent. */
+  begin(volume: string): void {
+    if (this.of(volume) === null) this.#write(volume, []);
+  }
+
   /** Idempotent. */
   add(volume: string, caller: string): void {
-    const callers = this.of(volume);
+    const callers = this.of(volume) ?? [];
     if (!callers.includes(caller)) this.#write(volume, [...callers, caller]);
   }
 
-  /** Idempotent; returns how many are left. */
-  remove(volume: string, caller: string): number {
-    const before = this.of(volume);
+  /** Idempotent. */
+  remove(volume: string, caller: string): void {
+    const before = this.of(volume) ?? [];
     const callers = before.filter((one) => one !== caller);
     if (callers.length < before.length) this.#write(volume, callers);
-    return callers.length;
   }
 
-  clear(volume: string): void {
+  /** To be called once it is not mounted any more. Idempotent. */
+  end(volume: string): void {
     this.#files.remove(volume);
   }
 
   #write(volume: string, callers: readonly string[]): void {
-    if (callers.length === 0) this.#files.remove(volume);
-    else this.#files.write(volume, JSON.stringify({ version: 1, callers }));
+    this.#files.write(volume, JSON.stringify({ version: 1, callers }));
   }
 }

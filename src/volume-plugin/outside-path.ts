@@ -1,6 +1,6 @@
 /**
- * The name that a directory of this mount namespace has in the machine's own one, found by what both
- * of them know: the filesystem and the place in it, as the kernel's tables of mounts say.
+ * The name that a directory of this mount namespace has in the machine's own one, found by what
+ * both of them know: the filesystem and the place in it, as the kernel's tables of mounts say.
  */
 import { HoldfastError } from '../core/errors.js';
 import type { MountEntry } from '../io/fuse-device.js';

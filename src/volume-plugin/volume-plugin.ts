@@ -5,7 +5,7 @@
  *
  * INVARIANT: calls for one volume follow one another.
  * INVARIANT: a claim is written after the mount stands and removed before it is taken away. A
- * plugin that is killed between leaves a mount without claims, which sweep() takes away.
+ * plugin that is killed between leaves a volume that nobody claims, which sweep() takes away.
  */
 import { asFault, HoldfastError } from '../core/errors.js';
 import type { Clock } from '../io/clock.js';
@@ -123,16 +123,16 @@ export class VolumePlugin {
 
   /** Takes away, now and from time to time, what no container uses any more. */
   async sweep(): Promise<void> {
-    try {
-      for (const { directory } of await this.#deps.machine.list()) {
-        const volume = directory === null ? null : this.#deps.places.volumeAt(directory);
-        if (volume !== null) await this.#inTurn(volume, () => this.#unmountUnused(volume));
+    const { claims, clock, log } = this.#deps;
+    for (const volume of claims.list()) {
+      try {
+        await this.#inTurn(volume, () => this.#unmountUnused(volume));
+      } catch (thrown) {
+        const { code, message } = asFault(thrown, 'UNAVAILABLE');
+        log.warn({ volume, code, error: message }, 'A mount that nobody uses stays.');
       }
-    } catch (thrown) {
-      const { code, message } = asFault(thrown, 'UNAVAILABLE');
-      this.#deps.log.warn({ code, error: message }, 'Unused mounts were not taken away.');
     }
-    if (!this.#isClosed) this.#deps.clock.after(SWEEP_MS, () => void this.sweep());
+    if (!this.#isClosed) clock.after(SWEEP_MS, () => void this.sweep());
   }
 
   /** Mounts stay: whoever uses them does not need this process. */
@@ -200,8 +200,23 @@ export class VolumePlugin {
 
   async #mount(name: string, caller: string, { signal }: Call) {
     const { claims, places } = this.#deps;
-    // What cannot be read is no reason to mount: it would be nobody's.
-    claims.of(name);
+    claims.begin(name);
+    try {
+      await this.#ensureMounted(name);
+    } catch (thrown) {
+      await this.#forgetUnmounted(name);
+      throw thrown;
+    }
+    if (signal.aborted) {
+      await this.#unmountUnused(name);
+      throw new HoldfastError('CLOSED', `nobody waits for the mount of "${name}" any more`);
+    }
+    claims.add(name, caller);
+    return { Mountpoint: places.shown(name) };
+  }
+
+  async #ensureMounted(name: string): Promise<void> {
+    const { places } = this.#deps;
     const here = await this.#here(name);
     // A volume that works here needs no metadata store for one more container.
     if (here === null || here.condition.abnormal) {
@@ -211,12 +226,13 @@ export class VolumePlugin {
       await lifecycle.mount(info.id, places.directory(name), options);
     }
     await places.show(name);
-    if (signal.aborted) {
-      await this.#unmountUnused(name);
-      throw new HoldfastError('CLOSED', `nobody waits for the mount of "${name}" any more`);
-    }
-    claims.add(name, caller);
-    return { Mountpoint: places.shown(name) };
+  }
+
+  /** After a mount that failed: what may stand all the same is left to sweep(). */
+  async #forgetUnmounted(name: string): Promise<void> {
+    const { claims } = this.#deps;
+    const isFree = claims.of(name)?.length === 0 && (await this.#here(name)) === null;
+    if (isFree) claims.end(name);
   }
 
   async #unmount(name: string, caller: string) {
@@ -225,28 +241,24 @@ export class VolumePlugin {
     return {};
   }
 
-  /** Those that have no claim; also what an earlier call could not take away. */
+  /** Those that this plugin mounted and nobody claims; also what an earlier call left. */
   async #unmountUnused(name: string): Promise<void> {
     const { claims, places, machine } = this.#deps;
-    if (claims.of(name).length > 0) return;
+    if (claims.of(name)?.length !== 0) return;
     await places.hide(name);
-    await machine.unmount(places.directory(name), { timeoutMs: UNMOUNT_COMMIT_MS });
+    // At its directory may be somebody else's mount.
+    const isHere = (await this.#here(name)) !== null;
+    if (isHere) await machine.unmount(places.directory(name), { timeoutMs: UNMOUNT_COMMIT_MS });
     places.tidy(name);
+    claims.end(name);
   }
 
   async #remove(name: string) {
     const { claims } = this.#deps;
-    const callers = claims.of(name).length;
-    if (callers > 0 && (await this.#here(name)) !== null) {
-      const users =
-        callers === 1
-          ? 'a container of this machine uses'
-          : `${callers} containers of this machine use`;
-      const hint = 'Stop them first; "docker ps --filter volume=NAME" lists them.';
-      throw new HoldfastError('BUSY', `${users} "${name}"`, { hint });
-    }
+    const callers = claims.of(name)?.length ?? 0;
+    if (callers > 0 && (await this.#here(name)) !== null) throw inUse(name, callers);
     // Claims on a mount that is gone are those of containers that are, too.
-    claims.clear(name);
+    if (callers > 0) claims.end(name);
     await this.#unmountUnused(name);
     const lifecycle = await this.#deps.lifecycle();
     const info = await lifecycle.byName(name);
@@ -267,7 +279,7 @@ export class VolumePlugin {
     const lifecycle = await this.#deps.lifecycle();
     const info = await findVolume(lifecycle, name);
     const here = await this.#here(name);
-    const callers = this.#deps.claims.of(name).length;
+    const callers = this.#deps.claims.of(name)?.length ?? 0;
     return { ...this.#entry(info, here), Status: statusOf({ info, here, callers }) };
   }
 
@@ -318,4 +330,11 @@ async function findVolume(lifecycle: VolumeLifecycle, name: string): Promise<Vol
   if (info !== null) return info;
   const hint = `Make it with "docker volume create -d holdfast ${name}".`;
   throw new HoldfastError('NOT_FOUND', `no volume is named "${name}"`, { hint });
+}
+
+function inUse(name: string, callers: number): HoldfastError {
+  const one = 'a container of this machine uses';
+  const users = callers === 1 ? one : `${callers} containers of this machine use`;
+  const hint = 'Stop them first; "docker ps --filter volume=NAME" lists them.';
+  return new HoldfastError('BUSY', `${users} "${name}"`, { hint });
 }

@@ -108,7 +108,7 @@ t.test('killed between the mount and its note: nobody has it, and it goes', asyn
   await engine.create('kept');
   await engine.mount('kept', 'one');
   await engine.mount('db', 'one');
-  engine.files.remove('db');
+  engine.files.write('db', '{"version":1,"callers":[]}');
   const { id } = [...engine.volumes.infos.values()].find(
     ({ name }) => name === 'kept',
   ) as VolumeInfo;
@@ -119,6 +119,31 @@ t.test('killed between the mount and its note: nobody has it, and it goes', asyn
   engine.restart();
   await engine.plugin.sweep();
   t.same(engine.mounted, ['/mnt/other', '/volumes/kept'], 'nothing of anybody else');
+});
+
+t.test('lists of callers that were lost: nothing is taken from anybody', async (t) => {
+  const engine = new Engine();
+  await engine.create('db');
+  await engine.mount('db', 'one');
+  await engine.mount('db', 'two');
+  engine.files.remove('db');
+  engine.restart();
+  await engine.plugin.sweep();
+  t.equal(await engine.unmount('db', 'one'), '');
+  t.same(engine.mounted, ['/volumes/db'], 'the other one may use it');
+});
+
+t.test('a mount that fails leaves no note, and is nobody else', async (t) => {
+  const engine = new Engine();
+  await engine.create('db');
+  const elsewhere = new HoldfastError('CONFLICT', '"db" is mounted on far');
+  engine.volumes.faults.set('mount', elsewhere);
+  t.equal((await engine.mount('db', 'one')).Err, '"db" is mounted on far.');
+  t.same(engine.files.list(), []);
+  await engine.mount('db', 'two');
+  engine.volumes.faults.set('unmount', new HoldfastError('BUSY', 'in use'));
+  await engine.unmount('db', 'two');
+  t.same(engine.files.list(), ['db'], 'still to be taken away');
 });
 
 t.test('a list of callers that cannot be read is not an empty one', async (t) => {
