@@ -1,6 +1,6 @@
 /**
- * SEAL, DELETE and DROP: what may be done only when a linearizable read of the metadata store says so.
- * Nothing is touched before the answer, and the segment's state is looked at again after it.
+ * SEAL, DELETE and DROP: what may be done only when a linearizable read of the metadata store says
+ * so. Nothing is touched before the answer, and the segment's state is looked at again after it.
  */
 import { asFault, HoldfastError } from '../core/errors.js';
 import type { SegmentOffset } from '../core/units.js';
@@ -144,8 +144,9 @@ export function confirmDelete(task: Task, request: DeleteRequest, reply: ReplyCa
 
 /**
  * Removes this disk's copy, since nothing counts on it. What stays refuses late requests as a
- * tombstone does, but is no evidence that the segment was deleted: inventories do not list it. From its arrival until its answer
- * no COPY begins: whoever names this disk again later does so for a copy that is made anew.
+ * tombstone does, but is no evidence that the segment was deleted: inventories do not list it. From
+ * its arrival until its answer no COPY begins: whoever names this disk again later does so for a
+ * copy that is made anew.
  */
 export function confirmDrop(task: Task, request: DropRequest, reply: ReplyCallback): void {
   const { engine, replies, confirmations } = task;

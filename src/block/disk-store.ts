@@ -2,7 +2,8 @@
  * The storage engine of one disk: answers every request that concerns a segment. One event loop
  * owns all of a disk's state; each event is applied at once, and replies leave when what they state
  * is durable. Verdicts are segment-table.ts, durability is engine.ts; SEAL, DELETE, DROP and COPY,
- * which ask the metadata store first, are confirmed.ts and copy.ts; reads and fences are answers.ts.
+ * which ask the metadata store first, are confirmed.ts and copy.ts; reads and fences are
+ * answers.ts.
  *
  * INVARIANT: `reply` is called exactly once for each request.
  */

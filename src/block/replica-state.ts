@@ -68,7 +68,9 @@ export interface Segment {
   acceptedCrc: number;
   sealed: boolean;
   deleted: boolean;
-  /** Deleted on this disk only: the segment has its copies elsewhere, and may have one here again. */
+  /**
+   * Deleted on this disk only: the segment has its copies elsewhere, and may have one here again.
+   */
   dropped: boolean;
   /** Bytes from durableLength on may have been acknowledged and cannot be read. */
   suspect: boolean;

@@ -34,8 +34,8 @@ export interface Confirmations {
    */
   copyable(wanted: CopyWanted, done: (answer: Confirmation) => void): void;
   /**
-   * Does nothing count on this disk's copy: the segment is sealed and has its copies on other disks,
-   * or it was deleted while this disk was to get one?
+   * Does nothing count on this disk's copy: the segment is sealed and has its copies on other
+   * disks, or it was deleted while this disk was to get one?
    */
   droppable(
     volume: VolumeId,

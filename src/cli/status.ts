@@ -54,7 +54,8 @@ async function status(options: SessionOptions): Promise<void> {
 
 function repairText(report: RepairReport): string {
   const { copies, bytes, running, endangered, unreadable, leaving, balancing } = report;
-  const rate = `${formatSize(report.bytesPerSecond)}/s of ${formatSize(report.bytesPerSecondMax)}/s`;
+  const most = formatSize(report.bytesPerSecondMax);
+  const rate = `${formatSize(report.bytesPerSecond)}/s of ${most}/s`;
   const words = [
     copies > 0
       ? `${copies} copies to make (${formatSize(bytes)}), ${running} under way, ${rate}`

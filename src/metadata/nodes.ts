@@ -2,7 +2,8 @@
  * A node's presence in the metadata store: its record, and a live key bound to a lease that its own
  * loop keeps alive. When the lease is lost (an outage longer than its time) the node registers
  * again; also when the store lost what it wrote (import, rebuild). Never in a store that holds
- * another cluster, nor after it was removed from this one. All of it is a hint for others: a node serves whether or not it is registered.
+ * another cluster, nor after it was removed from this one. All of it is a hint for others: a node
+ * serves whether or not it is registered.
  */
 import { assert } from '../core/assert.js';
 import { HoldfastError } from '../core/errors.js';

@@ -146,7 +146,9 @@ class Reign {
     });
   }
 
-  /** Makes the placement table anew where nodes, or what is wanted of them, are others than before. */
+  /**
+   * Makes the placement table anew where nodes, or what is wanted of them, are others than before.
+   */
   #place(): void {
     const { store, log } = this.#options;
     const placedFor = JSON.stringify([this.#wishesAt, this.#directory.nodes()]);

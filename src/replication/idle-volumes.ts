@@ -1,8 +1,8 @@
 /**
- * Open segments of volumes that nobody owns: their copies are nobody's business, so one that is lost
- * or drained stays so, and with it the newest data of an unmounted volume has one copy less. The
- * controller takes such a volume over and releases it: that seals them, for repair to see to, and
- * opens fresh ones elsewhere.
+ * Open segments of volumes that nobody owns: their copies are nobody's business, so one that is
+ * lost or drained stays so, and with it the newest data of an unmounted volume has one copy less.
+ * The controller takes such a volume over and releases it: that seals them, for repair to see to,
+ * and opens fresh ones elsewhere.
  *
  * INVARIANT: nobody who owns a volume, or comes to own it meanwhile, is disturbed.
  */

@@ -32,10 +32,10 @@ export function disksOfNodes(nodes: readonly NodeRecord[]): PlacementDisk[] {
 }
 
 /**
- * Makes the stored tables fit the registered nodes that are not drained, each by compare-and-swap; idempotent, and safe
- * to run on several nodes at once. Groups are shorter than the replica count while there are too
- * few nodes. Returns the replica counts whose table changed. Throws CONFLICT (retryable) if others
- * keep changing it.
+ * Makes the stored tables fit the registered nodes that are not drained, each by compare-and-swap;
+ * idempotent, and safe to run on several nodes at once. Groups are shorter than the replica count
+ * while there are too few nodes. Returns the replica counts whose table changed. Throws CONFLICT
+ * (retryable) if others keep changing it.
  */
 export async function updatePlacement(store: MetadataStore): Promise<number[]> {
   const changed: number[] = [];

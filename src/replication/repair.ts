@@ -3,8 +3,8 @@
  * list of replicas, then DROP of what was replaced. What is under way stands in the metadata store
  * (replica-moves.ts), so whoever leads next goes on where this one ended, at whatever step.
  *
- * INVARIANT: a disk joins the list of a segment's replicas only after it has answered that segment's
- * COPY; everything written carries the leader's guard.
+ * INVARIANT: a disk joins the list of a segment's replicas only after it has answered that
+ * segment's COPY; everything written carries the leader's guard.
  */
 import type { NodeRequests } from '../block/wire/requests.js';
 import { HoldfastError } from '../core/errors.js';

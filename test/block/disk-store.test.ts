@@ -269,7 +269,7 @@ test('a copy that was dropped can be made again, and stands after every crash', 
   t.equal(rig.look(seg(2)), undefined);
 });
 
-test('a copy in the place of one that was written here, dropped and replayed is kept', async (t) => {
+test('a copy in the place of one that was written here and dropped is kept', async (t) => {
   const log = new LogOf(seg(1));
   const { rig } = copying(log);
   rig.create(seg(1));

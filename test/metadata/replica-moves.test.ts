@@ -102,7 +102,7 @@ test('a move names the new disk, then the list does, then the old one is let go'
   t.same(await world.wait(listMoves(bed.store)), [], 'nothing is left of it');
 });
 
-test('what was changed meanwhile is not overwritten, nor changed by who does not lead', async (t) => {
+test('what was changed meanwhile is not overwritten, and only who leads changes it', async (t) => {
   const bed = moving();
   const { world, moves } = bed;
   const [volume, move] = [await bed.volume(), await bed.move()];

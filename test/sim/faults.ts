@@ -286,7 +286,10 @@ function staying(world: World): StorageMachine[] {
   return world.machines.filter(({ removed, drained }) => !removed && !drained);
 }
 
-/** An administrator drains a node, and may change his mind. As the command does, only if enough stay. */
+/**
+ * An administrator drains a node, and may change his mind. As the command does, only if enough
+ * stay.
+ */
 function drain(world: World, fault: Fault): boolean {
   const machine = at(staying(world), fault.target);
   const most = Math.max(...world.volumes.map(({ replicas }) => replicas));

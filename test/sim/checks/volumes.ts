@@ -2,7 +2,8 @@
  * The volume records' history and what owners acknowledged: the log is one chain that only grows
  * (1, 2, 5), seals cover every acknowledgement (5) and are held by a quorum (4), nothing is
  * acknowledged outside of the record or through a frozen segment (8), records move by the rules
- * (9), moves of replicas take no good copy away (18), and each takeover's decision rests on R valid fence replies (10).
+ * (9), moves of replicas take no good copy away (18), and each takeover's decision rests on R valid
+ * fence replies (10).
  */
 import type { Incarnation, SegmentId, VolumeId } from '../../../src/core/ids.js';
 import type { PlannedSegment, SealedSegment, VolumeRecord } from '../../../src/metadata/model.js';
