@@ -284,7 +284,7 @@ test('a copy in the place of one that was written here and dropped is kept', asy
   t.equal(rig.read(seg(1), log.end / PAGE_BYTES - 1, 1).status, 'OK');
 });
 
-test('no copy begins between a drop and its answer, nor one that was confirmed before', async (t) => {
+test('no copy begins between a drop and its answer, nor one confirmed before', async (t) => {
   const log = new LogOf(seg(1));
   const { rig } = copying(log);
   t.equal(rig.copy(log).status, 'OK');
