@@ -1,0 +1,104 @@
+/** What a successor finds in special moments that random histories seldom meet. */
+import { test } from 'tap';
+import { present } from '../../src/core/assert.js';
+import { PAGE_BYTES } from '../../src/core/units.js';
+import { Bed, errnoOf, ROOT } from './harness.js';
+import { MemoryIntents } from './memory-intents.js';
+
+/** Nothing gets into the log by itself. */
+function bed(): { bed: Bed; intents: MemoryIntents } {
+  const intents = new MemoryIntents();
+  return { bed: new Bed({ ackDelayMs: null, intents }), intents };
+}
+
+test('a page that changed in place, again and again', async (t) => {
+  const { bed: made } = bed();
+  const inode = made.file('log');
+  let expected = '';
+  for (let i = 0; i < 300; i++) {
+    const line = `line ${i}\n`;
+    made.write(inode, expected.length, line);
+    expected += line;
+    if (i % 100 === 50) made.fs.history.intents?.flush();
+  }
+  made.adopt();
+  t.equal(made.content(inode).toString(), expected);
+  made.write(inode, 3, 'again');
+  made.adopt();
+  t.equal(made.content(inode).toString(), `${expected.slice(0, 3)}again${expected.slice(8)}`);
+});
+
+test('a page that the cleaner moved does not change in place', async (t) => {
+  const { bed: made } = bed();
+  const inode = made.file('file');
+  made.write(inode, 0, Buffer.alloc(PAGE_BYTES, 1));
+  made.fs.history.close();
+  made.fs.history.intents?.flush();
+  made.owner.acknowledge();
+  const { state, history } = made.fs;
+  const slot = state.inodes.slotOf(inode);
+  const at = state.extents.place(slot, 0);
+  history.room(1, 56);
+  const place = history.takePages(1);
+  history.pool.page(place).fill(1);
+  const segment = present(made.log.segments[0], 'a segment').id;
+  const move = { type: 'move', inode, page: 0, count: 1, segment, at: at % 2 ** 22 } as const;
+  history.performWrite(move, place);
+  t.equal(state.extents.place(slot, 0), place, 'it is moved');
+  t.notOk(history.isOpen(place));
+  made.write(inode, 10, 'changed');
+  const expected = Buffer.alloc(PAGE_BYTES, 1);
+  expected.write('changed', 10);
+  t.ok(made.content(inode).equals(expected));
+  made.adopt();
+  t.ok(made.content(inode).equals(expected), 'though no intents tell of the move');
+});
+
+test('an unlinked file that somebody has open', async (t) => {
+  const { bed: made } = bed();
+  const inode = made.file('gone');
+  made.fs.open(inode);
+  made.write(inode, 0, 'still here');
+  made.fs.unlink(ROOT, Buffer.from('gone'));
+  made.adopt();
+  t.equal(made.content(inode).toString(), 'still here');
+  made.write(inode, 0, 'ever');
+  made.fs.close(inode);
+  t.equal(made.content(inode).toString(), 'everl here', 'the kernel still knows it');
+  made.fs.forget(inode, 2);
+  t.equal(
+    errnoOf(() => made.fs.getattr(inode)),
+    'ESTALE',
+  );
+});
+
+test('what survived in the log is not done again, whatever part of it that was', async (t) => {
+  for (let survive = 0; survive < 6; survive++) {
+    const { bed: made } = bed();
+    for (let i = 0; i < 5; i++) {
+      made.fs.mkdir(ROOT, Buffer.from(`d${i}`), 0o755, { uid: 0, gid: 0 });
+      if (i > 0) made.fs.rename(ROOT, Buffer.from(`d${i}`), ROOT, Buffer.from(`d${i - 1}`), 2);
+      made.fs.history.intents?.flush();
+      made.fs.history.close();
+    }
+    made.adopt(survive);
+    t.equal(made.fs.getattr(ROOT).nlink, 7);
+    const { inode } = made.fs.lookup(ROOT, Buffer.from('d0'));
+    made.adopt();
+    t.equal(made.fs.lookup(ROOT, Buffer.from('d0')).inode, inode);
+  }
+});
+
+test('a part of the intents that cannot be read ends it, instead of leaving it out', async (t) => {
+  const { bed: made, intents } = bed();
+  for (let i = 0; i < 3; i++) {
+    made.fs.setattr(ROOT, { mode: 0o700 + i });
+    made.fs.history.intents?.flush();
+  }
+  const found = present(intents.read(), 'intents');
+  t.equal(found.batches.length, 4, 'one of the format, one of each change');
+  const [first, , third, fourth] = found.batches;
+  const batches = [first, third, fourth].map((batch) => present(batch, 'a batch'));
+  intents.read = () => ({ ...found, batches });
+  t.throws(() => made.adopt(), { code: 'INCONSISTENT' });
+});
