@@ -140,6 +140,12 @@ export const PLACEMENT_GROUPS = 128;
 export const NAME_MAX_BYTES = 128;
 export const ZONE_MAX_BYTES = 128;
 export const ADDRESS_MAX_BYTES = 300;
+/** How orchestrators call a machine. */
+export const MACHINE_MAX_BYTES = 256;
+/** Un-fsynced changes are committed this often. */
+export const COMMIT_INTERVAL_MIN_MS = 1_000;
+export const COMMIT_INTERVAL_MAX_MS = 60_000;
+export const COMMIT_INTERVAL_DEFAULT_MS = 5_000;
 /** A program's version, as a node tells it to people. */
 export const VERSION_MAX_BYTES = 64;
 export const VOLUME_MIN_BYTES = 1 * MIB;
