@@ -237,16 +237,13 @@ export class Repair {
     this.#dropping.add(key);
     const request = { type: 'drop', incarnation, segment, volume } as const;
     void this.#survey.ask(on.node, request).then(async (reply) => {
-      this.#dropping.delete(key);
-      if (this.#stopped) return;
-      if (reply?.status !== 'OK' || reply.incarnation !== incarnation) {
-        this.#later(key);
-        return;
-      }
-      if (!isInMove) this.#survey.forgetSurplus(move, on);
-      else if (!this.#running.has(segment)) {
+      const isDone = reply?.status === 'OK' && reply.incarnation === incarnation;
+      if (!isDone) this.#later(key);
+      else if (!isInMove) this.#survey.forgetSurplus(move, on);
+      else if (!this.#stopped && !this.#running.has(segment)) {
         await this.#settled(move, this.#moves.forget(this.#survey.move(volume, segment), on));
       }
+      this.#dropping.delete(key);
     });
   }
 
