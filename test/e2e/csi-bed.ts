@@ -73,16 +73,13 @@ export class CsiDriver {
 export class CsiBed {
   readonly bed: MountBed;
   readonly #drivers: CsiDriver[] = [];
-  readonly #loopsBefore: ReadonlySet<string>;
 
-  private constructor(bed: MountBed, loops: ReadonlySet<string>) {
+  private constructor(bed: MountBed) {
     this.bed = bed;
-    this.#loopsBefore = loops;
   }
 
   static async start(): Promise<CsiBed> {
-    const loops = new Set(await loopDevices());
-    return new CsiBed(await MountBed.start(), loops);
+    return new CsiBed(await MountBed.start());
   }
 
   async driver(nodeId: string, options: DriverOptions = {}): Promise<CsiDriver> {
@@ -100,9 +97,11 @@ export class CsiBed {
       .filter((path) => path.startsWith(`${this.bed.root}/`));
   }
 
-  /** Loop devices that were not there before. */
+  /** Loop devices over files of this bed's volumes. */
   async loops(): Promise<string[]> {
-    return (await loopDevices()).filter((name) => !this.#loopsBefore.has(name));
+    const { text } = await shell('losetup --list --noheadings --output NAME,BACK-FILE');
+    const lines = text.split('\n').filter((line) => line.includes(` ${this.bed.root}/`));
+    return lines.map((line) => line.split(' ')[0] ?? '');
   }
 
   /** Everything that volumes leave on a machine: nothing, it is hoped. */
@@ -119,9 +118,4 @@ export class CsiBed {
     for (const name of await this.loops()) await shell(`losetup -d '${name}'`);
     await this.bed.close();
   }
-}
-
-async function loopDevices(): Promise<string[]> {
-  const { text } = await shell('losetup --list --noheadings --output NAME');
-  return text.split('\n').filter((line) => line !== '');
 }

@@ -251,7 +251,8 @@ for (const [what, capability] of [
         await sleep(delayMs);
         await one.driver.restart();
         const said = await outcome;
-        t.match(said, /^OK$|^UNAVAILABLE|^ABORTED|^code 1:/, `${method} at ${delayMs} ms`);
+        // A program that the dead driver had started may still look at the device.
+        t.match(said, /^OK$|^UNAVAILABLE|^ABORTED|^code 1:| is in use/, `${method}, ${delayMs} ms`);
         const isPublished = method === 'NodePublishVolume';
         if (isPublished && said === 'OK') t.equal(stateOf(a), 1, 'OK means that it is there');
         await one.insist(method, request);
