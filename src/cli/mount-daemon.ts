@@ -126,8 +126,6 @@ class MountProcess {
 
   /** Serves the mount to its end; resolves to the exit status. */
   async run(): Promise<number> {
-    const { state } = this.#host;
-    const { mount } = this.#spec;
     let fault: HoldfastError | null = null;
     try {
       fault = await this.#serveControl();
@@ -143,9 +141,14 @@ class MountProcess {
         if (again) return EXIT_AGAIN;
       }
     }
-    state.write(mount, StateFile.OVER, '');
+    this.#noteEnd();
     if (fault !== null) this.#link.say({ event: 'failed', fault: plainFault(fault) });
     return fault === null ? 0 : EXIT_CODES[fault.code];
+  }
+
+  /** So that nobody takes the silence that follows for a daemon that died. */
+  #noteEnd(): void {
+    this.#host.state.write(this.#spec.mount, StateFile.OVER, '');
   }
 
   /** Answers over the control socket and listens to signals from the first moment on. */
@@ -163,7 +166,9 @@ class MountProcess {
     try {
       this.#adoption = readAdoption(this.#host.state, this.#spec.mount, this.#intents);
       await monitor.listen();
-      return await this.#withSession();
+      const fault = await this.#withSession();
+      if (this.#daemon?.handedOver !== true) this.#noteEnd();
+      return fault;
     } finally {
       control.close();
       monitor.close();

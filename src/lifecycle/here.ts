@@ -81,6 +81,8 @@ function conditionOf({ state, live, logFile }: MountStatus): Condition {
   switch (state) {
     case 'mounted':
       return { abnormal: false, message: 'it is served' };
+    case 'adopting':
+      return { abnormal: false, message: `it gets another daemon: ${live?.detail ?? 'starting'}` };
     case 'starting':
     case 'stopping':
       return { abnormal: false, message: `its mount is ${state}` };

@@ -78,6 +78,7 @@ async function same(
   }
   switch (state) {
     case 'mounted':
+    case 'adopting':
       if (there.readOnly === readOnly) return true;
       throw otherwise(there);
     case 'failed':

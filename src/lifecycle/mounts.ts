@@ -115,12 +115,17 @@ export async function stopMount(
   if (status.state === 'starting') throw stillStarting(status);
   const lazy = options.lazy === true;
   // Lazily, the commit comes when the last user has gone, and nodes that are down hold up nothing.
-  if (!lazy && (status.state === 'mounted' || status.state === 'unresponsive')) {
+  if (!lazy && canCommit(status)) {
     await commit(host, status, options.timeoutMs ?? COMMIT_TIMEOUT_MS);
   }
   if (isMounted(host, status.directory)) await unmountFuse(host.mounts, status.directory, { lazy });
   const released = !lazy && (await untilEnded(deps, status));
   return { ...status, released };
+}
+
+/** One that is being adopted commits when it is; between two daemons there is nobody to ask. */
+function canCommit({ state, live }: MountStatus): boolean {
+  return state === 'mounted' || state === 'unresponsive' || (state === 'adopting' && live !== null);
 }
 
 /** Removes what a dead daemon left: the mount that answers nothing, and its state directory. */
@@ -242,8 +247,14 @@ async function statusOf(host: MountHost, mount: MountId): Promise<MountStatus | 
   // Somebody accepted and does not answer: stopped or hanging, and perhaps to go on later.
   if (fault?.code === 'TIMEOUT') return { ...known, state: 'unresponsive' };
   if (keeperPid === null) return { ...known, state: 'dead' };
-  const wasMounted = host.state.read(mount, StateFile.DEVICE) !== null;
-  return { ...known, state: wasMounted ? 'stopping' : 'starting' };
+  return { ...known, state: silentState(host, mount) };
+}
+
+/** Of a mount that has a keeper and, at this moment, no daemon that can be asked. */
+function silentState(host: MountHost, mount: MountId): MountStatus['state'] {
+  const has = (file: string): boolean => host.state.read(mount, file) !== null;
+  if (!has(StateFile.DEVICE)) return 'starting';
+  return has(StateFile.INIT) && !has(StateFile.OVER) ? 'adopting' : 'stopping';
 }
 
 function isMounted(host: MountHost, directory: string): boolean {

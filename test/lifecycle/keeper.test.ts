@@ -102,3 +102,57 @@ t.test('SIGTERM is passed on, and waited for', async (t) => {
   t.equal(await ended, 0);
   t.notOk(existsSync(state));
 });
+
+/** Daemon scripts that note that they ran, and have served the mount before. */
+const RAN = 'echo x >> "$1/ran"; : > "$1/init.json"; ';
+
+function runs(state: string): number {
+  return readFileSync(join(state, 'ran'), 'utf8').length / 2;
+}
+
+t.test('a daemon that dies after it has served is followed by another', async (t) => {
+  const second = '[ "$(wc -l < "$1/ran")" -lt 3 ] || exec sleep 5';
+  const { keeper, state, log } = keep(t, `${RAN}${second}; kill -9 $$`, true);
+  while (!existsSync(join(state, 'ran')) || runs(state) < 3) await sleep(10);
+  t.match(log(), /died with status 137[\s\S]*died with status 137/);
+  t.ok(existsSync(state));
+  process.kill(keeper.pid, 'SIGTERM');
+  while (!existsSync(join(state, StateFile.STOP))) await sleep(10);
+  t.pass('a signal to end it is kept for the next one');
+});
+
+t.test('daemons that die one after the other are given up', async (t) => {
+  const { state, ended, log } = keep(t, `${RAN}exit 70`, true);
+  t.equal(await ended, 70);
+  t.equal(runs(state), 10);
+  t.match(log(), /10 daemons of \S+ have died one after the other: it is given up/);
+  t.notOk(existsSync(join(state, StateFile.INTENTS)));
+});
+
+t.test('one that has served for a moment in between is no part of a series', async (t) => {
+  const script = `${RAN}[ "$(wc -l < "$1/ran")" -ne 5 ] || : > "$1/settled"; exit 70`;
+  const { state, ended } = keep(t, script, true);
+  t.equal(await ended, 70);
+  t.equal(runs(state), 14);
+});
+
+t.test('a daemon that ends by itself is not followed', async (t) => {
+  const { state, ended } = keep(t, `${RAN}: > "$1/over"; exit 17`, true);
+  t.equal(await ended, 17);
+  t.equal(runs(state), 1);
+});
+
+t.test('a mount is handed over to what is the program then', async (t) => {
+  const next = '/bin/sh\\n-c\\necho "y $1" > "$1/next"; : > "$1/over"; exit 18\\nnext\\n';
+  const script = `${RAN}printf '${next}' > "$1/program"; exit 75`;
+  const { state, ended } = keep(t, script, true);
+  t.equal(await ended, 18);
+  t.equal(readFileSync(join(state, 'next'), 'utf8'), `y ${state}\n`);
+});
+
+t.test('an adoption that may succeed later is tried again', async (t) => {
+  const script = `${RAN}[ "$(wc -l < "$1/ran")" -lt 3 ] && exit 74; : > "$1/over"; exit 19`;
+  const { state, ended } = keep(t, script, true);
+  t.equal(await ended, 19);
+  t.equal(runs(state), 3);
+});
