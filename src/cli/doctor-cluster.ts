@@ -166,6 +166,12 @@ export function checkVersions(nodes: readonly NodeState[], ours: string): Findin
 
 function checkVolumes(found: Survey): Finding[] {
   const advice = 'Bring the nodes back that do not answer; repair needs them or others in place.';
-  const bad = volumeProblems(found).map((message) => problem('volumes', message, advice));
+  const { unusable } = found;
+  const ofNodes = volumeProblems({ ...found, unusable: [] });
+  const lookAt = 'See what the nodes have: "holdfast metadata rebuild --dry-run".';
+  const bad = [
+    ...unusable.map((message) => problem('volumes', message, lookAt)),
+    ...ofNodes.map((message) => problem('volumes', message, advice)),
+  ];
   return bad.length > 0 ? bad : [ok('volumes', `${found.volumes.length}, all with their copies`)];
 }

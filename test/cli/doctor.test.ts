@@ -176,7 +176,9 @@ t.test('a cluster: well, with a node down, with etcd down', async (t) => {
   await change({ type: 'put', key, value: encodeChunk(volume, []) });
   const strange = await doctor();
   t.equal(strange.code, 3);
-  t.match(strange.bad, [{ check: 'volumes', message: /events cannot be mounted: .*newestChunk/ }]);
+  t.match(strange.bad, [
+    { check: 'volumes', message: /events cannot be mounted: .*newestChunk/, advice: /rebuild/ },
+  ]);
   const told = await holdfast(['status', ...at]);
   t.equal(told.code, 3);
   t.match(told.out, /^! volume events cannot be mounted: volume record [0-9a-f]{32}: its chunks/m);
