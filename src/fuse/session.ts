@@ -157,7 +157,7 @@ export class FuseSession {
       reply.again(result);
       return true;
     }
-    // The kernel sends them before any other but FORGET and INTERRUPT, which have lists of their own.
+    // The kernel sends them before any other but FORGET and INTERRUPT, which have their own lists.
     const { op } = operation;
     if (op !== 'forget' && op !== 'batch-forget' && op !== 'interrupt') {
       this.#isResending = false;

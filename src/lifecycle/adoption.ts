@@ -66,9 +66,20 @@ export function readAdoption(
   const intents = file === null ? null : readIntents(file);
   // Where nothing can be changed, there are none.
   if (intents === null && readSpec(state, mount)?.readOnly === true) return none;
-  const identity = intents?.identity;
-  if (identity?.mount === mount && identity.volume === volume) return { ...none, intents };
+  if (intents !== null && areOurs(intents.identity, mount, volume, claims)) {
+    return { ...none, intents };
+  }
   throw new HoldfastError('INCONSISTENT', `the intent log of mount ${mount} is not there`);
+}
+
+function areOurs(
+  { mount, volume, owner, epoch: at }: IntentIdentity,
+  ourMount: MountId,
+  ourVolume: VolumeId,
+  claims: readonly Claimed[],
+): boolean {
+  if (mount !== ourMount || volume !== ourVolume) return false;
+  return claims.some((one) => one.owner === owner && one.epoch === at);
 }
 
 /** The volume that the mount had. Rejects with FENCED when somebody else has had it since. */

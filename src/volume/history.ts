@@ -383,6 +383,7 @@ export class History {
   stop(): void {
     this.#timer?.cancel();
     this.#timer = null;
+    this.intents?.close();
   }
 }
 

@@ -247,7 +247,7 @@ export class IntentLog {
     return batch;
   }
 
-  /** Calls back once everything recorded so far is in the file: at the end of the turn, or later. */
+  /** Calls back once all recorded so far is in the file: at the end of the turn, or later. */
   whenWritten(callback: () => void): void {
     this.#waiting.push(callback);
     this.schedule();

@@ -1,4 +1,4 @@
-/** Mounts whose daemon is killed under those who use it: who the daemon is, and programs at work. */
+/** Mounts whose daemon is killed under their users: who the daemon is, and programs at work. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
