@@ -214,7 +214,9 @@ async function withoutMetadata(world: World, volume: VolumeSim): Promise<void> {
   // One failure is what is promised: a replica that is gone already, or left behind, was that one.
   const { current: writing, frozen } = owner.owner.inspect();
   const whole = writing?.replicas.every((replica) => replica.mode === 'following') ?? false;
-  if (!whole || frozen !== null) return;
+  // So was a node that was removed, if the others are too few for a whole group.
+  const isShort = (writing?.replicas.length ?? 0) < volume.replicas;
+  if (!whole || isShort || frozen !== null) return;
   world.note(() => 'OUTAGE of the metadata store, and one replica goes down');
   world.hit('ending.without-metadata');
   world.metadata.setOutage(true);
