@@ -2,6 +2,8 @@
  * A mount outlives its daemon: programs work without any fsync while it is killed at random
  * moments, and see a pause, no error, and everything that they were told.
  */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { Sqlite } from '../../chaos/applications/sqlite.js';
@@ -246,6 +248,49 @@ t.test(
     await unmount();
   },
 );
+
+t.test(
+  'a kernel that cannot send requests again: all is committed, and the mount ends',
+  async (t) => {
+    const mounted = await mount('--commit-interval', '60');
+    const [state = ''] = bed.states;
+    const file = join(bed.runDirectory, 'mounts', state, 'init.json');
+    const agreed = JSON.parse(readFileSync(file, 'utf8')) as { flags2: number };
+    writeFileSync(file, JSON.stringify({ ...agreed, flags2: 0 }));
+    t.equal((await shell(`echo kept > ${directory}/unsent`)).status, 0);
+    await mounted.kill();
+    await until('the mount is gone', () => !isMounted(directory) && !isAlive(mounted.keeperPid));
+    t.match(bed.log('db'), /has lost its daemon/);
+    t.equal((await bed.holdfast('umount', directory)).code, 0);
+    await mount();
+    t.equal((await shell(`cat ${directory}/unsent`)).text, 'kept');
+    await unmount();
+  },
+);
+
+t.test('mapped files: what was changed through a mapping is written back', async (t) => {
+  const mounted = await mount();
+  const script = `
+import mmap, os, random, time
+f = os.open('${directory}/mapped', os.O_CREAT | os.O_RDWR); os.ftruncate(f, 4 << 20)
+m = mmap.mmap(f, 4 << 20); model = bytearray(4 << 20); end = time.time() + 6
+while time.time() < end:
+    at = random.randrange((4 << 20) - 100); data = os.urandom(100)
+    m[at:at + 100] = data; model[at:at + 100] = data
+    if random.randrange(2000) == 0: m.flush()
+m.close(); os.close(f)
+print(open('${directory}/mapped', 'rb').read() == bytes(model))`;
+  const mapped = shell(`python3 -c "${script}"`);
+  for (let i = 0; i < 3; i++) {
+    await sleep(700);
+    await mounted.killAndWait();
+  }
+  t.same(await mapped, { status: 0, text: 'True' });
+  await unmount();
+  await mount();
+  t.match(await shell(`wc -c < ${directory}/mapped`), { text: `${4 << 20}` });
+  await unmount();
+});
 
 t.test('upgrade-mounts: a pause for whoever uses the mount', async (t) => {
   const mounted = await mount();
