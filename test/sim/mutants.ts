@@ -375,7 +375,7 @@ export const MUTANTS: readonly Mutant[] = [
     why: 'The old copy is dropped, and the new one may never be whole.',
   },
   {
-    name: 'repair: COPY without asking whether the segment is alive',
+    name: 'repair: a copy of what is deleted meanwhile',
     edits: [
       {
         file: 'block/copy.js',
@@ -387,8 +387,18 @@ export const MUTANTS: readonly Mutant[] = [
         find: 'if (found !== undefined && found.removals !== removals) {',
         replace: 'if (false) {',
       },
+      {
+        file: 'replication/repair.js',
+        find: "if (state === 'good' || state === 'leaving')",
+        replace: "if (isAlive && (state === 'good' || state === 'leaving'))",
+      },
+      {
+        file: 'replication/repair.js',
+        find: 'else if (this.#survey.isLost(replica, state))',
+        replace: 'else if (!isAlive || this.#survey.isLost(replica, state))',
+      },
     ],
-    why: 'A copy that was asked for long ago brings back what was deleted since.',
+    why: 'What was deleted comes back where it was being copied, and nobody knows of it.',
   },
   {
     name: 'repair: counting the copy of a wiped disk',
