@@ -75,6 +75,8 @@ export interface FuseMounts {
    * NOT_FOUND when there is no such process.
    */
   table(pid?: number): MountEntry[];
+  /** All that run, as far as this one sees. */
+  processes(): number[];
   /**
    * The absolute path without symlinks, resolving the parent only, so that a mount point whose
    * daemon hangs is not touched. Throws NOT_FOUND.

@@ -5,7 +5,7 @@
  * all that they were answered is committed. Their users get ENOTCONN from then on.
  */
 import { HoldfastError } from '../core/errors.js';
-import type { MountEntry } from '../io/fuse-device.js';
+import type { FuseMounts, MountEntry } from '../io/fuse-device.js';
 import type { MountHost, StateDirectory } from '../io/mount-host.js';
 import { StateFile } from './keeper.js';
 import type { MountId, MountStatus } from './mount-types.js';
@@ -25,14 +25,18 @@ function placesIn(table: readonly MountEntry[], device: string | null): string[]
  */
 export async function abortCopies(
   host: MountHost,
-  { mount, live, keeperPid }: MountStatus,
+  { mount, live, keeperPid, volume: source }: MountStatus,
 ): Promise<void> {
   const device = deviceOf(host, mount);
   const home = keeperPid ?? live?.pid;
-  if (device === null || home === undefined) return;
   const { mounts } = host;
+  if (device === null || home === undefined || !mounts.processes().includes(home)) return;
   const seen = [...placesIn(mounts.table(), device), ...placesIn(mounts.table(home), device)];
   if (seen.length > 0) return;
+  // Without a copy the daemon is about to see the end by itself, and the number of the filesystem
+  // may already be another one's.
+  const hasCopy = mounts.processes().some((pid) => isSeenBy(mounts, pid, { device, source }));
+  if (!hasCopy) return;
   host.state.write(
     mount,
     StateFile.ABORTED,
@@ -42,6 +46,19 @@ export async function abortCopies(
   const hint = 'Find who has it with "grep fuse.holdfast /proc/*/mountinfo", and unmount it there.';
   const message = 'it is still mounted in another mount namespace, and cannot be ended there';
   throw new HoldfastError('UNAVAILABLE', message, { hint });
+}
+
+function isSeenBy(
+  mounts: FuseMounts,
+  pid: number,
+  { device, source }: Pick<MountEntry, 'device' | 'source'>,
+): boolean {
+  try {
+    return mounts.table(pid).some((one) => one.device === device && one.source === source);
+  } catch {
+    // it has ended
+    return false;
+  }
 }
 
 /** Why the connection was aborted; null when it was not. */

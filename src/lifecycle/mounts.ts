@@ -173,8 +173,14 @@ async function endCopies(host: MountHost, status: MountStatus): Promise<void> {
   const { mount } = status;
   const now = await statusOf(host, mount);
   if (now?.state !== 'mounted' || placesOf(host, mount).length > 0) return;
-  await commit(host, now, COPIES_COMMIT_MS).catch(() => {});
-  await abortCopies(host, now);
+  try {
+    await commit(host, now, COPIES_COMMIT_MS);
+  } catch {
+    // it is ending, or cannot commit now: looked at again
+    return;
+  }
+  const still = await statusOf(host, mount);
+  if (still?.state === 'mounted') await abortCopies(host, still);
 }
 
 function notReleased(host: MountHost, { mount, directory, logFile }: MountStatus): HoldfastError {

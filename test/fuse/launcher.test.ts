@@ -54,6 +54,9 @@ class FakeMounts implements FuseMounts {
     this.commands.push([...args]);
     return this.#world.result ?? { status: 0, message: '' };
   }
+  processes(): number[] {
+    return [];
+  }
   async abort(): Promise<boolean> {
     return true;
   }

@@ -10,6 +10,7 @@ import {
   constants,
   existsSync,
   openSync,
+  readdirSync,
   readFileSync,
   realpathSync,
   statSync,
@@ -50,6 +51,12 @@ export class NodeFuseMounts implements FuseMounts {
     } catch (cause) {
       throw new HoldfastError('NOT_FOUND', `there is no process ${who}`, { cause });
     }
+  }
+
+  processes(): number[] {
+    return readdirSync('/proc')
+      .filter((name) => /^\d+$/.test(name))
+      .map(Number);
   }
 
   resolve(path: string): string {
