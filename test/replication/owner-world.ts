@@ -12,7 +12,7 @@ import { encodeChunk } from '../../src/metadata/sealed-chunks.js';
 import type { Directory } from '../../src/replication/directory.js';
 import { LogOwner } from '../../src/replication/owner.js';
 import type { Appended, OwnerState } from '../../src/replication/owner-api.js';
-import type { OwnerLimits } from '../../src/replication/owner-types.js';
+import type { OwnerLimits, OwnerOptions } from '../../src/replication/owner-types.js';
 import { SimProcess, SimScheduler } from '../fixtures/sim-clock.js';
 import { SimRandom } from '../fixtures/sim-random.js';
 import { peekVolume, putVolume, volumeRecord } from '../fixtures/volume-record.js';
@@ -118,7 +118,7 @@ export class OwnerWorld {
   }
 
   /** Starts an owner; it takes over as soon as time passes. */
-  start(): TestOwner {
+  start(more: Pick<OwnerOptions, 'reaped'> = {}): TestOwner {
     const number = this.owners.length + 1;
     const process = new SimProcess(this.scheduler, `owner${number}`, { offsetMs: 7000, rate: 1 });
     const trips: TestOwner['trips'] = [];
@@ -143,7 +143,11 @@ export class OwnerWorld {
         directory: this.directory(),
         log: silentLog,
       },
-      { volume: VOLUME, owner: id<OwnerId>(0x500 + number), address: 'here', limits: this.limits },
+      {
+        ...{ volume: VOLUME, owner: id<OwnerId>(0x500 + number), address: 'here' },
+        limits: this.limits,
+        ...more,
+      },
     );
     const states: OwnerState[] = [];
     owner.start((state) => states.push(state));
@@ -164,8 +168,8 @@ export class OwnerWorld {
     await this.scheduler.settle();
   }
 
-  async serving(): Promise<TestOwner> {
-    const one = this.start();
+  async serving(more: Pick<OwnerOptions, 'reaped'> = {}): Promise<TestOwner> {
+    const one = this.start(more);
     await this.until(() => one.owner.state.type === 'serving');
     return one;
   }

@@ -1,6 +1,7 @@
 /** Owners against fake nodes: what DESIGN §4 promises, seen from outside. */
 import t from 'tap';
-import type { Incarnation, SegmentId } from '../../src/core/ids.js';
+import { present } from '../../src/core/assert.js';
+import type { Incarnation, OwnerId, SegmentId } from '../../src/core/ids.js';
 import { PAGE_BYTES } from '../../src/core/units.js';
 import type { OpenSegment, SealedSegment } from '../../src/metadata/model.js';
 import { resize } from '../../src/metadata/volume-record.js';
@@ -153,6 +154,25 @@ t.test('takeover waits for the read lease of the owner before, unless it release
   await world.serving();
   t.ok(world.scheduler.now - again < 500, 'did not wait');
 });
+
+t.test('takeover does not wait for an owner whose supervisor saw it dead', async (t) => {
+  const world = new OwnerWorld();
+  const first = await world.serving();
+  await world.appended(first, 3);
+  first.process.kill();
+  const before = world.scheduler.now;
+  const second = await world.serving({ reaped: ownerOf(world) });
+  t.ok(world.scheduler.now - before < 500, 'did not wait');
+  await world.appended(second, 1);
+  const again = world.scheduler.now;
+  const another = world.record.volume as string as OwnerId;
+  await world.serving({ reaped: another });
+  t.ok(world.scheduler.now - again >= 1_900, 'another one is dead, not this');
+});
+
+function ownerOf({ record }: OwnerWorld): OwnerId {
+  return present(record.owner, 'an owner').id;
+}
 
 t.test('a paused owner does not answer a read from before its pause', async (t) => {
   const world = new OwnerWorld();
