@@ -135,6 +135,23 @@ export function networkContract(name: string, harness: Harness<NetworkUnderTest>
     t.equal(far.frames[0]?.toString(), 'held');
   });
 
+  pairTest('small frames that the peer takes late arrive as they were', async (t, near, far) => {
+    far.connection.pause(true);
+    const [count, turns] = [30, 100];
+    const frame = (turn: number, i: number): Buffer => Buffer.alloc(5_000, `${turn} ${i};`);
+    for (let turn = 0; turn < turns; turn++) {
+      for (let i = 0; i < count; i++) near.connection.send([frame(turn, i)]);
+      far.connection.send([Buffer.from('a turn')]);
+      await harness.until(() => near.frames.length > turn);
+    }
+    far.connection.pause(false);
+    await harness.until(() => far.frames.length === count * turns);
+    const wrong = far.frames.findIndex((got, at) => {
+      return !got.equals(frame(Math.floor(at / count), at % count));
+    });
+    t.equal(wrong, -1);
+  });
+
   pairTest('a full queue is told, and that it has drained', async (t, near, far) => {
     far.connection.pause(true);
     const chunk = Buffer.alloc(1024 * 1024);

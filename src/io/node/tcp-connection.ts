@@ -22,6 +22,10 @@ const LINGER_MS = 5_000;
 /** All connections read into it, one after the other, and copy out of it before they return. */
 const READ_BUFFER = Buffer.allocUnsafeSlow(64 * 1024);
 
+const WRITE_BUFFER_BYTES = 16 * 1024;
+/** What is small is copied together here, and given to the kernel at once. */
+let writeBuffer = Buffer.allocUnsafeSlow(WRITE_BUFFER_BYTES);
+
 /** Gives a socket's bytes to the connection that will be made of it. */
 export class Receiving {
   connection: TcpConnection | null = null;
@@ -178,12 +182,19 @@ export class TcpConnection implements Connection {
 
   #flush(): void {
     if (this.#outgoing.length === 0 || this.#isClosing) return;
-    const parts = gather(this.#outgoing);
+    const outgoing = this.#outgoing;
     const bytes = this.#outgoingBytes;
     this.#outgoing = [];
     this.#outgoingBytes = 0;
     this.#socketBytes += bytes;
     const written = (): void => this.#onWritten(bytes);
+    if (bytes <= WRITE_BUFFER_BYTES) {
+      this.#socket.write(joined(outgoing, bytes), written);
+      // What the kernel has not taken yet is still needed.
+      if (this.#socket.writableLength > 0) writeBuffer = Buffer.allocUnsafeSlow(WRITE_BUFFER_BYTES);
+      return;
+    }
+    const parts = gather(outgoing);
     if (parts.length === 1) {
       this.#socket.write(parts[0] as Uint8Array, written);
       return;
@@ -209,6 +220,16 @@ export class TcpConnection implements Connection {
     if (this.#linger !== null) clearTimeout(this.#linger);
     this.#handlers?.onClose(this.#error);
   }
+}
+
+/** The parts, one behind the other, at the start of the buffer that all connections use. */
+function joined(parts: readonly Uint8Array[], bytes: number): Uint8Array {
+  let at = 0;
+  for (const part of parts) {
+    writeBuffer.set(part, at);
+    at += part.length;
+  }
+  return writeBuffer.subarray(0, bytes);
 }
 
 /** Copies runs of small parts into one buffer each; large parts stay what they are. */
