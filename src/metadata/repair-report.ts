@@ -7,7 +7,7 @@ import { ROOT } from './keys.js';
 import { METADATA_SCHEMA } from './model.js';
 import type { Compare, MetadataStore } from './store.js';
 
-const REPORT_KEY = `${ROOT}repair-report`;
+export const REPORT_KEY = `${ROOT}repair-report`;
 
 const count = z.int().min(0);
 const numbers = z.object({

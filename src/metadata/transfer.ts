@@ -24,6 +24,7 @@ import {
   chunkPrefix,
   IMPORT_KEY,
   keyTail,
+  LEADERS,
   LIVE,
   MACHINES,
   NAMES,
@@ -45,6 +46,7 @@ import {
   type PlacementRecord,
   type VolumeRecord,
 } from './model.js';
+import { REPORT_KEY } from './repair-report.js';
 import { type NodeKnowledge, type StaleVolume, staleVolumes } from './staleness.js';
 import type { Compare, KeyValue, MetadataStore, Operation } from './store.js';
 import { assembled, changeOf, chunkOf } from './stored-volume.js';
@@ -248,7 +250,8 @@ function refuseStale([first, ...others]: readonly StaleVolume[]): void {
 
 /** Nodes and drivers that run write these by themselves, also into a store that lost everything. */
 function isOfNodes(key: string): boolean {
-  return [NODES, LIVE, PLACEMENT, MACHINES].some((prefix) => key.startsWith(prefix));
+  const own = [NODES, LIVE, PLACEMENT, MACHINES, LEADERS, REPORT_KEY];
+  return own.some((prefix) => key.startsWith(prefix));
 }
 
 /** What nodes know, and what the store that is replaced had already promised. */

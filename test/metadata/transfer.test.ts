@@ -9,6 +9,7 @@ import {
   CLUSTER_KEY,
   chunkPrefix,
   IMPORT_KEY,
+  leaderKey,
   liveKey,
   nameKey,
   nodeKey,
@@ -17,6 +18,7 @@ import {
   volumeKey,
 } from '../../src/metadata/keys.js';
 import type { RebuildEntry } from '../../src/metadata/rebuild-types.js';
+import { REPORT_KEY } from '../../src/metadata/repair-report.js';
 import { staleVolumes } from '../../src/metadata/staleness.js';
 import { changeOf } from '../../src/metadata/stored-volume.js';
 import {
@@ -110,6 +112,8 @@ test('what running nodes write into a store that lost everything stops no import
     [
       { type: 'put', key: nodeKey(node.node), value: encodeNode(node) },
       { type: 'put', key: liveKey(node.node), value: node.address },
+      { type: 'put', key: leaderKey('repair'), value: 'one of them' },
+      { type: 'put', key: REPORT_KEY, value: '{}' },
     ],
   );
   const maxEpochs = new Map([[VOLUME, epoch(1)]]);
