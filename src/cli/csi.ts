@@ -6,6 +6,7 @@ import { ControllerService } from '../csi-driver/controller.js';
 import { identityService } from '../csi-driver/identity.js';
 import { NodeService } from '../csi-driver/node.js';
 import { CsiServer } from '../csi-driver/server.js';
+import type { Timer } from '../io/clock.js';
 import type { Log } from '../io/log.js';
 import { nodeClock } from '../io/node/clock.js';
 import { nodeGroupAccess } from '../io/node/group-access.js';
@@ -162,6 +163,7 @@ class Registration {
   readonly #settings: Settings;
   readonly #log: Log;
   #stopped = false;
+  #timer: Timer | null = null;
 
   constructor(volumes: () => Promise<VolumeLifecycle>, settings: Settings, log: Log) {
     this.#volumes = volumes;
@@ -172,9 +174,7 @@ class Registration {
   start(): void {
     const { nodeId, zone } = this.#settings;
     const again = (ms: number): void => {
-      nodeClock.after(ms, () => {
-        if (!this.#stopped) this.start();
-      });
+      if (!this.#stopped) this.#timer = nodeClock.after(ms, () => this.start());
     };
     const registered = this.#volumes().then((volumes) => volumes.registerMachine(nodeId, zone));
     registered.then(
@@ -191,5 +191,6 @@ class Registration {
 
   stop(): void {
     this.#stopped = true;
+    this.#timer?.cancel();
   }
 }

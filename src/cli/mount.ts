@@ -127,7 +127,8 @@ async function mountBlock(
       ...(waitMs === undefined ? {} : { waitMs }),
     };
     const mounted = await lifecycleOf(session).mount(id, resolve(directory), wanted);
-    const text = `${name} is mounted at ${mounted.directory} (${mounted.fsType} on ${mounted.device})`;
+    const { directory: where, fsType: type, device } = mounted;
+    const text = `${name} is mounted at ${where} (${type} on ${device})`;
     printResult(options.json === true, mounted, text);
   });
 }

@@ -2,7 +2,7 @@
  * `holdfast runtime`: a copy of this very program, its packages and its Node.js in a directory of
  * the machine, one a version, so that mounts need nothing of the container that asked for them.
  *
- * INVARIANT: a version's directory is whole: it is filled beside and renamed once it is on the disk.
+ * INVARIANT: a version's directory is whole: filled beside, and renamed once it is on the disk.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import {

@@ -1,4 +1,5 @@
 /** `holdfast umount`: commits, unmounts, and waits until the volume is released. */
+import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { HoldfastError } from '../core/errors.js';
 import { LEASE_TTL_SECONDS } from '../core/limits.js';
@@ -7,6 +8,7 @@ import { nodeRandom } from '../io/node/random.js';
 import { endPresence } from '../lifecycle/dead-presence.js';
 import { type HeldByDead, stopMount } from '../lifecycle/mounts.js';
 import { openMetadata } from '../metadata/open.js';
+import { localMachine } from './lifecycle.js';
 import { mountDeps } from './machine.js';
 import { wholeNumber } from './numbers.js';
 import { addExamples, printResult } from './output.js';
@@ -37,6 +39,7 @@ export function addUmountCommand(program: Command): void {
 async function umount(directory: string, options: UmountOptions): Promise<void> {
   const timeoutMs = wholeNumber(options.timeout, '--timeout') * 1000;
   const lazy = options.lazy === true;
+  if (await unmountBlock(directory, { lazy, timeoutMs }, options)) return;
   const status = await stopMount(mountDeps(process.env), directory, { lazy, timeoutMs, onDead });
   const { volume, directory: where } = status;
   const text =
@@ -51,6 +54,24 @@ async function umount(directory: string, options: UmountOptions): Promise<void> 
   }
   const { mount, released } = status;
   printResult(options.json === true, { mount, volume, directory: where, released }, text);
+}
+
+/** Whether a filesystem on a block volume's device was mounted there, and is not any more. */
+async function unmountBlock(
+  directory: string,
+  how: { readonly lazy: boolean; readonly timeoutMs: number },
+  options: UmountOptions,
+): Promise<boolean> {
+  const machine = localMachine(null, process.env);
+  const where = resolve(directory);
+  const all = await machine.list();
+  const found = all.find((one) => one.kind === 'block' && one.directory === where);
+  if (found === undefined) return false;
+  await machine.unmount(where, how);
+  const { name: volume, mount } = found;
+  const text = `${volume} is no longer mounted at ${where}`;
+  printResult(options.json === true, { mount: mount.mount, volume, directory: where }, text);
+  return true;
 }
 
 /** So that the next mount, wherever it is, need not wait for the dead one's lease. */

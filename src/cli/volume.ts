@@ -2,9 +2,17 @@
 import type { Command } from 'commander';
 import { invalid } from '../core/errors.js';
 import { formatSize, parseSize } from '../core/sizes.js';
-import type { VolumeFacts, VolumeHead, VolumeKind, VolumeRecord } from '../metadata/model.js';
+import {
+  BLOCK_FILESYSTEMS,
+  type BlockFilesystem,
+  type VolumeFacts,
+  type VolumeHead,
+  type VolumeKind,
+  type VolumeRecord,
+} from '../metadata/model.js';
 import { listNodes } from '../metadata/nodes.js';
-import { wholeNumber } from './numbers.js';
+import { lifecycleOf } from './lifecycle.js';
+import { commitIntervalOf, wholeNumber } from './numbers.js';
 import { addExamples, printResult } from './output.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
 import { parseLabels, table } from './text.js';
@@ -20,6 +28,8 @@ interface CreateOptions extends SessionOptions {
   readonly ack?: string;
   readonly kind: string;
   readonly label: readonly string[];
+  readonly fsType?: string;
+  readonly commitInterval?: string;
 }
 
 interface ListOptions extends SessionOptions {
@@ -42,6 +52,8 @@ export function addVolumeCommands(program: Command): void {
     .option('--replicas <count>', 'copies of everything, on as many nodes: 1, 2, 3 or 5', '3')
     .option('--ack <count>', 'copies that an fsync waits for; default: the least majority')
     .option('--kind <kind>', 'filesystem or block', 'filesystem')
+    .option('--fs-type <type>', 'of a block volume that is mounted: ext4 (the default) or xfs')
+    .option('--commit-interval <seconds>', 'changes without fsync are committed this often (5)')
     .option('--label <key=value>', 'may be given several times', collect, [])
     .action((name: string, options: CreateOptions) => createVolume(name, options));
   addExamples(create, [
@@ -76,6 +88,7 @@ async function createVolume(name: string, options: CreateOptions): Promise<void>
   const kind: VolumeKind = options.kind;
   const ackQuorum =
     options.ack === undefined ? {} : { ackQuorum: wholeNumber(options.ack, '--ack') };
+  const settings = { ...commitIntervalOf(options.commitInterval), ...fsTypeOf(kind, options) };
   const wanted = {
     name,
     kind,
@@ -83,6 +96,7 @@ async function createVolume(name: string, options: CreateOptions): Promise<void>
     replicas: wholeNumber(options.replicas, '--replicas'),
     labels: parseLabels(options.label),
     ...ackQuorum,
+    ...(Object.keys(settings).length === 0 ? {} : { settings }),
   };
   await Session.run(options, async ({ volumes, store }) => {
     const { record } = await volumes.create(wanted);
@@ -94,6 +108,20 @@ async function createVolume(name: string, options: CreateOptions): Promise<void>
     const text = nodes < replicas ? `${made}\n${few}` : made;
     printResult(options.json === true, record, text);
   });
+}
+
+/** Throws INVALID_ARGUMENT. */
+function fsTypeOf(
+  kind: VolumeKind,
+  { fsType: text }: CreateOptions,
+): { readonly fsType?: BlockFilesystem } {
+  if (text === undefined) return {};
+  const fsType = BLOCK_FILESYSTEMS.find((one) => one === text);
+  if (fsType === undefined) {
+    throw invalid(`--fs-type: "${text}"`, `It may be ${BLOCK_FILESYSTEMS.join(' or ')}.`);
+  }
+  if (kind === 'block') return { fsType };
+  throw invalid('--fs-type is for volumes of the kind "block"', 'Others have their own.');
 }
 
 async function list(options: ListOptions): Promise<void> {
@@ -110,9 +138,14 @@ async function list(options: ListOptions): Promise<void> {
 
 async function expandVolume(name: string, options: ExpandOptions): Promise<void> {
   const sizeBytes = parseSize(options.size, '--size');
-  await Session.run(options, async ({ volumes }) => {
+  await Session.run(options, async (session) => {
+    const { volumes } = session;
     const before = (await volumes.byName(name)).record;
     const { record } = await volumes.grow(before.volume, sizeBytes);
+    const lifecycle = lifecycleOf(session);
+    // A mounted filesystem sees it by itself; a device and what is on it are told.
+    const isDevice = (await lifecycle.here(before.volume))?.kind === 'block';
+    if (isDevice) await lifecycle.growHere(before.volume);
     const from = formatSize(before.sizeBytes);
     const said =
       before.sizeBytes === sizeBytes

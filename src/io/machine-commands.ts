@@ -15,8 +15,8 @@ export type PathKind = 'directory' | 'file' | 'block' | 'other' | 'missing';
 
 export interface MachineCommands {
   /**
-   * Runs a program, never through a shell, for at most `timeoutMs`. A child that hangs in the kernel
-   * cannot be killed; the call returns all the same.
+   * Runs a program, never through a shell, for at most `timeoutMs`. A child that hangs in the
+   * kernel cannot be killed; the call returns all the same.
    */
   run(command: string, args: readonly string[], timeoutMs: number): Promise<CommandOutput>;
   /** Touches it: not for what may be mounted. */

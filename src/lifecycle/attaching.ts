@@ -1,6 +1,6 @@
 /**
- * Which machine may use a volume: attaching, detaching, fencing. A volume moves only when its former
- * owner released it, is known to be gone (its presence ended), or was fenced.
+ * Which machine may use a volume: attaching, detaching, fencing. A volume moves only when its
+ * former owner released it, is known to be gone (its presence ended), or was fenced.
  */
 import { HoldfastError, invalid } from '../core/errors.js';
 import type { VolumeId } from '../core/ids.js';

@@ -1,9 +1,8 @@
 /**
  * Mounts whose processes belong to nobody's container: the launcher of each, and with it its keeper
- * and daemon, runs in a scope of its own. With systemd that is a transient service; else a cgroup of
- * its own where these can be made; else at least a session of its own. The launcher is this program
- * with a request in a file, and leaves its result in another, so that whoever started it may die
- * meanwhile.
+ * and daemon, runs in a scope of its own. With systemd that is a transient service; else a cgroup
+ * of its own where these can be made; else at least a session of its own. The launcher is this
+ * program with a request in a file, and leaves its result in another: whoever started it may die.
  */
 import { HoldfastError } from '../core/errors.js';
 import type { Clock } from '../io/clock.js';

@@ -103,7 +103,9 @@ export class LocalMachine implements MachineVolumes {
     const { fsType = 'ext4', readOnly = false, flags = [] } = request;
     const mountPoint = this.#resolve(directory);
     const before = this.#at(directory);
-    const isOpen = (await this.#look()).some(({ id, loop }) => id === request.id && loop !== null);
+    const open = (await this.#look()).find(({ id, loop }) => id === request.id && loop !== null);
+    const elsewhere = open?.directory ?? null;
+    if (elsewhere !== null && elsewhere !== mountPoint) throw mountedAt(request.name, elsewhere);
     const loop = await this.#open(request, signal);
     try {
       if (before !== undefined) return sameFilesystem(before, loop, request, mountPoint);
@@ -112,12 +114,12 @@ export class LocalMachine implements MachineVolumes {
       const args = ['-i', '-t', fsType, '-o', options.join(','), loop.device, mountPoint];
       const { status, stderr } = await this.#commands.run('mount', args, COMMAND_MS);
       if (status !== 0) throw failed(`${loop.device} cannot be mounted at ${mountPoint}`, stderr);
-      // The volume may have grown while nobody had it mounted. Else, growing is asked for by itself.
+      // The volume may have grown while nobody had it mounted. Else, growing is a call by itself.
       const mounted = { directory: mountPoint, type: fsType };
       if (!readOnly) await growLoop(this.#commands, loop, mounted).catch(() => {});
     } catch (thrown) {
       // What was open before may be somebody's.
-      if (!isOpen) await this.#close(loop, {}).catch(() => {});
+      if (open === undefined) await this.#close(loop, {}).catch(() => {});
       throw thrown;
     }
   }
@@ -349,6 +351,11 @@ function sameFilesystem(
   const how = entry.readOnly ? ', read-only' : '';
   const message = `${mountPoint} has ${entry.source} (${entry.type}${how}) already`;
   throw new HoldfastError('ALREADY_EXISTS', message, { hint: `It is not "${name}" as wanted.` });
+}
+
+function mountedAt(name: string, directory: string): HoldfastError {
+  const hint = `Unmount it first with "holdfast umount ${directory}", or bind it from there.`;
+  return new HoldfastError('CONFLICT', `"${name}" is mounted at ${directory}`, { hint });
 }
 
 function stillShown(what: string, at: readonly { readonly mountPoint: string }[]): HoldfastError {

@@ -1,8 +1,8 @@
 /**
  * Block volumes as devices: loop devices over the one file of a volume, with direct I/O, so that a
  * flush of the device is an fsync of the file and nothing is cached twice. Which device belongs to
- * which volume is read from the kernel; the file's name is the volume's id, which is seen there even
- * when the mount below it is gone.
+ * which volume is read from the kernel; the file's name is the volume's id, which is seen there
+ * even when the mount below it is gone.
  *
  * INVARIANT: a file has one loop device at most (two would not see each other's writes).
  * INVARIANT: a device is formatted only when nothing was ever written to it, or when a former

@@ -1,6 +1,6 @@
 /**
- * Mounting and unmounting that may be asked for again and again: looks at what is there first, waits
- * for what is on its way, and clears what is of no use any more.
+ * Mounting and unmounting that may be asked for again and again: looks at what is there first,
+ * waits for what is on its way, and clears what is of no use any more.
  */
 import { HoldfastError, invalid } from '../core/errors.js';
 import type { Clock } from '../io/clock.js';

@@ -2,8 +2,8 @@
  * Volumes as users, orchestrators and their drivers see them: the vocabulary of volumes.ts and
  * machine.ts. All of it is plain data that survives JSON, since an agent may stand between.
  *
- * Faults that every call may throw, as HoldfastError: UNAVAILABLE, TIMEOUT (metadata store, nodes or
- * a daemon do not answer; retryable), BUSY with `retryable` (another operation on this volume is
+ * Faults that every call may throw, as HoldfastError: UNAVAILABLE, TIMEOUT (metadata store, nodes
+ * or a daemon do not answer; retryable), BUSY with `retryable` (another operation on this volume is
  * under way here: try again). What else is meant stands at each call.
  */
 import type { VolumeId } from '../core/ids.js';

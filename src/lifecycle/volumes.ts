@@ -43,9 +43,9 @@ export interface VolumeLifecycle {
   list(options?: { readonly limit?: number; readonly token?: string }): Promise<VolumePage>;
 
   /**
-   * To the trash. There is none: done. CONFLICT: mounted or attached (says where), or its last owner
-   * did not release it and `force` was not said. `keepMs`: null: until somebody purges it; default
-   * 7 days.
+   * To the trash. There is none: done. CONFLICT: mounted or attached (says where), or its last
+   * owner did not release it and `force` was not said. `keepMs`: null: until somebody purges it;
+   * default 7 days.
    */
   remove(
     id: string,
@@ -119,7 +119,7 @@ export interface VolumeLifecycle {
   bind(request: BindRequest): Promise<void>;
   unbind(target: string): Promise<void>;
 
-  /** Lets this machine see what expand() gave. NOT_FOUND: no such volume, or not on this machine. */
+  /** Lets this machine see what expand() gave. NOT_FOUND: no such volume, or it is not here. */
   growHere(id: string): Promise<MachineVolume>;
 
   /** Of a directory, device or target on this machine. NOT_FOUND. */

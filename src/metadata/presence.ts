@@ -99,8 +99,8 @@ export async function findPresence(
 }
 
 /**
- * As findPresence, of an owner that may still be one: not of one that was fenced since, which goes on
- * telling that it is there until it knows.
+ * As findPresence, of an owner that may still be one: not of one that was fenced since, which
+ * goes on telling that it is there until it knows.
  */
 export async function findCurrentPresence(
   store: MetadataStore,

@@ -84,10 +84,12 @@ export class Driver {
     // What a test runner adds to every Node.js below it is not there in a container.
     const script = `
       echo 0 > ${group}/cgroup.procs
-      exec env -u NODE_OPTIONS -u NODE_EXTRA_CA_CERTS unshare --mount --pid --fork --kill-child --propagation slave sh -c '
+      exec env -u NODE_OPTIONS -u NODE_EXTRA_CA_CERTS \\
+        unshare --mount --pid --fork --kill-child --propagation slave sh -c '
         mount --rbind ${shared} ${root}${shared} &&
         mount -t proc proc ${root}/proc && exec chroot ${root} /app/bin/node \\
-          /app/dist/test/fixtures/agent-driver.js ${bed.cluster.etcd.url} /secret ${agent.socket} ${machine}'`;
+          /app/dist/test/fixtures/agent-driver.js ${bed.cluster.etcd.url} /secret \\
+          ${agent.socket} ${machine}'`;
     const driver = new Driver(new Process('sh', ['-c', script], { cwd: '/' }), root, group);
     await driver.#process.line(/"ready"/, READY_MS);
     return driver;

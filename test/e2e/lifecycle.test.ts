@@ -1,6 +1,7 @@
 /** The volume lifecycle on a real cluster: mounts, binds, devices, machines; each call repeated. */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { openLifecycle } from '../../src/cli/lifecycle.js';
 import { HoldfastError } from '../../src/core/errors.js';
@@ -133,6 +134,67 @@ t.test('a block volume: a device, a filesystem, nothing left', async (t) => {
   await lifecycle.unmount(directory);
   t.notMatch((await shell('losetup --list --output BACK-FILE')).text, /\.block/);
   await lifecycle.remove(volume.id);
+});
+
+t.test('the command line mounts block volumes as well', async (t) => {
+  const made = await bed.holdfast(
+    ...['volume', 'create', 'cli', '--size', '320MiB', '--kind', 'block', '--fs-type', 'xfs'],
+  );
+  t.equal(made.code, 0, made.stderr);
+  const directory = bed.directory('cli');
+  const { lines, code, stderr } = await bed.holdfast('mount', 'cli', directory, '--json');
+  t.equal(code, 0, stderr);
+  t.match(JSON.parse(lines[0] ?? ''), { directory, fsType: 'xfs', device: /^\/dev\/loop/ });
+  const grown = await bed.holdfast('volume', 'expand', 'cli', '--size', '500MiB');
+  t.equal(grown.code, 0, grown.stderr);
+  const bytes = Number((await shell(`df --output=size -B1 ${directory} | tail -1`)).text);
+  t.ok(bytes > 400 * MIB, `${bytes}`);
+  const expected = [
+    [['mount', 'cli', bed.directory('again')], 18],
+    [['mount', 'db', bed.directory('files'), '--fs-type', 'ext4'], 2],
+    [['volume', 'create', 'odd', '--size', '1GiB', '--fs-type', 'ext4'], 2],
+    [['volume', 'create', 'odd', '--size', '1GiB', '--kind', 'block', '--fs-type', 'fat'], 2],
+  ] as const;
+  for (const [args, exit] of expected) {
+    const said = await bed.holdfast(...args);
+    t.equal(said.code, exit, `${args.join(' ')}: ${said.stderr}`);
+    t.equal(said.stderr.trim().split('\n').length, 1, 'one line');
+  }
+  t.equal((await bed.holdfast('umount', directory)).code, 0);
+  t.equal((await bed.holdfast('umount', directory)).code, 12);
+});
+
+t.test('settings: a mount follows its commit interval, the next one its ack quorum', async (t) => {
+  const { id } = await lifecycle.create({ name: 'set', sizeBytes: 64 * MIB });
+  const directory = join(bed.root, 'stage', 'set');
+  await lifecycle.modify(id, { commitIntervalMs: 60_000 });
+  await lifecycle.mount(id, directory);
+  await shell(`echo one > ${directory}/one`);
+  const dirty = async (): Promise<number> =>
+    (await lifecycle.here(id))?.mount.live?.dirtyBytes ?? -1;
+  await sleep(7_000);
+  t.ok((await dirty()) > 0, 'not within the usual 5 s');
+  t.equal((await shell(`sync ${directory}/one`)).status, 0);
+  t.match(await lifecycle.modify(id, { commitIntervalMs: 1_000, ackQuorum: 3 }), {
+    ackQuorum: 2,
+    nextAckQuorum: 3,
+  });
+  await sleep(4_000);
+  await shell(`echo two > ${directory}/two`);
+  await sleep(3_000);
+  t.equal(await dirty(), 0);
+  await lifecycle.unmount(directory);
+  await lifecycle.mount(id, directory);
+  t.match(await lifecycle.get(id), { ackQuorum: 3, nextAckQuorum: null });
+  const [node] = bed.cluster.nodes;
+  await node?.kill();
+  const waits = shell(`cd ${directory} && cat one two && echo three > three && sync three`);
+  const first = await Promise.race([waits, sleep(3_000, null)]);
+  t.equal(first, null, 'an fsync waits for all three copies');
+  await node?.start();
+  t.same(await waits, { status: 0, text: 'one\ntwo' });
+  await lifecycle.unmount(directory);
+  await lifecycle.remove(id);
 });
 
 const growing: readonly [BlockFilesystem, number, string | false][] = [

@@ -1,4 +1,4 @@
-/** What the metadata store knows of volumes: created, listed, changed, attached, detached, fenced. */
+/** What the metadata store knows of volumes: created, listed, changed, attached, fenced. */
 import { test } from 'tap';
 import type { OwnerId } from '../../src/core/ids.js';
 import { GIB } from '../../src/core/units.js';
