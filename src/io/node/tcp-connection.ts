@@ -1,9 +1,9 @@
 /**
  * One TCP connection that carries frames. All frames of a chunk are handled in one turn, and what
  * is sent during a turn leaves in few system calls: small parts are gathered into one buffer, large
- * ones are handed over as they are. A socket gets the options of `receiving`, which say where to
- * read to: a fresh buffer of 64 KiB for each read, as Node.js makes by itself, costs more in garbage
- * collection than all our own code.
+ * ones are handed over as they are. A socket gets the options of `Receiving`, which say where to
+ * read to: a fresh buffer of 64 KiB for each read, as Node.js makes by itself, costs more in
+ * garbage collection than all our own code.
  */
 import type { Socket } from 'node:net';
 import { assert } from '../../core/assert.js';
