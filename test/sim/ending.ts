@@ -161,9 +161,11 @@ function lacks(world: World, volume: VolumeSim, sealed: SealedSegment): string |
 
 /** What repair left behind: moves that never end, and copies of segments that are deleted. */
 function leftovers(world: World): string | null {
-  // What is to be dropped by a node that never comes up again waits for it.
-  const isDown = ({ node }: Replica): boolean =>
-    world.machines.find((one) => one.node === node)?.storage === null;
+  // What is to be dropped by a node or disk that never comes up again waits for it.
+  const isDown = ({ node, incarnation }: Replica): boolean => {
+    const disks = world.machines.find((one) => one.node === node)?.storage?.inspect() ?? [];
+    return !disks.some((one) => one.incarnation === incarnation);
+  };
   for (const { key, value } of world.server.peekRange(MOVES).entries) {
     const { filling, leaving } = JSON.parse(value) as ReplicaMove;
     if (filling === null && leaving.every(isDown)) continue;
