@@ -3,8 +3,8 @@
  * for directories and for devices, undisturbed, and with the driver killed and started again
  * between and during calls. Each of its tests counts as one of ours.
  *
- * HOLDFAST_CSI_ROUNDS says how many rounds with kills there are (default 1); their seed is printed,
- * and HOLDFAST_CSI_SEED repeats it.
+ * HOLDFAST_CSI_ROUNDS says how many rounds with kills there are (default 1; for more, give tap more
+ * time: -t 3600); their seeds are printed, and HOLDFAST_CSI_SEED repeats them.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
