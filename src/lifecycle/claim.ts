@@ -13,6 +13,7 @@ import type { MountHost } from '../io/mount-host.js';
 import type { PresenceRecord, VolumeRecord } from '../metadata/model.js';
 import { findCurrentPresence } from '../metadata/presence.js';
 import type { MetadataStore } from '../metadata/store.js';
+import { readOwnership } from './mount-files.js';
 import type { MountSpec, MountStatus } from './mount-types.js';
 import { listMounts } from './mounts.js';
 
@@ -69,7 +70,7 @@ async function findObstacle(
 ): Promise<Obstacle | null> {
   const local = await listMounts(deps);
   const others = local.filter(({ mount }) => mount !== spec.mount);
-  const rival = others.find((one) => isRival(one, record, spec));
+  const rival = others.find((one) => isRival(deps.host, one, record, spec));
   if (rival !== undefined) {
     const passes = rival.state === 'stopping' || rival.volumeId === null;
     return { fault: mountedHere(rival), patienceMs: passes ? LOCAL_END_MS : 0 };
@@ -86,17 +87,26 @@ async function findObstacle(
  * Of two that start at once the earlier one goes on. One that has not yet looked up which volume it
  * wants is judged by the name.
  */
-function isRival(other: MountStatus, record: VolumeRecord, spec: Claimant): boolean {
+function isRival(
+  host: MountHost,
+  other: MountStatus,
+  record: VolumeRecord,
+  spec: Claimant,
+): boolean {
   const { volumeId } = other;
   const isSame = volumeId === null ? other.volume === record.name : volumeId === record.volume;
   if (other.state === 'dead' || !isSame) return false;
-  if (other.state !== 'starting') return !wasReplaced(other, record);
+  if (other.state !== 'starting') return !wasReplaced(host, other, record);
   return other.since < spec.since || (other.since === spec.since && other.mount < spec.mount);
 }
 
-/** Somebody else has been the owner since: it can neither write nor read any more. */
-function wasReplaced({ owner }: MountStatus, record: VolumeRecord): boolean {
-  return owner !== null && record.owner !== null && record.owner.id !== owner;
+/**
+ * Somebody else has been the owner since all that it ever claimed: it can neither write nor read any
+ * more. By epochs alone: the record may have been read before this mount took the volume over.
+ */
+function wasReplaced(host: MountHost, { mount }: MountStatus, { epoch }: VolumeRecord): boolean {
+  const claims = readOwnership(host.state, mount)?.claims ?? [];
+  return claims.length > 0 && claims.every((claim) => claim.epoch < epoch);
 }
 
 function mountedHere(found: MountStatus): HoldfastError {

@@ -49,7 +49,7 @@ t.test('what cannot be mounted', async (t) => {
     { args: ['mount', 'none', directory], code: 12, says: /no volume is named "none"/ },
     { args: ['mount', 'No!', directory], code: 2, says: /not a volume name/ },
     { args: ['mount', 'raw', directory], code: 2, says: /plain log.*holdfast log/ },
-    { args: ['mount', 'disk', directory], code: 2, says: /block volume/ },
+    { args: ['mount', 'disk', directory, '--foreground'], code: 2, says: /block volume/ },
     { args: ['mount', 'db', join(bed.root, 'none')], code: 12, says: /mkdir -p/ },
     { args: ['mount', 'db', join(bed.root, 'no/ne')], code: 12, says: /no directory/ },
     { args: ['mount', 'db', file], code: 2, says: /not a directory/ },

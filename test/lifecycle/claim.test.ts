@@ -15,7 +15,7 @@ import { FakeHost, specOf } from './fake-host.js';
 const VOLUME = idFromBytes<VolumeId>(Buffer.alloc(16, 1));
 const OTHER = idFromBytes<VolumeId>(Buffer.alloc(16, 2));
 const OWNER = idFromBytes<OwnerId>(Buffer.alloc(16, 3));
-const record = { volume: VOLUME, name: 'db' } as VolumeRecord;
+const record = { volume: VOLUME, name: 'db', epoch: epoch(1) } as VolumeRecord;
 const OURS = specOf('ours', { since: '2026-01-02T00:00:00.000Z' });
 
 class Turn {
@@ -35,11 +35,11 @@ class Turn {
     await this.store.transact([], [{ type: 'delete', key: ownerKey(VOLUME) }]);
   }
 
-  wait(waitMs = 0): Promise<void> {
+  wait(waitMs = 0, found = record): Promise<void> {
     const parts = { host: this.host, store: this.store, clock: realClock, hostname: 'here' };
     const onProgress = (text: string): void => void this.progress.push(text);
     const isStopped = (): boolean => this.isStopped;
-    return awaitTurn({ ...parts, onProgress, isStopped }, record, { ...OURS, waitMs });
+    return awaitTurn({ ...parts, onProgress, isStopped }, found, { ...OURS, waitMs });
   }
 }
 
@@ -130,4 +130,22 @@ t.test('a daemon that hangs is not a dead one', async (t) => {
   const [found] = await listMounts({ host: turn.host, clock: realClock });
   t.match(found, { state: 'unresponsive' });
   await t.rejects(turn.wait(), { code: 'CONFLICT', message: /does not answer/ });
+});
+
+t.test("who was fenced since stands in nobody's way, whatever it believes", async (t) => {
+  const turn = new Turn();
+  const later = { ...record, epoch: epoch(3) };
+  await turn.present('there');
+  await turn.wait(0, later);
+  await t.rejects(turn.wait(), { code: 'CONFLICT' }, 'a record read before says nothing');
+  await turn.absent();
+  turn.host.add(specOf('fenced'), 'silent');
+  const claims = [1, 2].map((at) => ({ owner: OWNER, epoch: epoch(at) }));
+  writeOwnership(turn.host.state, 'fenced', { owner: OWNER, volume: VOLUME, claims });
+  await turn.wait(0, later);
+  for (const at of [1, 2]) {
+    await t.rejects(turn.wait(0, { ...record, epoch: epoch(at) }), { code: 'CONFLICT' }, `${at}`);
+  }
+  writeOwnership(turn.host.state, 'fenced', { owner: OWNER, volume: VOLUME, claims: [] });
+  await t.rejects(turn.wait(0, later), { code: 'CONFLICT' }, 'it has not said what it claims');
 });
