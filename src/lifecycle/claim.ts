@@ -101,8 +101,8 @@ function isRival(
 }
 
 /**
- * Somebody else has been the owner since all that it ever claimed: it can neither write nor read any
- * more. By epochs alone: the record may have been read before this mount took the volume over.
+ * Somebody else has been the owner since all that it ever claimed: it can neither write nor read.
+ * By epochs alone: the record may have been read before this mount took the volume over.
  */
 function wasReplaced(host: MountHost, { mount }: MountStatus, { epoch }: VolumeRecord): boolean {
   const claims = readOwnership(host.state, mount)?.claims ?? [];
