@@ -40,15 +40,17 @@ export async function bindMount(
     throw new HoldfastError('ALREADY_EXISTS', message, { hint: 'Unmount that first.' });
   }
   const made = loop === null ? commands.makeDirectory(target) : commands.makeFile(target);
+  // Only now its parents are there for certain, and links among them can be followed.
+  const place = mounts.resolve(target);
   const options = readOnly ? 'bind,ro' : 'bind';
-  const args = ['-i', '-o', options, source, target];
+  const args = ['-i', '-o', options, source, place];
   const { status, stderr } = await commands.run('mount', args, COMMAND_MS);
-  const shown = mountAt(mounts.table(), target);
+  const shown = mountAt(mounts.table(), place);
   if (status === 0 && shown !== undefined && isSame(shown)) return;
   // It binds first and makes it read-only then; and what was mounted at the source may have gone
   // meanwhile, so that the empty directory below it was bound.
-  if (shown !== undefined) await umount(target).catch(() => {});
-  if (made && mountAt(mounts.table(), target) === undefined) commands.removeEmpty(target);
+  if (shown !== undefined) await umount(place).catch(() => {});
+  if (made && mountAt(mounts.table(), place) === undefined) commands.removeEmpty(target);
   const why = status === 0 ? 'it is not there any more' : stderr;
   throw failed(`${source} cannot be bound to ${target}`, why);
 }

@@ -31,7 +31,8 @@ function machine(binds: { readonly entry: MountEntry | null; readonly status: nu
       1,
     );
   };
-  const mounts = { table: () => table } as unknown as FuseMounts;
+  const resolve = (path: string): string => path;
+  const mounts = { table: () => table, resolve } as unknown as FuseMounts;
   return { deps: { commands, mounts, umount }, done };
 }
 
