@@ -138,10 +138,13 @@ function composePlugin(settings: Settings, cluster: ClusterLater, log: Log): Vol
 }
 
 function placesOf({ directory: root, propagated }: Settings, machine: MachineVolumes): Places {
-  if (propagated === undefined) return samePlaces(root, new NodeMachineCommands());
+  const commands = new NodeMachineCommands();
+  if (propagated === undefined) return samePlaces(root, commands);
   const { mounts } = mountDeps(process.env).host;
   const propagatedOutside = outsidePath(propagated, mounts.table(), mounts.table(FIRST_PROCESS));
-  return propagatedPlaces({ root, propagated, propagatedOutside, machine });
+  const machineRoot = `/proc/${FIRST_PROCESS}/root`;
+  const where = { root, propagated, propagatedOutside, machineRoot };
+  return propagatedPlaces({ ...where, machine, commands });
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

@@ -24,10 +24,7 @@ export interface Places {
 }
 
 /** The engine sees what the machine sees. */
-export function samePlaces(
-  root: string,
-  { removeEmpty }: Pick<MachineCommands, 'removeEmpty'>,
-): Places {
+export function samePlaces(root: string, commands: Pick<MachineCommands, 'removeEmpty'>): Places {
   const directory = (volume: string): string => posix.join(root, volume);
   return {
     directory,
@@ -35,14 +32,7 @@ export function samePlaces(
     shown: directory,
     show: async () => {},
     hide: async () => {},
-    tidy: (volume) => {
-      try {
-        removeEmpty(directory(volume));
-      } catch (thrown) {
-        // Somebody put something into it while nothing was mounted: that stays.
-        if (!(thrown instanceof HoldfastError) || thrown.code !== 'BUSY') throw thrown;
-      }
-    },
+    tidy: (volume) => removeUnlessUsed(commands, directory(volume)),
   };
 }
 
@@ -53,7 +43,10 @@ export interface PropagatedPlaces {
   readonly propagated: string;
   /** The same directory, as the machine names it. */
   readonly propagatedOutside: string;
+  /** The machine's root directory, as this mount namespace names it. */
+  readonly machineRoot: string;
   readonly machine: Pick<MachineVolumes, 'bind' | 'unbind'>;
+  readonly commands: Pick<MachineCommands, 'removeEmpty'>;
 }
 
 /**
@@ -61,7 +54,7 @@ export interface PropagatedPlaces {
  * plugin; the mounts below `root` do not.
  */
 export function propagatedPlaces(options: PropagatedPlaces): Places {
-  const { root, propagated, propagatedOutside, machine } = options;
+  const { root, propagated, propagatedOutside, machineRoot, machine, commands } = options;
   const directory = (volume: string): string => posix.join(root, volume);
   const outside = (volume: string): string => posix.join(propagatedOutside, volume);
   return {
@@ -70,9 +63,17 @@ export function propagatedPlaces(options: PropagatedPlaces): Places {
     shown: (volume) => posix.join(propagated, volume),
     show: (volume) => machine.bind({ source: directory(volume), target: outside(volume) }),
     hide: (volume) => machine.unbind(outside(volume)),
-    // It is not in this mount namespace: whoever mounts there keeps it tidy.
-    tidy: () => {},
+    tidy: (volume) => removeUnlessUsed(commands, posix.join(machineRoot, directory(volume))),
   };
+}
+
+/** What somebody put into a directory while nothing was mounted there stays. */
+function removeUnlessUsed(commands: Pick<MachineCommands, 'removeEmpty'>, directory: string): void {
+  try {
+    commands.removeEmpty(directory);
+  } catch (thrown) {
+    if (!(thrown instanceof HoldfastError) || thrown.code !== 'BUSY') throw thrown;
+  }
 }
 
 function volumeBelow(root: string, path: string): string | null {
