@@ -99,14 +99,14 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'an unregistered spare',
     edits: [
       {
-        file: 'replication/service.js',
+        file: 'replication/spares.js',
         find:
-          "this.#propose('register', (found) => registerSpare(found, { epoch, segment }), " +
-          '(now) => this.#spareRegistered(segment, now));',
+          "this.#host.propose('register', (found) => registerSpare(found, { epoch, segment }), " +
+          '(now) => this.registered(segment, now));',
         replace:
-          "this.#step({ type: 'spare', segment: record.planned.find((one) => one.segment " +
+          "this.#host.step({ type: 'spare', segment: record.planned.find((one) => one.segment " +
           '=== segment), now: this.#context.now() });' +
-          "this.#propose('register', (found) => registerSpare(found, { epoch, segment }), " +
+          "this.#host.propose('register', (found) => registerSpare(found, { epoch, segment }), " +
           '() => {});',
       },
     ],
