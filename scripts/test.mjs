@@ -11,8 +11,10 @@ import { checkNode, ensurePackages, ensureTestPackages, missingTestPackages } fr
 
 const SIMULATOR = 'test/sim/main.ts';
 const SIMULATOR_RUNS = [['--seeds', '200']];
-/** These start daemons, kill them and measure time: one at a time, after the others. */
-const SERIAL = /^test\/(e2e|crash)\//;
+/** These start daemons and mostly wait for them: two at a time, after the others. */
+const SYSTEMS = /^test\/(e2e|crash)\//;
+/** These load the disk or measure how long something takes: one at a time, at the end. */
+const ALONE = /^test\/(crash\/|e2e\/(adoption|mount-faults|repair|rolling|sigkill|size|space)\.)/;
 const FILES_A_RUN = 200; // a command line has a limit
 
 const totals = { passed: 0, failed: 0, skipped: 0 };
@@ -119,10 +121,12 @@ async function tap(sources, jobs) {
 async function runTests(filters) {
   const matches = (path) => filters.length === 0 || filters.some((text) => path.includes(text));
   const sources = filesUnder('test', /\.test\.ts$/).filter(matches);
-  const serial = sources.filter((path) => SERIAL.test(path));
-  const parallel = sources.filter((path) => !SERIAL.test(path));
-  if (parallel.length > 0) await stage('tests', () => tap(parallel, 2));
-  if (serial.length > 0) await stage('tests of crashes and whole systems', () => tap(serial, 1));
+  const alone = sources.filter((path) => ALONE.test(path));
+  const systems = sources.filter((path) => SYSTEMS.test(path) && !ALONE.test(path));
+  const units = sources.filter((path) => !SYSTEMS.test(path));
+  if (units.length > 0) await stage('tests', () => tap(units, 2));
+  if (systems.length > 0) await stage('tests of whole systems', () => tap(systems, 2));
+  if (alone.length > 0) await stage('tests of crashes and of time', () => tap(alone, 1));
   if (sources.length === 0) record('no test file matches', false);
 }
 
