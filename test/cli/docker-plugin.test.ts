@@ -1,6 +1,7 @@
 /** `holdfast docker-plugin` as a process: its socket, settings, and a cluster that is not there. */
 import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
+import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -77,6 +78,12 @@ t.test('serves before there is a cluster, and says what is missing', async (t) =
   t.equal((await post(socket, '/elsewhere')).status, 404);
   t.equal((await post(socket, '/Plugin.Activate', '', 'GET')).status, 405);
   await t.rejects(post(socket, '/VolumeDriver.Get', 'x'.repeat(2 ** 21)), 'too long a body');
+  const half = net.connect(socket, () => {
+    half.write('POST /VolumeDriver.Get HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n{', () => {
+      half.destroy();
+    });
+  });
+  await new Promise((resolve) => half.once('close', resolve));
   t.equal((await post(socket, '/Plugin.Activate')).status, 200, 'it serves on');
   t.equal(await running.stop(), 0);
   t.notOk(existsSync(socket));

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Cluster } from '../fixtures/cluster.js';
 import { distRoot, holdfastBin, Process } from '../fixtures/processes.js';
-import { Bridge, Machine, removeControlGroups } from './docker-machine.js';
+import { Bridge, controlGroupOf, Machine, removeControlGroups } from './docker-machine.js';
 
 const READY_MS = 60_000;
 const COMMAND_S = 150;
@@ -165,7 +165,7 @@ export class DockerBed {
   readonly cluster: Cluster;
   readonly hosts: DockerHost[] = [];
   readonly root: string;
-  readonly controlGroup = `holdfast-test-${process.pid}`;
+  readonly controlGroup = controlGroupOf(process.pid);
   readonly #bridge: Bridge;
 
   private constructor(cluster: Cluster, bridge: Bridge, root: string) {

@@ -35,6 +35,7 @@ export class Bridge {
   }
 
   async open(): Promise<void> {
+    removeStale();
     // Of its own: else it is that of a machine, and goes with it, and the others still send there.
     const own = ['address', '02:00:00:00:00:01'];
     await run('ip', 'link', 'add', this.name, ...own, 'type', 'bridge');
@@ -187,6 +188,21 @@ function commandLine(pid: number): string {
   } catch {
     return '';
   }
+}
+
+/** What test processes left that were killed: bridges and control groups with their numbers. */
+function removeStale(): void {
+  const links = readdirSync('/sys/class/net').map((name) => /^hfd(\d+)$/.exec(name)?.[1]);
+  for (const pid of links) {
+    if (pid === undefined || existsSync(`/proc/${pid}`)) continue;
+    spawnSync('ip', ['link', 'delete', `hfd${pid}`]);
+    removeControlGroups(controlGroupOf(Number(pid)));
+  }
+}
+
+/** Below which the engines of a test process make those of their containers. */
+export function controlGroupOf(pid: number): string {
+  return `holdfast-test-${pid}`;
 }
 
 /** Removes the control groups that an engine made below this name, in every hierarchy. */

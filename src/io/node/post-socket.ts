@@ -57,6 +57,8 @@ async function handle(
   const gone = new AbortController();
   response.on('close', () => gone.abort());
   response.on('error', () => gone.abort());
+  // Else a client that hangs up, or is hung up on, would end this process.
+  request.on('error', () => gone.abort());
   const send = ({ status, contentType, body }: HttpAnswer): void => {
     if (response.destroyed) return;
     response.writeHead(status, { 'content-type': contentType });
@@ -67,7 +69,7 @@ async function handle(
     return send({ status: 405, contentType: 'text/plain', body: 'only POST\n' });
   }
   const body = await readBody(request).catch(() => null);
-  if (body === null) return void request.destroy();
+  if (body === null) return void request.socket.destroy();
   send(await answer((request.url ?? '/').split('?')[0] as string, body, gone.signal));
 }
 
