@@ -54,6 +54,7 @@ async function handle(
   response: http.ServerResponse,
   answer: PostAnswerer,
 ): Promise<void> {
+  const { socket } = request;
   const gone = new AbortController();
   response.on('close', () => gone.abort());
   response.on('error', () => gone.abort());
@@ -69,7 +70,7 @@ async function handle(
     return send({ status: 405, contentType: 'text/plain', body: 'only POST\n' });
   }
   const body = await readBody(request).catch(() => null);
-  if (body === null) return void request.socket.destroy();
+  if (body === null) return void socket.destroy();
   send(await answer((request.url ?? '/').split('?')[0] as string, body, gone.signal));
 }
 
