@@ -200,7 +200,8 @@ class RunDirectory implements StateDirectory {
   }
 
   remove(entry: string): void {
-    rmSync(this.path(entry), { recursive: true, force: true });
+    // A daemon without a keeper may write its last note meanwhile: then once more.
+    rmSync(this.path(entry), { recursive: true, force: true, maxRetries: 10 });
   }
 
   logFile(name: string): string {
