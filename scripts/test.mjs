@@ -14,7 +14,7 @@ const SIMULATOR_RUNS = [['--seeds', '200']];
 /** These start daemons and mostly wait for them: two at a time, after the others. */
 const SYSTEMS = /^test\/(e2e|crash)\//;
 /** These load the disk or measure how long something takes: one at a time, at the end. */
-const ALONE = /^test\/(crash\/|e2e\/(adoption|mount-faults|repair|rolling|sigkill|size|space)\.)/;
+const ALONE = /^test\/(crash\/|e2e\/(adoption|mount-faults|sigkill|size|space)\.)/;
 const FILES_A_RUN = 200; // a command line has a limit
 
 const totals = { passed: 0, failed: 0, skipped: 0 };
