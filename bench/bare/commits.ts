@@ -39,8 +39,9 @@ export class BareCommits {
     const names = Array.from({ length: REPLICAS }, (_, i) => join(directory, `bare-${i}`));
     const servers = names.map((name) => startProgram('replica-server', name));
     const sockets: Socket[] = [];
-    for (const server of servers) {
-      const socket = connect(Number(await nextLine(server)), '127.0.0.1');
+    // At once: a line that comes while nobody waits for it is lost.
+    for (const port of await Promise.all(servers.map(nextLine))) {
+      const socket = connect(Number(port), '127.0.0.1');
       socket.setNoDelay(true);
       await once(socket, 'connect');
       sockets.push(socket);
