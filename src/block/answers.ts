@@ -149,6 +149,7 @@ export function answerRead(
     }
     if (!good || sums === null) {
       replies.counts.checksumFailures += 1;
+      if (state.sealed) replies.rotten.set(state.id, state.volume);
       const fields = { disk: engine.disk.name, segment: state.id, page, count };
       engine.log.error(fields, 'pages cannot be read or fail their checksum');
       return replies.send(reply, 'DISK', state);

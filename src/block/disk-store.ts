@@ -8,7 +8,7 @@
  * INVARIANT: `reply` is called exactly once for each request.
  */
 import { asFault, HoldfastError } from '../core/errors.js';
-import type { ClusterId, Incarnation, NodeId, SegmentId } from '../core/ids.js';
+import type { ClusterId, Incarnation, NodeId, SegmentId, VolumeId } from '../core/ids.js';
 import {
   DISK_MAX_CHECKSUM_TABLES,
   DISK_MAX_OPEN_FILES,
@@ -234,6 +234,13 @@ export class DiskStore {
       return state === undefined || state.dropped ? [] : [inventoryEntry(state)];
     });
     this.#replies.send(reply, 'OK', null, { type: 'inventory', entries, more });
+  }
+
+  /** Sealed copies that a read found rotten since the last call, with their volumes. */
+  takeRotten(): (readonly [SegmentId, VolumeId])[] {
+    const found = [...this.#replies.rotten];
+    this.#replies.rotten.clear();
+    return found;
   }
 
   /** What is durable of every segment. */

@@ -6,7 +6,7 @@
  * is not gone: what is meant for it is answered with DISK, also while it is not known which it is.
  */
 import type { HoldfastError } from '../core/errors.js';
-import type { Incarnation, NodeId } from '../core/ids.js';
+import type { Incarnation, NodeId, SegmentId, VolumeId } from '../core/ids.js';
 import { epoch, offset } from '../core/units.js';
 import type { Clock } from '../io/clock.js';
 import type { DiskStore } from './disk-store.js';
@@ -106,6 +106,11 @@ export class StorageNode {
 
   stats(): DiskStats[] {
     return [...this.#byIncarnation.values()].map((store) => store.stats());
+  }
+
+  /** Of one disk: DiskStore.takeRotten. */
+  takeRotten(incarnation: Incarnation): (readonly [SegmentId, VolumeId])[] {
+    return this.#byIncarnation.get(incarnation)?.takeRotten() ?? [];
   }
 
   /** Stops all disks. */

@@ -1,5 +1,5 @@
 /** What the parts that carry requests out share, and how replies are made. */
-import type { Incarnation } from '../core/ids.js';
+import type { Incarnation, SegmentId, VolumeId } from '../core/ids.js';
 import { epoch, offset } from '../core/units.js';
 import type { ReplyCallback } from './disk-store-api.js';
 import type { Engine } from './engine.js';
@@ -14,6 +14,8 @@ const NEVER = epoch(0);
 /** Makes replies in the name of a disk's current life. */
 export class Replies {
   incarnation = '' as Incarnation;
+  /** Sealed copies of which a page could not be read or verified, until somebody takes them. */
+  readonly rotten = new Map<SegmentId, VolumeId>();
   readonly counts = { reads: 0, bytesRead: 0, checksumFailures: 0, repairedBytes: 0, waiting: 0 };
 
   send(

@@ -4,6 +4,7 @@ import type { DiskStats } from '../block/disk-store-api.js';
 import { type Histogram, LATENCY_BUCKETS_MS, type ServerMetrics } from '../block/metrics.js';
 import type { ProcessVitals } from '../io/node/process.js';
 import type { RepairNumbers } from '../replication/repair.js';
+import type { ScrubNumbers } from '../replication/scrubber.js';
 
 export interface NodeNumbers {
   readonly server: ServerMetrics;
@@ -12,6 +13,7 @@ export interface NodeNumbers {
   readonly isRegistered: () => boolean;
   /** Null while another node leads. */
   readonly repair: () => RepairNumbers | null;
+  readonly scrub: () => readonly ScrubNumbers[];
 }
 
 const DISK_STATES = ['ok', 'full', 'failed'] as const;
@@ -31,6 +33,7 @@ export function createMetrics(numbers: NodeNumbers): Metrics {
     numbers.isRegistered() ? 1 : 0,
   );
   addRepair(registry, numbers.repair);
+  addScrub(registry, numbers.scrub);
   return { contentType: registry.contentType, read: () => registry.metrics() };
 }
 
@@ -130,8 +133,12 @@ function samples(name: string, type: string, histogram: Histogram): object[] {
   return values;
 }
 
-function addDisks(registry: Registry, disks: () => readonly DiskStats[]): void {
-  const each = (name: string, help: string, value: (disk: DiskStats) => number): void => {
+/** Adds numbers of which each disk has its own: gauges, and counters by their names. */
+function ofEach<T extends { readonly incarnation: string }>(
+  registry: Registry,
+  disks: () => readonly T[],
+): (name: string, help: string, value: (disk: T) => number) => void {
+  return (name, help, value) => {
     const shared = {
       name: `holdfast_disk_${name}`,
       help,
@@ -156,6 +163,26 @@ function addDisks(registry: Registry, disks: () => readonly DiskStats[]): void {
       },
     });
   };
+}
+
+function addScrub(registry: Registry, scrub: () => readonly ScrubNumbers[]): void {
+  const each = ofEach(registry, scrub);
+  const seconds = (time: string | null): number => (time === null ? 0 : Date.parse(time) / 1_000);
+  each('scrub_read_bytes_total', 'Verified on the schedule, since the start', (one) => {
+    return one.readBytes;
+  });
+  each('scrub_repaired_copies_total', 'Rotten copies made good', ({ repaired }) => repaired);
+  each('scrub_rotten_copies', 'Rotten copies that could not be made good', ({ rotten }) => rotten);
+  each('scrub_started_seconds', 'When the newest pass began, since 1970', ({ startedAt }) =>
+    seconds(startedAt),
+  );
+  each('scrub_ended_seconds', 'When the last whole pass ended, since 1970', ({ endedAt }) =>
+    seconds(endedAt),
+  );
+}
+
+function addDisks(registry: Registry, disks: () => readonly DiskStats[]): void {
+  const each = ofEach(registry, disks);
   each('bytes', 'Size', (disk) => disk.totalBytes);
   each('free_bytes', 'What may still be written', (disk) => disk.freeBytes);
   each('segments', 'Segments held', (disk) => disk.segments);

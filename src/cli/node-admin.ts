@@ -19,10 +19,12 @@ import {
   startMaintenance,
 } from '../metadata/node-states.js';
 import { readRepairReport } from '../metadata/repair-report.js';
+import { readScrub } from '../metadata/scrub-progress.js';
 import type { Directory } from '../replication/directory.js';
 import { updatePlacement } from '../replication/placement-table.js';
 import { allVolumes, type Holdings, holdingsOf, livingIn } from './node-holdings.js';
 import { addExamples, printResult, showProgress } from './output.js';
+import { diskScrubText, scrubProblems } from './scrub-text.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
 import { nodeName } from './survey.js';
 import { table } from './text.js';
@@ -158,6 +160,7 @@ async function showNode(word: string, options: SessionOptions): Promise<void> {
     const record = findNode(cluster.nodes, word);
     const one = facts(cluster, record);
     const { only, needed } = holdings(cluster, record);
+    const scrub = await readScrub(session.store, record.node);
     const until = one.maintenanceUntil === null ? '' : ` until ${one.maintenanceUntil}`;
     const text = [
       `node ${one.node} at ${one.address}, zone ${one.zone}, version ${one.version}`,
@@ -166,12 +169,15 @@ async function showNode(word: string, options: SessionOptions): Promise<void> {
         ({ incarnation, capacityBytes }) =>
           `disk       ${incarnation} ${formatSize(capacityBytes)}`,
       ),
+      ...scrub.map((disk) => `scrub      ${diskScrubText(disk)}`),
       `holds      ${one.sealedSegments} sealed segments (${formatSize(one.sealedBytes)}), ` +
         `${one.openSegments} open ones`,
       ...only.map((name) => `! it has the only copy of something of volume ${name}`),
       ...needed.map((name) => `! volume ${name} cannot be written or taken over without it`),
+      ...scrubProblems(record, scrub).map((problem) => `! ${problem}`),
     ].join('\n');
-    printResult(options.json === true, { ...one, onlyCopyOf: only, neededBy: needed }, text);
+    const value = { ...one, onlyCopyOf: only, neededBy: needed, scrub };
+    printResult(options.json === true, value, text);
   });
 }
 

@@ -4,6 +4,7 @@
  * end.
  */
 import { DiskStore } from '../block/disk-store.js';
+import type { DiskStats } from '../block/disk-store-api.js';
 import { NodeServer } from '../block/server.js';
 import { StorageNode } from '../block/storage-node.js';
 import { NodeClients } from '../block/wire/client.js';
@@ -24,6 +25,7 @@ import { tcpNetwork } from '../io/node/tcp.js';
 import { readCluster } from '../metadata/cluster.js';
 import { METADATA_SCHEMA, type NodeRecord } from '../metadata/model.js';
 import { listNodes } from '../metadata/nodes.js';
+import type { ScrubbedDisks } from '../replication/scrubber.js';
 import { EXIT_CODES } from './errors.js';
 import {
   checkCluster,
@@ -36,6 +38,7 @@ import {
 import { NodeMetadata } from './node-metadata.js';
 import { startMonitor } from './node-monitor.js';
 import { checkSecret } from './node-secret.js';
+import { spokenVersions } from './protocol.js';
 import { programVersion } from './version.js';
 
 /** How long a node with formatted disks waits for the metadata store before it serves without. */
@@ -60,6 +63,20 @@ function later<T>(
       else resolve(value as T);
     });
   });
+}
+
+/** What scrub is to look at. */
+function disksOf(storage: StorageNode): ScrubbedDisks {
+  const works = ({ state }: DiskStats): boolean => state === 'ok' || state === 'full';
+  return {
+    incarnations: () =>
+      storage
+        .stats()
+        .filter(works)
+        .map(({ incarnation }) => incarnation),
+    handle: (request, reply) => storage.handle(request, reply),
+    takeRotten: (disk) => storage.takeRotten(disk),
+  };
 }
 
 /** Checked; node.ts says where they come from. */
@@ -147,7 +164,8 @@ export class NodeDaemon {
     const address = this.#advertised(bound);
     const { cluster, node } = identity;
     const record = this.#record(node, address, storage);
-    this.#metadata.register({ record, cluster, requests: present(this.#clients, 'clients') });
+    const requests = present(this.#clients, 'clients');
+    this.#metadata.register({ record, cluster, requests, disks: disksOf(storage) });
     if (!isOpen) this.#metadata.keepOpening();
     this.#announce(identity, bound, address);
   }
@@ -214,7 +232,9 @@ export class NodeDaemon {
   ): Promise<{ readonly server: NodeServer; readonly storage: StorageNode }> {
     const { cluster, node } = identity;
     const credentials = { cluster, secret: this.#settings.secret };
-    const base = { clock: nodeClock, random: nodeRandom, network: tcpNetwork, credentials };
+    const versions = spokenVersions(process.env);
+    const io = { clock: nodeClock, random: nodeRandom, network: tcpNetwork };
+    const base = { ...io, credentials, versions };
     const clients = new NodeClients({ ...base, identity: { role: 'node', id: node } });
     this.#clients = clients;
     const storage = await this.#openStorage(identity, clients);
@@ -265,6 +285,7 @@ export class NodeDaemon {
       disks: () => storage.stats(),
       isRegistered: () => this.#metadata.isRegistered,
       repair: () => this.#metadata.repair,
+      scrub: () => this.#metadata.scrub,
       troubles: () => {
         const bad = storage.stats().filter(({ state }) => state !== 'ok' && state !== 'full');
         const disks = bad.map(({ incarnation, state }) => `disk ${incarnation} is ${state}`);

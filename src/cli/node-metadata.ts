@@ -19,6 +19,7 @@ import type { MetadataStore } from '../metadata/store.js';
 import { Controller } from '../replication/controller.js';
 import { updatePlacement } from '../replication/placement-table.js';
 import type { RepairNumbers } from '../replication/repair.js';
+import { type ScrubbedDisks, Scrubber, type ScrubNumbers } from '../replication/scrubber.js';
 import type { Environment } from './config.js';
 
 const RETRY_PLACEMENT_MS = 2_000;
@@ -39,6 +40,8 @@ export interface Membership {
   readonly cluster: ClusterId;
   /** For asking other nodes. */
   readonly requests: NodeRequests;
+  /** Its own, to be verified on a schedule. */
+  readonly disks: ScrubbedDisks;
 }
 
 export class NodeMetadata {
@@ -48,6 +51,7 @@ export class NodeMetadata {
   #toRegister: Membership | null = null;
   #registration: NodeRegistration | null = null;
   #controller: Controller | null = null;
+  #scrubber: Scrubber | null = null;
   #timer: Timer | null = null;
   #isClosed = false;
 
@@ -86,6 +90,11 @@ export class NodeMetadata {
   /** Of repair; null while another node leads. */
   get repair(): RepairNumbers | null {
     return this.#controller?.numbers ?? null;
+  }
+
+  /** Of scrub, a disk each. */
+  get scrub(): readonly ScrubNumbers[] {
+    return this.#scrubber?.numbers() ?? [];
   }
 
   /** Opens and checks the store once. Rejects with what is wrong. */
@@ -138,7 +147,8 @@ export class NodeMetadata {
   async close(patienceMs: number): Promise<void> {
     this.#isClosed = true;
     this.#timer?.cancel();
-    const told = Promise.all([this.#controller?.stop(), this.#registration?.stop()]);
+    const parts = [this.#controller, this.#registration, this.#scrubber];
+    const told = Promise.all(parts.map((part) => part?.stop()));
     await new Promise<void>((resolve) => {
       const late = this.#options.clock.after(patienceMs, resolve);
       void told.finally(() => {
@@ -153,7 +163,8 @@ export class NodeMetadata {
     this.#options.clock.soon(() => done('unavailable'));
   }
 
-  #startRegistration(store: MetadataStore, { record, cluster, requests }: Membership): void {
+  #startRegistration(store: MetadataStore, membership: Membership): void {
+    const { record, cluster, requests, disks } = membership;
     const { clock, random, log } = this.#options;
     const onChange = (registered: boolean): void => {
       log.info({ node: record.node, registered }, 'The registration of this node has changed.');
@@ -163,6 +174,8 @@ export class NodeMetadata {
     this.#registration.start();
     this.#controller = new Controller({ store, clock, random, log, requests, node: record.node });
     this.#controller.start();
+    this.#scrubber = new Scrubber({ store, clock, log, node: record.node, disks });
+    this.#scrubber.start();
   }
 
   /** Gives a node that has just registered its share of the placement groups. */

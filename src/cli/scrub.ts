@@ -10,6 +10,7 @@ import { formatSize, parseSize } from '../core/sizes.js';
 import type { Replica, SealedSegment, VolumeRecord } from '../metadata/model.js';
 import type { Directory } from '../replication/directory.js';
 import { Pace } from '../replication/pace.js';
+import { meaningOf } from '../replication/scrubber.js';
 import { EXIT_PROBLEMS } from './errors.js';
 import { findNode } from './node-admin.js';
 import { allVolumes } from './node-holdings.js';
@@ -139,11 +140,4 @@ async function isListed(
 ): Promise<boolean> {
   const sealed = (await volumes.get(volume))?.record.sealed.find((one) => one.segment === segment);
   return sealed?.replicas.some((one) => one.incarnation === incarnation) === true;
-}
-
-function meaningOf(status: string): string {
-  if (status === 'BUSY')
-    return 'it is rotten, and nobody else has good pages (or it is copied now)';
-  if (status === 'INCARNATION') return 'its disk is not there any more';
-  return `the node answered ${status}`;
 }

@@ -3,8 +3,12 @@ import type { Command } from 'commander';
 import type { DiskStatus } from '../block/wire/messages.js';
 import { formatSize } from '../core/sizes.js';
 import { type RepairReport, readRepairReport } from '../metadata/repair-report.js';
+import { readScrubs } from '../metadata/scrub-progress.js';
+import { readSettings } from '../metadata/settings.js';
+import { scrubText } from './cluster-set.js';
 import { EXIT_PROBLEMS } from './errors.js';
 import { addExamples, printResult } from './output.js';
+import { scrubProblems, scrubSummary } from './scrub-text.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
 import { type NodeState, nodeProblems, survey, volumeProblems } from './survey.js';
 import { table } from './text.js';
@@ -27,8 +31,15 @@ async function status(options: SessionOptions): Promise<void> {
   await Session.run(options, async (session) => {
     const found = await survey(session);
     const { nodes, volumes } = found;
-    const problems = [...nodes.flatMap(nodeProblems), ...volumeProblems(found)];
     const repair = await readRepairReport(session.store);
+    const settings = await readSettings(session.store);
+    const scrubs = await readScrubs(session.store);
+    const disks = [...scrubs.values()].flat();
+    const problems = [
+      ...nodes.flatMap(nodeProblems),
+      ...volumeProblems(found),
+      ...nodes.flatMap(({ record }) => scrubProblems(record, scrubs.get(record.node) ?? [])),
+    ];
     const { cluster, generation } = session.cluster;
     const metadata = session.store.name;
     const value = {
@@ -38,6 +49,7 @@ async function status(options: SessionOptions): Promise<void> {
       nodes: nodes.map(({ record, clock: _, ...rest }) => ({ ...record, ...rest })),
       volumes,
       repair,
+      scrub: Object.fromEntries(scrubs),
       problems,
     };
     const text = [
@@ -45,6 +57,7 @@ async function status(options: SessionOptions): Promise<void> {
       nodeTable(nodes),
       volumeTable(volumes),
       ...(repair === null ? [] : [repairText(repair)]),
+      `scrub: ${scrubText(settings)}${scrubSummary(disks)}`,
       problems.length === 0 ? 'All is well.' : problems.map((one) => `! ${one}`).join('\n'),
     ].join('\n\n');
     printResult(options.json === true, value, text);

@@ -27,6 +27,8 @@ export const MACHINES = `${ROOT}machines/`;
 /** A table of groups for each replica count. */
 export const PLACEMENT = `${ROOT}placement/`;
 export const LEADERS = `${ROOT}leaders/`;
+/** A key a node: how far it has verified its copies. */
+export const SCRUBS = `${ROOT}scrubs/`;
 /** Hexadecimal digits of a chunk's number: keys sort as numbers do. */
 const CHUNK_DIGITS = 8;
 
@@ -64,6 +66,10 @@ export function nodeKey(node: NodeId): string {
 
 export function liveKey(node: NodeId): string {
   return LIVE + node;
+}
+
+export function scrubKey(node: NodeId): string {
+  return SCRUBS + node;
 }
 
 export function ownerKey(volume: VolumeId): string {

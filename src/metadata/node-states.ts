@@ -11,7 +11,7 @@ import { HoldfastError, malformed } from '../core/errors.js';
 import { isId, type NodeId } from '../core/ids.js';
 import type { Clock } from '../io/clock.js';
 import { parseJson } from './encoding.js';
-import { liveKey, nodeKey, ROOT } from './keys.js';
+import { liveKey, nodeKey, ROOT, scrubKey } from './keys.js';
 import { METADATA_SCHEMA } from './model.js';
 import type { Compare, KeyValue, MetadataStore, Operation } from './store.js';
 import { absent } from './volumes.js';
@@ -123,6 +123,7 @@ export function removal(node: NodeId, wallMs: number): Operation[] {
     { type: 'delete', key: stateKey(node, 'maintenance') },
     { type: 'delete', key: nodeKey(node) },
     { type: 'delete', key: liveKey(node) },
+    { type: 'delete', key: scrubKey(node) },
   ];
 }
 

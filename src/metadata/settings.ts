@@ -1,4 +1,4 @@
-/** Settings of the whole cluster: what repair may take, and how long it waits. */
+/** Settings of the whole cluster: what repair and scrub may take, and how long repair waits. */
 import { z } from 'zod';
 import { malformed } from '../core/errors.js';
 import { MIB } from '../core/units.js';
@@ -16,12 +16,18 @@ export interface ClusterSettings {
   readonly repairBytesPerSecond: number;
   /** Whether disks are kept evenly filled. */
   readonly balance: boolean;
+  /** Every sealed copy is read and verified once in so long; null: only when somebody asks. */
+  readonly scrubIntervalMs: number | null;
+  /** Of each disk. */
+  readonly scrubBytesPerSecond: number;
 }
 
 export const DEFAULT_SETTINGS: ClusterSettings = {
   repairGraceMs: 600_000,
   repairBytesPerSecond: 64 * MIB,
   balance: true,
+  scrubIntervalMs: 30 * 86_400_000,
+  scrubBytesPerSecond: 16 * MIB,
 };
 
 const stored = z.strictObject({
@@ -29,6 +35,8 @@ const stored = z.strictObject({
   repairGraceMs: z.exactOptional(z.int().min(0)),
   repairBytesPerSecond: z.exactOptional(z.int().min(1)),
   balance: z.exactOptional(z.boolean()),
+  scrubIntervalMs: z.exactOptional(z.int().min(1).nullable()),
+  scrubBytesPerSecond: z.exactOptional(z.int().min(1)),
 });
 
 /** Defaults where nothing was set. Throws MALFORMED or VERSION. */

@@ -34,6 +34,7 @@ import {
   PLACEMENT,
   placementKey,
   ROOT,
+  SCRUBS,
   SEALED,
   trashKey,
   VOLUMES,
@@ -176,7 +177,7 @@ export async function importCluster(
   const own = [CLUSTER_KEY, IMPORT_KEY];
   const removed: Operation[] = before.entries
     .filter(({ key }) => !keys.has(key) && !own.includes(key))
-    .filter(({ key }) => ![LIVE, MACHINES].some((prefix) => key.startsWith(prefix)))
+    .filter(({ key }) => ![LIVE, MACHINES, SCRUBS].some((prefix) => key.startsWith(prefix)))
     .map((entry) => ({ type: 'delete', key: entry.key }));
   // Heads first: from then on no owner of before swaps anything, nor makes a chunk that stays.
   const isHead = ({ key }: Operation): boolean => key.startsWith(VOLUMES);
@@ -250,7 +251,7 @@ function refuseStale([first, ...others]: readonly StaleVolume[]): void {
 
 /** Nodes and drivers that run write these by themselves, also into a store that lost everything. */
 function isOfNodes(key: string): boolean {
-  const own = [NODES, LIVE, PLACEMENT, MACHINES, LEADERS, REPORT_KEY];
+  const own = [NODES, LIVE, PLACEMENT, MACHINES, LEADERS, SCRUBS, REPORT_KEY];
   return own.some((prefix) => key.startsWith(prefix));
 }
 

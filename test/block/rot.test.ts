@@ -1,9 +1,10 @@
 /** Rot and loss on one disk: nothing is invented, nothing lost is taken for absent. */
 import { test } from 'tap';
+import { PageChecksummer } from '../../src/core/checksum.js';
 import { DRAIN_DELAY_MS } from '../../src/core/limits.js';
-import { PAGE_BYTES } from '../../src/core/units.js';
+import { epoch, offset, PAGE_BYTES } from '../../src/core/units.js';
 import type { SimInode } from '../fixtures/sim-disk-file.js';
-import { type LogOf as Log, LogOf, Rig, seg } from './store-rig.js';
+import { type LogOf as Log, LogOf, Rig, seg, VOLUME } from './store-rig.js';
 
 function inode(rig: Rig, name: string): SimInode {
   let found: SimInode | null = null;
@@ -185,4 +186,34 @@ test('a rotten sidecar is rebuilt from the heads of the batches', async (t) => {
   const reply = rig.read(seg(1), 0, log.end / PAGE_BYTES);
   if (reply.body?.type !== 'read') throw new Error(reply.status);
   t.ok(log.bytes().equals(reply.body.data as Buffer));
+});
+
+test('a sealed copy of which sidecar and heads are rotten is readable after a COPY', async (t) => {
+  const rig = new Rig().format().open();
+  const log = filled(rig, 20);
+  rig.seal(seg(1), log.end, log.crc);
+  rig.store.stop(() => {});
+  rig.scheduler.runFor(20_000);
+  inode(rig, '.sums').flipBit(0, 3);
+  inode(rig, '.data').flipBit(3, 9);
+  rig.crash(false).open();
+  const pages = log.end / PAGE_BYTES;
+  t.equal(rig.read(seg(1), 0, pages).status, 'DISK');
+  t.same(rig.store.takeRotten(), [[seg(1), VOLUME]]);
+  t.same(rig.store.takeRotten(), [], 'told once');
+  rig.onRequest = (request, done) => {
+    if (request.type !== 'read') return done(null);
+    const { page, count, incarnation } = request;
+    const data = log.bytes(page * PAGE_BYTES, (page + count) * PAGE_BYTES);
+    const checksummer = new PageChecksummer(seg(1));
+    const checksums = Uint32Array.from({ length: count }, (_, i) =>
+      checksummer.page(data, i * PAGE_BYTES, page + i),
+    );
+    const body = { type: 'read', page, data, checksums } as const;
+    const maxEpoch = epoch(1);
+    done({ status: 'OK', incarnation, durableLength: offset(log.end), maxEpoch, body });
+  };
+  t.equal(rig.copy(log).status, 'OK');
+  t.equal(rig.read(seg(1), 0, pages).status, 'OK');
+  t.same(rig.store.takeRotten(), []);
 });

@@ -59,6 +59,7 @@ t.test('a node formats, serves, is watched, stops, and comes back as itself', as
   t.match(metrics, /^holdfast_disk_journal_bytes\{.*\} 4194304$/m);
   t.match(metrics, /^# TYPE holdfast_request_duration_seconds histogram$/m);
   t.match(metrics, /^holdfast_registered 1$/m);
+  t.match(metrics, /^# TYPE holdfast_disk_scrub_rotten_copies gauge$/m);
   t.equal((await fetch(`http://${ready.metrics}/other`)).status, 404);
   t.equal((await fetch(`http://${ready.metrics}/health`, { method: 'POST' })).status, 405);
   const rss = residentBytes(child);

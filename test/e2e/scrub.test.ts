@@ -1,7 +1,12 @@
-/** Bytes that rot on a node's disk: found by `holdfast scrub`, and good again afterwards. */
+/**
+ * Bytes that rot on a node's disk: found by `holdfast scrub`, by the schedule of the nodes, or by
+ * whoever reads them, and good again afterwards.
+ */
 import { closeSync, openSync, readdirSync, statSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
+import type { DiskScrub } from '../../src/metadata/scrub-progress.js';
 import { cannotMount } from '../fuse/mounted.js';
 import { MountBed, shell } from './mount-bed.js';
 
@@ -11,11 +16,13 @@ if (skip !== false) {
   process.exit(0);
 }
 const ROTTEN_AT = 1 << 20;
+const REPAIRED_MS = 60_000;
 
 t.setTimeout(300_000);
 
 const bed = await MountBed.start();
 t.teardown(() => bed.close());
+t.equal((await bed.holdfast('cluster', 'set', '--scrub-interval', 'off')).code, 0);
 const directory = bed.directory('mnt');
 
 /** Mounts, runs a script there, and unmounts: the next mount seals what was written. */
@@ -37,15 +44,33 @@ function largestSegment(data: string): string {
   return sizes.sort(([a], [b]) => b - a)[0]?.[1] ?? '';
 }
 
-t.test('a rotten page of a sealed copy is found, and written again from another one', async (t) => {
-  await mounted(`dd if=/dev/urandom of=${directory}/data bs=1M count=8 conv=fsync`);
-  await mounted(`md5sum ${directory}/data`);
-  const [node] = bed.cluster.nodes;
-  const path = largestSegment(node?.directory ?? '');
+/** Bytes of a page that some node has sealed are others than they were. */
+function rot(node: number): void {
+  const path = largestSegment(bed.cluster.nodes[node]?.directory ?? '');
   t.ok(statSync(path).size > 2 * ROTTEN_AT, path);
   const file = openSync(path, 'r+');
   writeSync(file, Buffer.alloc(4096, 0x5a), 0, 4096, ROTTEN_AT);
   closeSync(file);
+}
+
+/** Waits until a node tells that it has repaired a copy by itself. */
+async function untilRepaired(node: number): Promise<void> {
+  const address = `127.0.0.1:${bed.cluster.nodes[node]?.port}`;
+  const deadline = Date.now() + REPAIRED_MS;
+  for (;;) {
+    const { lines, stderr } = await bed.holdfast('node', 'show', address, '--json');
+    if (lines[0] === undefined) throw new Error(stderr);
+    const scrub = JSON.parse(lines[0]).scrub as DiskScrub[];
+    if (scrub.some(({ repaired }) => repaired > 0)) return;
+    if (Date.now() > deadline) throw new Error(`not repaired: ${JSON.stringify(scrub)}`);
+    await sleep(500);
+  }
+}
+
+t.test('a rotten page of a sealed copy is found, and written again from another one', async (t) => {
+  await mounted(`dd if=/dev/urandom of=${directory}/data bs=1M count=8 conv=fsync`);
+  await mounted(`md5sum ${directory}/data`);
+  rot(0);
   const before = await bed.holdfast('volume', 'check', 'db');
   t.not(before.code, 0, 'there is something to find');
   const scrubbed = await bed.holdfast('scrub', 'db', '--json');
@@ -58,5 +83,35 @@ t.test('a rotten page of a sealed copy is found, and written again from another 
   const bad = await bed.holdfast('scrub', 'nothing');
   t.equal(bad.code, 12);
   t.match(bad.stderr, /no volume is named "nothing"/);
+  await bed.assertNothingLeft();
+});
+
+t.test('rot that somebody reads is repaired, without any schedule', async (t) => {
+  rot(1);
+  t.equal((await bed.holdfast('volume', 'check', 'db')).code, 20, 'one copy of three is bad');
+  await untilRepaired(1);
+  t.equal((await bed.holdfast('volume', 'check', 'db')).code, 0);
+});
+
+t.test('rot that nobody reads is found on a schedule, and repaired', async (t) => {
+  rot(2);
+  const set = await bed.holdfast('cluster', 'set', '--scrub-interval', '1s', '--json');
+  t.match(JSON.parse(set.lines[0] ?? ''), { scrubIntervalMs: 1_000, scrubBytesPerSecond: 1 << 24 });
+  await untilRepaired(2);
+  t.equal((await bed.holdfast('volume', 'check', 'db')).code, 0);
+  const shown = await bed.holdfast('node', 'show', `127.0.0.1:${bed.cluster.nodes[2]?.port}`);
+  t.match(shown.lines.join('\n'), /^scrub +[0-9a-f]{32} .*1 rotten copies repaired$/m);
+  const status = await bed.holdfast('status');
+  t.match(
+    status.lines.join('\n'),
+    /^scrub: every 1 second, 16 MiB .*[23] rotten copies were repaired$/m,
+  );
+  for (const wrong of [
+    ['--scrub-interval', '0'],
+    ['--scrub-rate', '0'],
+    ['--scrub-interval', 'x'],
+  ]) {
+    t.equal((await bed.holdfast('cluster', 'set', ...wrong)).code, 2, wrong.join(' '));
+  }
   await bed.assertNothingLeft();
 });
