@@ -39,7 +39,7 @@ import {
   StateFile,
 } from '../lifecycle/keeper.js';
 import { MountDaemon } from '../lifecycle/mount-daemon.js';
-import { readSpec, writeInit } from '../lifecycle/mount-files.js';
+import { readDevice, readSpec, writeInit } from '../lifecycle/mount-files.js';
 import type { LiveStatus, MountSpec } from '../lifecycle/mount-types.js';
 import type { DirectoryCache } from '../metadata/directory-cache.js';
 import { EXIT_CODES } from './errors.js';
@@ -280,18 +280,33 @@ class MountProcess {
   }
 
   async #serveNew(daemon: MountDaemon): Promise<void> {
-    const { directory, volume } = this.#spec;
+    const { mount, directory } = this.#spec;
+    const { state, mounts } = this.#host;
     this.#link.say({ event: 'loaded' });
-    const isMounted = await this.#link.mounted;
+    if (await this.#link.mounted) {
+      return daemon.serve(mountAt(mounts.table(), directory)?.device ?? null);
+    }
     // A launcher that was killed may have mounted all the same: that is a mount like any other.
-    const found = mountAt(this.#host.mounts.table(), directory);
-    if (isMounted || found?.source === volume) daemon.serve(found?.device ?? null);
-    else void daemon.stop(ABANDONED);
+    const device = this.#mountedUnnoted();
+    if (device === null) return void daemon.stop(ABANDONED);
+    state.write(mount, StateFile.DEVICE, `${device}\n`);
+    daemon.serve(device);
+  }
+
+  /** What is mounted there from this volume and is no other daemon's. */
+  #mountedUnnoted(): string | null {
+    const { mount, directory, volume } = this.#spec;
+    const { state, mounts } = this.#host;
+    const found = mountAt(mounts.table(), directory);
+    if (found?.source !== volume) return null;
+    const others = state.list().filter((one) => one !== mount);
+    const isTaken = others.some((one) => readDevice(state, one) === found.device);
+    return isTaken ? null : found.device;
   }
 
   /** The mounted filesystem, as MAJOR:MINOR. */
   #device(): string | null {
-    return this.#host.state.read(this.#spec.mount, StateFile.DEVICE)?.trim() ?? null;
+    return readDevice(this.#host.state, this.#spec.mount);
   }
 
   /** A takeover with a wrong secret would wait for answers that never come. */

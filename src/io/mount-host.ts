@@ -16,13 +16,16 @@ export interface ProcessIdentity {
 export interface StateDirectory {
   /** All entries, in no order; empty when nothing was ever mounted. */
   list(): string[];
-  /** Readable by root only. Throws UNAVAILABLE when it cannot be made. */
-  create(entry: string): void;
+  /**
+   * Readable by root only, and there with these files or not at all. Throws UNAVAILABLE when it
+   * cannot be made.
+   */
+  create(entry: string, files: Readonly<Record<string, string>>): void;
   /** Replaces the file at once: readers see the old or the new text. */
   write(entry: string, file: string, text: string): void;
   /** Null when there is none. */
   read(entry: string, file: string): string | null;
-  /** With everything in it. Idempotent. */
+  /** With everything in it, at once. Idempotent. */
   remove(entry: string): void;
   path(entry: string, file?: string): string;
   /** Makes the directory for logs, and says where the one of this name is. */

@@ -45,12 +45,16 @@ export class Attaching {
     this.#deps = deps;
   }
 
-  async registerMachine(machine: string, zone: string | null): Promise<void> {
+  async registerMachine(machine: string, zone: string | null, maxVolumes: number): Promise<void> {
     checkText('machine', machine, MACHINE_MAX_BYTES);
     if (zone !== null) checkText('zone', zone, ZONE_MAX_BYTES);
     const { store, clock } = this.#deps;
     const registeredAt = new Date(clock.wall()).toISOString();
-    await registerMachine(store, { schema: METADATA_SCHEMA, machine, zone, registeredAt });
+    const limit = maxVolumes === 0 ? {} : { maxVolumes };
+    await registerMachine(store, {
+      ...{ schema: METADATA_SCHEMA, machine, zone, registeredAt },
+      ...limit,
+    });
   }
 
   machines(): Promise<MachineRecord[]> {
@@ -72,16 +76,29 @@ export class Attaching {
     const { catalog, store } = this.#deps;
     const record = await catalog.known(id);
     checkText('machine', machine, MACHINE_MAX_BYTES);
-    if ((await findMachine(store, machine)) === null) {
+    const known = await findMachine(store, machine);
+    if (known === null) {
       const hint = 'Its driver registers it when it starts; see "holdfast machines".';
       throw new HoldfastError('NOT_FOUND', `there is no machine "${machine}"`, { hint });
     }
+    await this.#checkRoom(record, known);
     const presence = await findCurrentPresence(store, record);
     const isElsewhere = isHeld(record) && presence !== null && presence.host !== machine;
     // Attached here already, it is so still: the mount there is for people to look at.
     if (isElsewhere && !(await this.isAttached(record, machine)))
       throw mountedThere(record, presence);
     return await catalog.attachments.attach(record, { machine, readOnly });
+  }
+
+  /** For orchestrators, which count for themselves: two at once may come to one too many. */
+  async #checkRoom({ volume, name }: VolumeRecord, known: MachineRecord): Promise<void> {
+    const { machine, maxVolumes } = known;
+    if (maxVolumes === undefined) return;
+    const all = [...(await this.#deps.catalog.attachments.list())];
+    const there = all.filter(([, attached]) => attached.some((one) => one.machine === machine));
+    if (there.length < maxVolumes || there.some(([one]) => one === volume)) return;
+    const message = `"${name}" is one volume too many for ${machine}, which takes ${maxVolumes}`;
+    throw new HoldfastError('TOO_LARGE', message, { hint: 'See --max-volumes of its driver.' });
   }
 
   async isAttached({ volume }: VolumeRecord, machine: string): Promise<boolean> {

@@ -8,11 +8,12 @@ import { HoldfastError } from '../core/errors.js';
 import type { FuseMounts, MountEntry } from '../io/fuse-device.js';
 import type { MountHost, StateDirectory } from '../io/mount-host.js';
 import { StateFile } from './keeper.js';
+import { readDevice } from './mount-files.js';
 import type { MountId, MountStatus } from './mount-types.js';
 
 /** Where the filesystem of a mount, or a part of it, is still seen in this mount namespace. */
 export function placesOf(host: MountHost, mount: MountId): string[] {
-  return placesIn(host.mounts.table(), deviceOf(host, mount));
+  return placesIn(host.mounts.table(), readDevice(host.state, mount));
 }
 
 function placesIn(table: readonly MountEntry[], device: string | null): string[] {
@@ -27,7 +28,7 @@ export async function abortCopies(
   host: MountHost,
   { mount, live, keeperPid, volume: source }: MountStatus,
 ): Promise<void> {
-  const device = deviceOf(host, mount);
+  const device = readDevice(host.state, mount);
   const home = keeperPid ?? live?.pid;
   const { mounts } = host;
   if (device === null || home === undefined || !mounts.processes().includes(home)) return;
@@ -64,8 +65,4 @@ function isSeenBy(
 /** Why the connection was aborted; null when it was not. */
 export function abortNote(state: StateDirectory, mount: MountId): string | null {
   return state.read(mount, StateFile.ABORTED);
-}
-
-function deviceOf(host: MountHost, mount: MountId): string | null {
-  return host.state.read(mount, StateFile.DEVICE)?.trim() ?? null;
 }

@@ -132,7 +132,9 @@ if [ -n "$device" ] && grep -q "^[0-9]* [0-9]* $device " /proc/self/mountinfo; t
   umount -i -c -l -- "$directory" && echo "$directory was unmounted" >&2
 fi
 if [ "$status" -eq 0 ] || [ -z "$device" ]; then
-  rm -rf -- "$state"
+  # All of it is gone at once, as others see it.
+  gone=\${state%/*}/.old-\${state##*/}
+  mv -- "$state" "$gone" && rm -rf -- "$gone"
   exit "$status"
 fi
 echo "the mount daemon of $directory ended with status $status" >&2

@@ -12,7 +12,6 @@ import type { MountEntry } from '../io/fuse-device.js';
 import type { MachineCommands } from '../io/machine-commands.js';
 import { bindMount, unbindMount } from './binding.js';
 import { type Found, publicView, volumesHere } from './here.js';
-import { StateFile } from './keeper.js';
 import {
   attachLoop,
   blockFile,
@@ -20,13 +19,16 @@ import {
   ensureFilesystem,
   failed,
   growLoop,
+  growUnmounted,
   type LoopDevice,
   listLoops,
   sizeFile,
 } from './loop-devices.js';
 import type { MachineVolumes } from './machine.js';
+import { readDevice } from './mount-files.js';
 import { type FuseMountsHere, mountOnce, unmountOnce } from './mount-once.js';
 import { listMounts } from './mounts.js';
+import { OneLook } from './one-look.js';
 import { OperationLocks } from './operation-locks.js';
 import { statsOf } from './statistics.js';
 import type {
@@ -56,6 +58,7 @@ export class LocalMachine implements MachineVolumes {
   readonly #deps: LocalMachineDeps;
   readonly #commands: MachineCommands;
   readonly #locks: OperationLocks;
+  readonly #looks = new OneLook(() => this.#lookAround());
 
   constructor(deps: LocalMachineDeps) {
     const { clock, commands, name, lockWaitMs = 0 } = deps;
@@ -69,13 +72,16 @@ export class LocalMachine implements MachineVolumes {
     return (await this.#look()).map(publicView);
   }
 
-  async #look(): Promise<Found[]> {
+  #look(): Promise<Found[]> {
+    return this.#looks.run();
+  }
+
+  async #lookAround(): Promise<Found[]> {
     const { host, blockRoot } = this.#deps;
     const statuses = await listMounts(this.#deps);
     const hasBlock = statuses.some(({ directory }) => directory.startsWith(`${blockRoot}/`));
     const loops = hasBlock ? await listLoops(this.#commands) : [];
-    const deviceOf = (mount: string): string | null =>
-      host.state.read(mount, StateFile.DEVICE)?.trim() ?? null;
+    const deviceOf = (mount: string): string | null => readDevice(host.state, mount);
     return volumesHere({ statuses, table: host.mounts.table(), loops, deviceOf, blockRoot });
   }
 
@@ -112,16 +118,38 @@ export class LocalMachine implements MachineVolumes {
       await ensureFilesystem(this.#commands, loop, fsType);
       const options = [readOnly ? 'ro' : 'rw', ...(fsType === 'xfs' ? ['nouuid'] : []), ...flags];
       const args = ['-i', '-t', fsType, '-o', options.join(','), loop.device, mountPoint];
-      const { status, stderr } = await this.#commands.run('mount', args, COMMAND_MS);
-      if (status !== 0) throw failed(`${loop.device} cannot be mounted at ${mountPoint}`, stderr);
-      // The volume may have grown while nobody had it mounted. Else, growing is a call by itself.
-      const mounted = { directory: mountPoint, type: fsType };
-      if (!readOnly) await growLoop(this.#commands, loop, mounted).catch(() => {});
+      await this.#mountDevice(args);
+      if (!readOnly) await this.#growFound(loop, { directory: mountPoint, type: fsType }, args);
     } catch (thrown) {
       // What was open before may be somebody's.
       if (open === undefined) await this.#close(loop, {}).catch(() => {});
       throw thrown;
     }
+  }
+
+  async #mountDevice(args: readonly string[]): Promise<void> {
+    const { status, stderr } = await this.#commands.run('mount', args, COMMAND_MS);
+    if (status !== 0) throw failed(`${args.slice(-2).join(' cannot be mounted at ')}`, stderr);
+  }
+
+  /**
+   * The volume may have grown while nobody had it mounted, and an ext4 may only grow while it is
+   * mounted where the kernel lets this process do that. If neither can be, that is told when its
+   * growing is asked for.
+   */
+  async #growFound(
+    loop: LoopDevice,
+    mounted: { readonly directory: string; readonly type: string },
+    args: readonly string[],
+  ): Promise<void> {
+    const isDone = await growLoop(this.#commands, loop, mounted).then(
+      () => true,
+      () => false,
+    );
+    if (isDone || mounted.type !== 'ext4') return;
+    await this.#umount(['-i', '-c', mounted.directory], mounted.directory);
+    await growUnmounted(this.#commands, loop).catch(() => {});
+    await this.#mountDevice(args);
   }
 
   openDevice(request: MachineMountRequest): Promise<MachineVolume> {
@@ -251,8 +279,9 @@ export class LocalMachine implements MachineVolumes {
   }
 
   get #binding() {
-    const { host } = this.#deps;
+    const { host, blockRoot } = this.#deps;
     return {
+      marks: `${blockRoot}.binding`,
       commands: this.#commands,
       mounts: host.mounts,
       umount: (path: string) => this.#umount(['-i', '-c', path], path),

@@ -22,6 +22,11 @@ const SUFFIX = '.block';
 const FORMATTING = 'formatting';
 /** What blkid says when it knows nothing of what it saw. */
 const BLKID_NOTHING = 2;
+/** Who else attaches is a program of a driver that died: it ends by itself. */
+const TURN_SECONDS = 20;
+const NO_TURN = 75;
+/** Below it, what e2fsck found is repaired. */
+const E2FSCK_UNREPAIRED = 4;
 
 export interface LoopDevice {
   /** /dev/loop3 */
@@ -80,32 +85,49 @@ export async function sizeFile(
   if (status !== 0) throw failed(`${file} cannot be made`, stderr);
 }
 
-/** The device over `file`, attached now or before. */
+/**
+ * The device over `file`, attached now or before. Whoever attaches does so alone: losetup looks for
+ * a device over the file and makes one in two steps, and what a dead driver began may go on.
+ */
 export async function attachLoop(
   commands: MachineCommands,
   file: string,
   readOnly: boolean,
 ): Promise<LoopDevice> {
   const args = [
+    ...['--wait', String(TURN_SECONDS), '--conflict-exit-code', String(NO_TURN), file, 'losetup'],
     ...['--find', '--show', '--nooverlap', '--direct-io=on'],
     ...['--sector-size', String(PAGE_BYTES), ...(readOnly ? ['--read-only'] : []), file],
   ];
-  const { status, stderr } = await commands.run('losetup', args, COMMAND_MS);
+  const { status, stderr } = await commands.run('flock', args, COMMAND_MS);
+  if (status === NO_TURN) {
+    const message = `somebody else is attaching ${file}`;
+    throw new HoldfastError('BUSY', message, { retryable: true, hint: 'Try again.' });
+  }
   if (status !== 0) throw failed(`no loop device for ${file}`, stderr);
   const found = (await listLoops(commands)).find((one) => one.file === file);
   if (found !== undefined) return found;
   throw new HoldfastError('UNAVAILABLE', `the loop device of ${file} was detached again at once`);
 }
 
-/** Throws BUSY when somebody has it open: the kernel then detaches it with its last user. */
-export async function detachLoop(commands: MachineCommands, loop: LoopDevice): Promise<void> {
-  const { device } = loop;
-  const { status, stderr } = await commands.run('losetup', ['--detach', device], COMMAND_MS);
-  const left = (await listLoops(commands)).some((one) => one.device === device);
-  if (!left) return;
-  if (status !== 0) throw failed(`${device} cannot be detached`, stderr);
-  const hint = `See who with "fuser -v ${device}".`;
-  throw new HoldfastError('BUSY', `${device} is in use`, { hint });
+/**
+ * With any other device over its file. Throws BUSY when somebody has it open: the kernel then
+ * detaches it with its last user.
+ */
+export async function detachLoop(
+  commands: MachineCommands,
+  { device: first, file }: LoopDevice,
+): Promise<void> {
+  for (let device: string | undefined = first; device !== undefined; ) {
+    const { status, stderr } = await commands.run('losetup', ['--detach', device], COMMAND_MS);
+    const left = (await listLoops(commands)).filter((one) => one.file === file);
+    if (left.some((one) => one.device === device)) {
+      if (status !== 0) throw failed(`${device} cannot be detached`, stderr);
+      const hint = `See who with "fuser -v ${device}".`;
+      throw new HoldfastError('BUSY', `${device} is in use`, { hint });
+    }
+    device = left[0]?.device;
+  }
 }
 
 /** Lets a device see how large its file is now, then the filesystem on it, if any. */
@@ -125,6 +147,19 @@ export async function growLoop(
   if (!/permission denied|not permitted/i.test(stderr)) throw fault;
   const hint = 'It needs the capabilities SYS_ADMIN and, for ext4, SYS_RESOURCE.';
   throw new HoldfastError('UNAVAILABLE', fault.message, { hint });
+}
+
+/** An ext4 that is mounted nowhere grows to the size of its device, for which it is checked. */
+export async function growUnmounted(
+  commands: MachineCommands,
+  { device }: LoopDevice,
+): Promise<void> {
+  const checked = await commands.run('e2fsck', ['-f', '-p', device], FORMAT_MS);
+  if (checked.status === null || checked.status >= E2FSCK_UNREPAIRED) {
+    throw failed(`the filesystem on ${device} needs a repair by hand`, checked.stderr);
+  }
+  const { status, stderr } = await commands.run('resize2fs', [device], FORMAT_MS);
+  if (status !== 0) throw failed(`the filesystem on ${device} cannot grow`, stderr);
 }
 
 /**

@@ -58,3 +58,14 @@ export function commitInterval(
 ): number {
   return commitIntervalMs ?? settings?.commitIntervalMs ?? COMMIT_INTERVAL_DEFAULT_MS;
 }
+
+/**
+ * What is read through an owner that has stopped may never come: rejects when the mount has ended
+ * before `work` has.
+ */
+export function unlessEnded<T>(work: Promise<T>, ended: Promise<HoldfastError | null>): Promise<T> {
+  const end = ended.then((fault): never => {
+    throw fault ?? new HoldfastError('CLOSED', 'the mount was given up');
+  });
+  return Promise.race([work, end]);
+}

@@ -38,6 +38,7 @@ import {
   commitInterval,
   type MountDaemonDeps,
   type MountDaemonHandlers,
+  unlessEnded,
 } from './mount-daemon-parts.js';
 import { type Claimed, writeOwnership } from './mount-files.js';
 import type { LiveStatus, MountPhase, MountSpec } from './mount-types.js';
@@ -110,7 +111,7 @@ export class MountDaemon {
   async load(): Promise<void> {
     this.#heartbeat();
     try {
-      await this.#load();
+      await unlessEnded(this.#load(), this.ended);
     } catch (thrown) {
       // What cannot be adopted ends like what cannot be started.
       this.#phase = 'starting';
@@ -138,8 +139,8 @@ export class MountDaemon {
     this.#record = record;
     checkKind(record, this.#spec.kind);
     const onProgress = (text: string): void => this.#progress(text);
-    const isStopped = (): boolean => this.#isOver;
-    await awaitTurn({ ...this.#deps, onProgress, isStopped }, record, this.#spec);
+    const deps = { ...this.#deps, onProgress, isStopped: () => this.#isOver };
+    await awaitTurn(deps, record, this.#spec);
     return record;
   }
 
@@ -418,8 +419,7 @@ export class MountDaemon {
     const { log, host } = this.#deps;
     const { volume, directory, mount } = this.#spec;
     const aborted = abortNote(host.state, mount);
-    if (aborted !== null)
-      log.warn({ volume, directory }, `The connection was aborted: ${aborted}.`);
+    if (aborted !== null) log.warn({ volume, directory }, `It was aborted: ${aborted}.`);
     await this.#release();
     this.#filesystem?.stop();
     if (fault === null) log.info({ volume, directory }, 'The mount has ended.');

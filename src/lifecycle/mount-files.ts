@@ -56,6 +56,11 @@ export function readKeeper(state: StateDirectory, mount: MountId): ProcessIdenti
   return readJson(state, mount, StateFile.KEEPER, identity);
 }
 
+/** What is mounted, as MAJOR:MINOR; null before it is. */
+export function readDevice(state: StateDirectory, mount: MountId): string | null {
+  return state.read(mount, StateFile.DEVICE)?.trim() ?? null;
+}
+
 /** Kept for an adopter: the kernel says INIT once in a connection's life. */
 export function writeInit(state: StateDirectory, mount: MountId, agreed: InitReply): void {
   state.write(mount, StateFile.INIT, JSON.stringify(agreed));
@@ -67,7 +72,12 @@ export function writeProgram(
   mount: MountId,
   program: readonly string[],
 ): void {
-  state.write(mount, StateFile.PROGRAM, `${[...program, 'mount-daemon'].join('\n')}\n`);
+  state.write(mount, StateFile.PROGRAM, programText(program));
+}
+
+/** As the keeper reads it. */
+export function programText(program: readonly string[]): string {
+  return `${[...program, 'mount-daemon'].join('\n')}\n`;
 }
 
 /** Null as long as the kernel was not answered. */

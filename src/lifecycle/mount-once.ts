@@ -6,7 +6,7 @@ import { HoldfastError, invalid } from '../core/errors.js';
 import type { Clock } from '../io/clock.js';
 import type { MountHost } from '../io/mount-host.js';
 import type { MountRequest, MountStatus } from './mount-types.js';
-import { listMounts, type StopOptions, stopMount } from './mounts.js';
+import { clearDeadAt, listMounts, type StopOptions, stopMount } from './mounts.js';
 import type { MachineMountRequest, MountLocation } from './volume-types.js';
 
 const POLL_MS = 100;
@@ -109,7 +109,7 @@ export async function unmountOnce(
       await stopMount(deps, mountPoint, options).catch((thrown) => {
         if (!(wasLost && isEndOfLost(thrown))) throw thrown;
       });
-      return;
+      return await clearDeadAt(deps, mountPoint);
     }
     if (clock.monotonic() >= deadline) throw onItsWay(there);
     await new Promise<void>((resolve) => clock.after(POLL_MS, resolve));

@@ -14,7 +14,14 @@ import type { MountHost } from '../io/mount-host.js';
 import { type ControlCall, callDaemon, parseStatus } from './control.js';
 import { abortCopies, placesOf } from './copied-mounts.js';
 import { faultOf, StateFile } from './keeper.js';
-import { isAlive, type Ownership, readKeeper, readOwnership, readSpec } from './mount-files.js';
+import {
+  isAlive,
+  type Ownership,
+  readDevice,
+  readKeeper,
+  readOwnership,
+  readSpec,
+} from './mount-files.js';
 import type { LiveStatus, MountId, MountStatus } from './mount-types.js';
 import { GIVING_BACK_MS } from './release-volume.js';
 
@@ -128,6 +135,13 @@ function canCommit({ state, live }: MountStatus): boolean {
   return state === 'mounted' || state === 'unresponsive' || (state === 'adopting' && live !== null);
 }
 
+/** Of every dead mount at this directory, beside the one that was there last. */
+export async function clearDeadAt(deps: MountsDeps, mountPoint: string): Promise<void> {
+  for (const one of await listMounts(deps)) {
+    if (one.state === 'dead' && one.directory === mountPoint) await clearDead(deps.host, one);
+  }
+}
+
 /** Removes what a dead daemon left: the mount that answers nothing, and its state directory. */
 async function clearDead(host: MountHost, status: MountStatus): Promise<void> {
   await unmountDead(host, status);
@@ -136,7 +150,7 @@ async function clearDead(host: MountHost, status: MountStatus): Promise<void> {
 
 /** Takes a mount that answers nothing out of the tree, if its keeper could not. */
 export async function unmountDead(host: MountHost, status: MountStatus): Promise<void> {
-  const device = host.state.read(status.mount, StateFile.DEVICE)?.trim();
+  const device = readDevice(host.state, status.mount);
   const left = mountAt(host.mounts.table(), status.directory);
   if (left !== undefined && left.device === device) {
     await unmountFuse(host.mounts, status.directory, { lazy: true });

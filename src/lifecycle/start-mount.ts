@@ -12,7 +12,7 @@ import type { Random } from '../io/random.js';
 import { checkVolumeName } from '../metadata/names.js';
 import { parseFault } from './control.js';
 import { type DaemonEvent, faultOf, KEEPER_SCRIPT, MOUNTED_LINE, StateFile } from './keeper.js';
-import { writeProgram } from './mount-files.js';
+import { programText } from './mount-files.js';
 import type { MountRequest, MountSpec, MountStatus } from './mount-types.js';
 import { findMount, listMounts, type MountsDeps, unmountDead } from './mounts.js';
 
@@ -166,10 +166,11 @@ class Launch {
   #start(descriptor: FuseDescriptor): void {
     const { state, program } = this.#host;
     const { mount, directory, foreground, logFile } = this.#spec;
-    state.create(mount);
+    state.create(mount, {
+      [StateFile.SPEC]: `${JSON.stringify(this.#spec, null, 2)}\n`,
+      [StateFile.PROGRAM]: programText(program),
+    });
     try {
-      state.write(mount, StateFile.SPEC, `${JSON.stringify(this.#spec, null, 2)}\n`);
-      writeProgram(state, mount, program);
       const args = [state.path(mount), directory];
       const options = { script: KEEPER_SCRIPT, args, descriptor };
       this.#keeper = this.#host.startKeeper(

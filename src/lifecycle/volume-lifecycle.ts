@@ -93,8 +93,8 @@ export class StoredVolumes implements VolumeLifecycle {
     return this.#catalog.zones();
   }
 
-  registerMachine(machine: string, zone: string | null): Promise<void> {
-    return this.#attaching.registerMachine(machine, zone);
+  registerMachine(machine: string, zone: string | null, maxVolumes = 0): Promise<void> {
+    return this.#attaching.registerMachine(machine, zone, maxVolumes);
   }
 
   machines(): Promise<MachineRecord[]> {

@@ -67,8 +67,8 @@ export interface VolumeLifecycle {
   /** In which there are nodes, in order. */
   zones(): Promise<string[]>;
 
-  /** Makes a machine known for attach(); idempotent. */
-  registerMachine(machine: string, zone: string | null): Promise<void>;
+  /** Makes a machine known for attach(), for `maxVolumes` (0: any number) of them; idempotent. */
+  registerMachine(machine: string, zone: string | null, maxVolumes?: number): Promise<void>;
   /** By name. */
   machines(): Promise<MachineRecord[]>;
   /** Removes a machine that will not come back. CONFLICT while something is attached to it. */
@@ -77,7 +77,8 @@ export interface VolumeLifecycle {
   /**
    * Says that a machine may use the volume, and no other one. The same again: done. NOT_FOUND (the
    * volume; the machine: then `message` says machine), ALREADY_EXISTS (attached there with another
-   * readOnly), CONFLICT (attached to another machine: says which).
+   * readOnly), CONFLICT (attached to another machine: says which), TOO_LARGE (the machine has as
+   * many as it may).
    */
   attach(
     id: string,

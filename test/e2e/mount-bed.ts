@@ -107,9 +107,19 @@ export class MountBed {
   /** State directories that stand. */
   get states(): string[] {
     try {
-      return readdirSync(join(this.runDirectory, 'mounts'));
+      // What is being removed is hidden, and swept by the next start if nobody ends that.
+      const names = readdirSync(join(this.runDirectory, 'mounts'));
+      return names.filter((name) => !name.startsWith('.'));
     } catch {
       return [];
+    }
+  }
+
+  #filesOf(state: string): string {
+    try {
+      return readdirSync(join(this.runDirectory, 'mounts', state)).join(' ');
+    } catch {
+      return 'gone';
     }
   }
 
@@ -123,7 +133,7 @@ export class MountBed {
     for (;;) {
       const left = [
         ...this.#directories.filter(isMounted).map((path) => `mount ${path}`),
-        ...this.states.map((state) => `state ${state}`),
+        ...this.states.map((state) => `state ${state}: ${this.#filesOf(state)}`),
         ...processesBelow(this.runDirectory).map((pid) => `process ${pid}`),
         ...[...this.#pids].filter(isAlive).map((pid) => `process ${pid}`),
       ];

@@ -24,7 +24,7 @@ class Left {
   readonly intents = new MemoryIntents();
 
   constructor(readOnly = false) {
-    this.state.create('m');
+    this.state.create('m', {});
     this.state.write('m', StateFile.SPEC, JSON.stringify(specOf('m', { readOnly })));
     writeInit(this.state, 'm', AGREED);
     this.claim([first, 7]);
@@ -88,6 +88,6 @@ t.test('without intents there is none to adopt, but where nothing can have chang
 
 t.test('a mount that was never served is not adopted', async (t) => {
   const left = new Left();
-  left.state.create('m');
+  left.state.create('m', {});
   t.equal(left.read(), null);
 });

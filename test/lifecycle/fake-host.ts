@@ -11,8 +11,8 @@ export class FakeState implements StateDirectory {
   list(): string[] {
     return [...this.entries.keys()];
   }
-  create(entry: string): void {
-    this.entries.set(entry, new Map());
+  create(entry: string, files: Readonly<Record<string, string>>): void {
+    this.entries.set(entry, new Map(Object.entries(files)));
   }
   write(entry: string, file: string, text: string): void {
     this.entries.get(entry)?.set(file, text);
@@ -64,8 +64,7 @@ export class FakeHost implements MountHost {
   add(spec: MountSpec, daemon: Partial<LiveStatus> | 'silent' | null, keeper = true): void {
     const { mount } = spec;
     const pid = 1000 + this.processes.size;
-    this.state.create(mount);
-    this.state.write(mount, StateFile.SPEC, JSON.stringify(spec));
+    this.state.create(mount, { [StateFile.SPEC]: JSON.stringify(spec) });
     this.state.write(mount, StateFile.KEEPER, JSON.stringify({ pid, startTicks: '7' }));
     this.processes.set(pid, keeper ? '7' : 'of a later process');
     if (daemon !== null) this.daemons.set(mount, daemon);

@@ -30,7 +30,7 @@ interface Kept {
 function keep(t: Test, script: string, wasMounted: boolean): Kept {
   const root = mkdtempSync(join(tmpdir(), 'hf-keeper-'));
   const host = new NodeMountHost({ runDirectory: root, program: [] });
-  host.state.create(MOUNT);
+  host.state.create(MOUNT, {});
   // A device number that no file system has.
   if (wasMounted) host.state.write(MOUNT, StateFile.DEVICE, '0:999999\n');
   const state = host.state.path(MOUNT);

@@ -197,6 +197,22 @@ test('a volume is attached to one machine', async (t) => {
   t.same(rig.shutOut, [], 'nobody was there to be fenced');
 });
 
+test('a machine takes as many volumes as its driver said', async (t) => {
+  const rig = new Rig();
+  const { lifecycle } = rig;
+  const ids = [];
+  for (const name of ['a', 'b', 'c']) ids.push((await rig.create(name)).id);
+  const [a = '', b = '', c = ''] = ids;
+  const attach = (id: string) => rig.codeOf(lifecycle.attach(id, 'one'));
+  await rig.wait(lifecycle.registerMachine('one', null, 2));
+  t.same([await attach(a), await attach(b), await attach(c)], [null, null, 'TOO_LARGE']);
+  t.equal(await attach(a), null, 'what is there stays');
+  await rig.wait(lifecycle.detach(a, 'one'));
+  t.equal(await attach(c), null);
+  await rig.wait(lifecycle.registerMachine('one', null, 3));
+  t.equal(await attach(a), null, 'its driver was started with another limit');
+});
+
 test('two that attach at once: one has it', async (t) => {
   const rig = new Rig();
   const { id: volume } = await rig.create('db');

@@ -39,6 +39,9 @@ const LONGEST_ENTRY = `/mounts/${'0'.repeat(16)}/control`;
 /** A log that is larger when a mount starts begins anew: /run is memory. */
 const LOG_MAX_BYTES = 1 * MIB;
 const ANSWER_MAX_BYTES = 256 * KIB;
+/** Entries that are being made or removed. One that stays was its process's last deed. */
+const HIDDEN = '.';
+const HIDDEN_MAX_MS = 60_000;
 /** Write permission of group and others. */
 const OTHERS_WRITE = 0o022;
 
@@ -174,15 +177,21 @@ class RunDirectory implements StateDirectory {
   list(): string[] {
     try {
       this.#checkOwner();
-      return readdirSync(this.path(''));
+      return readdirSync(this.path('')).filter((name) => !name.startsWith(HIDDEN));
     } catch (thrown) {
       if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return [];
       throw this.#fault(thrown);
     }
   }
 
-  create(entry: string): void {
-    this.#make(this.path(entry));
+  create(entry: string, files: Readonly<Record<string, string>>): void {
+    this.#sweep();
+    const made = `${HIDDEN}new-${entry}`;
+    this.#make(this.path(made));
+    for (const [file, text] of Object.entries(files)) {
+      writeFileSync(this.path(made, file), text, { mode: 0o600 });
+    }
+    renameSync(this.path(made), this.path(entry));
   }
 
   write(entry: string, file: string, text: string): void {
@@ -200,8 +209,30 @@ class RunDirectory implements StateDirectory {
   }
 
   remove(entry: string): void {
-    // A daemon without a keeper may write its last note meanwhile: then once more.
-    rmSync(this.path(entry), { recursive: true, force: true, maxRetries: 10 });
+    const removed = this.path(`${HIDDEN}old-${entry}`);
+    try {
+      // Nobody sees half of it, and a daemon without a keeper writes no last note into it.
+      renameSync(this.path(entry), removed);
+    } catch (thrown) {
+      if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return;
+      throw this.#fault(thrown);
+    }
+    rmSync(removed, { recursive: true, force: true });
+  }
+
+  /** What processes left that were killed while they made or removed an entry. */
+  #sweep(): void {
+    let names: string[] = [];
+    try {
+      names = readdirSync(this.path('')).filter((name) => name.startsWith(HIDDEN));
+    } catch {
+      // nothing was ever mounted
+    }
+    for (const name of names) {
+      const changed = statSync(this.path(name), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+      if (Date.now() - changed < HIDDEN_MAX_MS) continue;
+      rmSync(this.path(name), { recursive: true, force: true });
+    }
   }
 
   logFile(name: string): string {
