@@ -68,11 +68,12 @@ function kindLines(happened: readonly Happened[]): string[] {
   });
 }
 
-function seconds(ms: number): string {
+export function seconds(ms: number): string {
   return ms < 1_000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
 }
 
-function clock(ms: number): string {
+/** Minutes and seconds. */
+export function clock(ms: number): string {
   const whole = Math.floor(ms / 1000);
   return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, '0')}`;
 }

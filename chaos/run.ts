@@ -14,7 +14,7 @@ import { CRASHES, type Crash, INTERRUPTIONS } from './faults.js';
 import { Chooser } from './recorded/random.js';
 import { type Happened, type Summary, timelineLine } from './report.js';
 import { System } from './system.js';
-import { nowMs } from './waits.js';
+import { givenUp, nowMs } from './waits.js';
 
 const VOLUME_BYTES = 2 ** 31;
 const WORKERS = 2;
@@ -202,13 +202,4 @@ export class Run {
       faults: this.#faults,
     };
   }
-}
-
-/** Rejects when the run is given up. */
-function givenUp(signal: AbortSignal | undefined): Promise<never> {
-  return new Promise((_, reject) => {
-    const abort = (): void => reject(new Error('the run was given up'));
-    if (signal?.aborted === true) abort();
-    else signal?.addEventListener('abort', abort);
-  });
 }

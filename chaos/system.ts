@@ -7,19 +7,13 @@
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { mountAt } from '../src/fuse/launcher.js';
-import { parseMountTable } from '../src/io/node/fuse-device-mounts.js';
-import type { MountStatus } from '../src/lifecycle/mount-types.js';
 import { Cluster, type ClusterOptions } from '../test/fixtures/cluster.js';
 import { CutImages } from '../test/fixtures/cut-images.js';
-import { holdfastBin, Process, untilGone } from '../test/fixtures/processes.js';
+import { holdfastBin, untilGone } from '../test/fixtures/processes.js';
+import { commandsOf, kill, VolumeMount } from './mount.js';
 
 const IMAGE_MIB = 3_072;
 const PLACES = ['etcd', 'node0', 'node1', 'node2'];
-const COMMAND_MS = 120_000;
-const UNMOUNT_MS = 30_000;
-/** For another daemon to go on with the mount; the rest is up to the checks. */
-const ADOPTED_MS = 60_000;
 
 export interface SystemOptions {
   readonly sizeBytes: number;
@@ -29,21 +23,13 @@ export interface SystemOptions {
   readonly program?: string;
 }
 
-/** What `holdfast mount --json` prints, as far as it matters here. */
-interface MountSaid {
-  readonly keeperPid: number | null;
-  readonly live: { readonly pid: number } | null;
-}
-
 export class System {
   /** Not on the volume; others may look into it. */
   readonly root: string;
   readonly mountPoint: string;
   readonly cluster: Cluster;
   readonly #images: CutImages | null;
-  readonly #program: string;
-  /** Of the mount as it was made last. */
-  #keeperPid = 0;
+  readonly #mount: VolumeMount;
   /** After a cut: mounts the disks as they were then. */
   #reopen: (() => Promise<(name: string) => string>) | null = null;
 
@@ -57,7 +43,15 @@ export class System {
     this.mountPoint = join(root, 'mnt');
     this.cluster = cluster;
     this.#images = images;
-    this.#program = options.program ?? holdfastBin;
+    const holdfast = commandsOf({
+      command: [process.execPath, options.program ?? holdfastBin],
+      env: {
+        HOLDFAST_METADATA: cluster.etcd.url,
+        HOLDFAST_SECRET_FILE: cluster.secretFile,
+        HOLDFAST_RUN_DIR: join(root, 'run'),
+      },
+    });
+    this.#mount = new VolumeMount(cluster.volume, this.mountPoint, holdfast);
   }
 
   /** A new cluster with an empty volume, mounted. */
@@ -84,88 +78,41 @@ export class System {
     }
   }
 
-  /** Runs a `holdfast` command against this cluster. Rejects when it fails, with what it said. */
-  async holdfast(...args: string[]): Promise<string> {
-    const command = new Process(process.execPath, [this.#program, ...args], {
-      env: {
-        HOLDFAST_METADATA: this.cluster.etcd.url,
-        HOLDFAST_SECRET_FILE: this.cluster.secretFile,
-        HOLDFAST_RUN_DIR: join(this.root, 'run'),
-      },
-      cwd: '/',
-    });
-    const timer = setTimeout(() => command.signal('SIGKILL'), COMMAND_MS);
-    const { code, signal } = await command.exited;
-    clearTimeout(timer);
-    if (code === 0) return command.lines.join('\n');
-    const said = `${command.lines.join('\n')}${command.stderr}`;
-    throw new Error(`holdfast ${args.join(' ')}: ${signal ?? `exit ${code}`}: ${said}`);
+  mount(): Promise<void> {
+    return this.#mount.mount();
   }
 
-  async mount(): Promise<void> {
-    const said = await this.holdfast('mount', this.cluster.volume, this.mountPoint, '--json');
-    const { keeperPid, live } = JSON.parse(said) as MountSaid;
-    if (keeperPid === null || live === null) throw new Error(`the mount says: ${said}`);
-    this.#keeperPid = keeperPid;
-  }
-
-  async unmount(): Promise<void> {
-    await this.holdfast('umount', this.mountPoint);
+  unmount(): Promise<void> {
+    return this.#mount.unmount();
   }
 
   /** Everything written so far is on stable storage. */
-  async sync(): Promise<void> {
-    await this.holdfast('sync', this.mountPoint);
+  sync(): Promise<void> {
+    return this.#mount.sync();
   }
 
   /** The mount's daemon of this moment; 0 when there is none. */
   get daemonPid(): number {
-    const keeper = this.#keeperPid;
-    try {
-      const children = readFileSync(`/proc/${keeper}/task/${keeper}/children`, 'utf8');
-      return Number(children.split(' ')[0]);
-    } catch {
-      return 0;
-    }
-  }
-
-  isMounted(): boolean {
-    const table = parseMountTable(readFileSync('/proc/self/mountinfo', 'latin1'));
-    return mountAt(table, this.mountPoint) !== undefined;
+    return this.#mount.daemonPid;
   }
 
   /** SIGKILL to the daemon alone; resolves once another one serves the mount. */
-  async killDaemon(): Promise<void> {
-    const { daemonPid } = this;
-    kill(daemonPid);
-    const deadline = Date.now() + ADOPTED_MS;
-    for (;;) {
-      const [mount] = JSON.parse(await this.holdfast('mounts', '--json')) as MountStatus[];
-      if (mount?.state === 'mounted' && mount.live?.pid !== daemonPid) return;
-      if (Date.now() > deadline) throw new Error(`not adopted: ${JSON.stringify(mount)}`);
-    }
+  killDaemon(): Promise<void> {
+    return this.#mount.killDaemon();
   }
 
   /** SIGKILL to the daemon and its keeper: nobody goes on with the mount. */
-  async killMount(): Promise<void> {
-    await untilGone(this.#killBoth());
-    await this.#clearMount();
-  }
-
-  /** The keeper first: it would start another daemon. */
-  #killBoth(): number[] {
-    const both = [this.#keeperPid, this.daemonPid].filter((pid) => pid > 0);
-    for (const pid of both) kill(pid);
-    return both;
+  killMount(): Promise<void> {
+    return this.#mount.kill();
   }
 
   /** SIGKILL to everything at once: daemon, keeper, nodes, etcd. Data stay. */
   async killAll(): Promise<void> {
-    const mount = this.#killBoth();
+    const mount = this.#mount.killBoth();
     for (const pid of this.cluster.pids()) kill(pid);
     await this.cluster.powerOff();
     await untilGone(mount);
-    await this.#clearMount();
+    await this.#mount.clear();
   }
 
   /** Starts what killAll ended, and mounts. */
@@ -180,8 +127,7 @@ export class System {
   /** Cuts the power of everything. */
   async cutPower(): Promise<void> {
     if (this.#images === null) throw new Error('this system has no images to cut');
-    const mount = [this.#keeperPid, this.daemonPid].filter((pid) => pid > 0);
-    const open = await this.#images.cut([...mount, ...this.cluster.pids()]);
+    const open = await this.#images.cut([...this.#mount.pids(), ...this.cluster.pids()]);
     await this.killAll();
     this.#reopen = open;
   }
@@ -210,29 +156,10 @@ export class System {
 
   /** Everything is ended and removed; whatever state it is in. Idempotent. */
   async close(): Promise<void> {
-    if (this.isMounted()) await this.unmount().catch(() => {});
-    await untilGone(this.#killBoth());
-    await this.#clearMount();
+    if (this.#mount.isMounted()) await this.unmount().catch(() => {});
+    await this.#mount.kill();
     await this.cluster.close();
     await this.#images?.close();
     rmSync(this.root, { recursive: true, force: true });
-  }
-
-  /** A mount whose daemon and keeper are dead answers nothing but errors; it is taken away. */
-  async #clearMount(): Promise<void> {
-    const deadline = Date.now() + UNMOUNT_MS;
-    while (this.isMounted()) {
-      const umount = new Process('umount', ['-i', '-c', '-l', this.mountPoint]);
-      await umount.exited;
-      if (Date.now() > deadline) throw new Error(`${this.mountPoint} stays: ${umount.stderr}`);
-    }
-  }
-}
-
-function kill(pid: number): void {
-  try {
-    process.kill(pid, 'SIGKILL');
-  } catch {
-    // gone already
   }
 }

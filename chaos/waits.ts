@@ -32,7 +32,21 @@ export class Waits {
     return Math.max(longest, to - before);
   }
 
+  /** When something was done last, as far as that was noted in order; 0 before anything was. */
+  get last(): number {
+    return this.#progress[this.#progress.length - 1] ?? 0;
+  }
+
   get count(): number {
     return this.#progress.length;
   }
+}
+
+/** Rejects when the run is given up. */
+export function givenUp(signal: AbortSignal | undefined): Promise<never> {
+  return new Promise((_, reject) => {
+    const abort = (): void => reject(new Error('the run was given up'));
+    if (signal?.aborted === true) abort();
+    else signal?.addEventListener('abort', abort);
+  });
 }

@@ -2,6 +2,7 @@
  * A shell of a database (psql, sqlite3) that is given one transaction after the other and says when
  * each is committed. What it has said is kept outside the volume: it must still be there later.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Process } from '../../test/fixtures/processes.js';
 import { nowMs, type Waits } from '../waits.js';
 
@@ -10,13 +11,15 @@ export class Acknowledged {
   last = 0;
   readonly #waits: Waits;
   readonly #transaction: (number: number) => string;
+  readonly #restMs: number;
   #process: Process | null = null;
 
   /**
    * `transaction` gives one line that commits and then prints `A` and its number, as sqlite3 and
-   * psql separate columns.
+   * psql separate columns. `restMs` passes between a commit and the next transaction.
    */
-  constructor(waits: Waits, transaction: (number: number) => string) {
+  constructor(waits: Waits, transaction: (number: number) => string, restMs = 0) {
+    this.#restMs = restMs;
     this.#waits = waits;
     this.#transaction = transaction;
   }
@@ -27,10 +30,11 @@ export class Acknowledged {
     const [program = '', ...args] = command;
     const started = new Process(program, args, {
       cwd: '/',
-      onLine: (line) => {
+      onLine: async (line) => {
         if (line !== `A|${this.last + 1}`) return;
         this.last += 1;
         this.#waits.note(nowMs());
+        if (this.#restMs > 0) await sleep(this.#restMs);
         started.write(this.#transaction(this.last + 1));
       },
     });

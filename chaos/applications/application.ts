@@ -4,6 +4,8 @@ import type { Waits } from '../waits.js';
 export interface Application {
   readonly name: string;
   readonly waits: Waits;
+  /** A number that grows whenever something that it asked for is done. */
+  progress(): number;
   /** Makes what it needs in its directory, once; the volume is healthy meanwhile. */
   prepare(): Promise<void>;
   /** Recovers from what it finds, then begins to work. Rejects when it cannot. */

@@ -53,6 +53,10 @@ export class Pages implements Application {
     await this.#process.until('a flush', READY_MS, () => this.#flushed >= first || undefined);
   }
 
+  progress(): number {
+    return this.waits.count;
+  }
+
   complaints(): string[] {
     const ended = this.#process;
     return ended === null || ended.alive ? [] : [`${this.name}: ended: ${ended.stderr.trim()}`];

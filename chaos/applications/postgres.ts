@@ -8,6 +8,7 @@ import { chownSync, existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Process, run, statOf, untilGone } from '../../test/fixtures/processes.js';
+import { kill } from '../mount.js';
 import { Waits } from '../waits.js';
 import { Acknowledged } from './acknowledged.js';
 import type { Application } from './application.js';
@@ -50,6 +51,10 @@ export interface PostgresOptions {
   /** Not on the volume: for its socket. */
   readonly home: string;
   readonly scale?: number;
+  /** Transactions a second of pgbench; default: as many as there can be. */
+  readonly rate?: number;
+  /** Between the transactions of the session, in ms. */
+  readonly restMs?: number;
 }
 
 export class Postgres implements Application {
@@ -59,21 +64,23 @@ export class Postgres implements Application {
   readonly #home: string;
   readonly #bin: string;
   readonly #scale: number;
+  readonly #rate: readonly string[];
   readonly #session: Acknowledged;
   #server: Process | null = null;
   #bench: Process | null = null;
   #checks = 0;
 
-  constructor({ directory, home, scale = 2 }: PostgresOptions) {
+  constructor({ directory, home, scale = 2, rate, restMs }: PostgresOptions) {
     const bin = findPostgres();
     if (bin === null) throw new Error('PostgreSQL is not installed');
     this.#bin = bin;
     this.#data = join(directory, 'data');
     this.#home = home;
     this.#scale = scale;
+    this.#rate = rate === undefined ? [] : ['-R', `${rate}`];
     const row = (number: number): string =>
       `INSERT INTO done VALUES (${number}); SELECT 'A', ${number};`;
-    this.#session = new Acknowledged(this.waits, row);
+    this.#session = new Acknowledged(this.waits, row, restMs);
   }
 
   async prepare(): Promise<void> {
@@ -122,8 +129,13 @@ export class Postgres implements Application {
     const committed = Number(await this.query('SELECT coalesce(max(number), 0) FROM done'));
     const session = ['-qAtX', '-v', 'ON_ERROR_STOP=1', '-h', this.#home, '-U', USER, DATABASE];
     this.#session.start([join(this.#bin, 'psql'), ...session], committed);
-    const load = ['-h', this.#home, '-U', USER, '-n', '-c', `${CLIENTS}`, '-T', '100000', DATABASE];
-    this.#bench = new Process(join(this.#bin, 'pgbench'), load, { cwd: '/' });
+    const load = ['-h', this.#home, '-U', USER, '-n', '-c', `${CLIENTS}`, '-T', '100000'];
+    const words = [...load, ...this.#rate, DATABASE];
+    this.#bench = new Process(join(this.#bin, 'pgbench'), words, { cwd: '/' });
+  }
+
+  progress(): number {
+    return this.waits.count;
   }
 
   complaints(): string[] {
@@ -142,7 +154,7 @@ export class Postgres implements Application {
     if (server === null) return;
     // The server's children are no process group, and outlive it for a moment.
     const pids = [server.pid, ...childrenOf(server.pid)];
-    for (const pid of pids) signal(pid);
+    for (const pid of pids) kill(pid);
     await server.exited;
     await untilGone(pids);
   }
@@ -200,12 +212,4 @@ export class Postgres implements Application {
 function childrenOf(parent: number): number[] {
   const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
   return pids.map(Number).filter((pid) => statOf(pid)?.parent === parent);
-}
-
-function signal(pid: number): void {
-  try {
-    process.kill(pid, 'SIGKILL');
-  } catch {
-    // gone already
-  }
 }

@@ -3,7 +3,7 @@
  * outside. Several of them are judged together, since the volume promises one prefix over all of
  * them; that is what `RecordedWorkers` does.
  */
-import { mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, readFileSync, realpathSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { distRoot, type Process, run, startNode } from '../../test/fixtures/processes.js';
 import { check, type Evidence } from '../recorded/checker.js';
@@ -34,6 +34,8 @@ export interface RecordedOptions {
   readonly home: string;
   readonly workers: number;
   readonly seed: number;
+  /** Between two operations, in ms. */
+  readonly restMs?: number;
 }
 
 export class RecordedWorkers implements Application {
@@ -71,7 +73,9 @@ export class RecordedWorkers implements Application {
       this.#workers.map(async (worker, index) => {
         worker.history = join(this.#options.home, `history-${this.#runs}-${index + 1}`);
         const seed = `${this.#options.seed * 1000 + this.#runs * 10 + index}`;
-        const args = [worker.directory, worker.history, seed];
+        const rest = `${this.#options.restMs ?? 0}`;
+        // Where it is now: what is on its way when the volume moves must not go on elsewhere.
+        const args = [realpathSync(worker.directory), worker.history, seed, rest];
         worker.process = startNode(`${distRoot}chaos/recorded/worker.js`, args, { cwd: '/' });
         await worker.process.line(/^ready/, READY_MS);
       }),
@@ -104,6 +108,14 @@ export class RecordedWorkers implements Application {
     this.#checks += 1;
     if (faults.length === 0) for (const worker of this.#workers) forget(worker);
     return faults.map((fault) => `${this.name}: ${fault}`);
+  }
+
+  /** Each operation adds to its history. */
+  progress(): number {
+    const sizes = this.#workers.map(({ history }) => {
+      return statSync(history, { throwIfNoEntry: false })?.size ?? 0;
+    });
+    return sizes.reduce((sum, size) => sum + size, 0);
   }
 
   complaints(): string[] {

@@ -29,10 +29,11 @@ export class Sqlite implements Application {
   readonly #writer: Acknowledged;
   #checks = 0;
 
-  constructor(directory: string) {
+  /** `restMs` passes between transactions. */
+  constructor(directory: string, restMs = 0) {
     this.#directory = directory;
     this.#file = join(directory, 'ledger.sqlite');
-    this.#writer = new Acknowledged(this.waits, transaction);
+    this.#writer = new Acknowledged(this.waits, transaction, restMs);
   }
 
   async prepare(): Promise<void> {
@@ -52,6 +53,10 @@ export class Sqlite implements Application {
     // Line by line: what is committed must be known here even when the program is killed.
     const writer = this.#writer.start(['stdbuf', '-oL', 'sqlite3', this.#file], committed);
     for (const line of SETUP) writer.write(line);
+  }
+
+  progress(): number {
+    return this.waits.count;
   }
 
   complaints(): string[] {

@@ -1,8 +1,8 @@
 /**
- * The program that a history is about: `node worker.js DIRECTORY HISTORY SEED`. Reads the directory
- * as it is, prints `ready`, and then does one operation after the other until SIGTERM, or until an
- * operation fails in a way that leaves open whether it has happened. Every call is written down
- * before and after; there is one thread, so the order is total. SIGKILL can tear a write of any
+ * The program that a history is about: `node worker.js DIRECTORY HISTORY SEED REST_MS`. Reads the
+ * directory as it is, prints `ready`, and then does one operation after the other, with a rest in
+ * between, until SIGTERM, or until an operation fails in a way that leaves open whether it has
+ * happened. Every call is written down before and after; there is one thread, so the order is total. SIGKILL can tear a write of any
  * filesystem, since the kernel looks for it between pages: it is only for a worker that hangs.
  */
 import { spawnSync } from 'node:child_process';
@@ -23,13 +23,14 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { setImmediate as turn } from 'node:timers/promises';
+import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
 import { flushPercent, nextOperation } from './choose.js';
 import { beginLine, contents, endLine, isRefusal, type Of, type Operation } from './operations.js';
 import { Chooser } from './random.js';
 import { readTree } from './scan.js';
 
-const [root = '', historyFile = '', seed = '0'] = process.argv.slice(2);
+const [root = '', historyFile = '', seed = '0', rest = '0'] = process.argv.slice(2);
+const restMs = Number(rest);
 const { O_RDONLY, O_WRONLY, O_APPEND, O_CREAT, O_EXCL } = constants;
 
 function perform(operation: Operation): void {
@@ -107,7 +108,8 @@ const history = openSync(historyFile, 'wx');
 const choose = new Chooser(Number(seed));
 process.stdout.write('ready\n');
 for (let index = 0; !ending; index++) {
-  if (index % TURN_OPERATIONS === 0) await turn();
+  if (restMs > 0) await sleep(restMs);
+  else if (index % TURN_OPERATIONS === 0) await turn();
   const phase = Number(process.hrtime.bigint() / PHASE_NS);
   const operation = nextOperation(tree, choose, flushPercent(phase));
   writeSync(history, beginLine(index, process.hrtime.bigint(), operation));
