@@ -53,6 +53,8 @@ import { programVersion } from './version.js';
 const FUSE_FD = 3;
 /** Just above what the kernel never kills: a killed daemon is I/O errors for its users. */
 const OOM_SCORE_ADJ = '-900';
+/** For the mount(8) of a launcher that has died. */
+const LAST_MOUNT_MS = 300;
 const ABANDONED = 'the end of what started it';
 
 export function addMountDaemonCommand(program: Command): void {
@@ -286,7 +288,9 @@ class MountProcess {
     if (await this.#link.mounted) {
       return daemon.serve(mountAt(mounts.table(), directory)?.device ?? null);
     }
-    // A launcher that was killed may have mounted all the same: that is a mount like any other.
+    // A launcher that was killed may have mounted all the same, or its mount(8) does so just now:
+    // that is a mount like any other.
+    await new Promise<void>((resolve) => nodeClock.after(LAST_MOUNT_MS, resolve));
     const device = this.#mountedUnnoted();
     if (device === null) return void daemon.stop(ABANDONED);
     state.write(mount, StateFile.DEVICE, `${device}\n`);
