@@ -13,6 +13,8 @@ import type { Task } from './task.js';
 import type { DeleteRequest, DropRequest, SealRequest, StatusName } from './wire/messages.js';
 
 const REMOVE_RETRY_MS = 20;
+/** Programs that know older formats only would take what a DROP leaves for a deletion. */
+const FORMAT_WITH_DROP = 2;
 
 /** Seals a replica that holds [0, end); one that is shorter is no copy and answers GAP. */
 export function confirmSeal(
@@ -161,13 +163,16 @@ export function confirmDrop(task: Task, request: DropRequest, reply: ReplyCallba
     return;
   }
   state.dropping = true;
-  confirmations.droppable(volume, segment, incarnation, (answer) => {
-    state.dropping = false;
-    if (engine.state === 'failed') return replies.send(reply, 'DISK', state);
-    if (state.deleted) return removedBefore(task, state, reply);
-    if (answer !== 'confirmed') return replies.send(reply, 'UNCONFIRMED', state);
-    if (state.frozen) return replies.send(reply, 'BUSY', state);
-    remove(task, state, 'drop', reply);
+  engine.format.raise(FORMAT_WITH_DROP, (error) => {
+    if (error !== null) engine.fail(error);
+    confirmations.droppable(volume, segment, incarnation, (answer) => {
+      state.dropping = false;
+      if (engine.state === 'failed') return replies.send(reply, 'DISK', state);
+      if (state.deleted) return removedBefore(task, state, reply);
+      if (answer !== 'confirmed') return replies.send(reply, 'UNCONFIRMED', state);
+      if (state.frozen) return replies.send(reply, 'BUSY', state);
+      remove(task, state, 'drop', reply);
+    });
   });
 }
 

@@ -19,6 +19,7 @@ import type { Clock, Timer } from '../io/clock.js';
 import type { Disk } from '../io/disk.js';
 import type { Log } from '../io/log.js';
 import type { DiskLimits, DiskState } from './disk-store-api.js';
+import { DiskFormat } from './forming.js';
 import { writeIndex } from './index-file.js';
 import { IndexEncoder } from './index-snapshot.js';
 import { Journal } from './journal.js';
@@ -97,6 +98,7 @@ export class Engine {
   readonly files: SegmentFiles;
   readonly journal: Journal;
   readonly amnesia: boolean;
+  readonly format: DiskFormat;
   readonly startedAt: Monotonic;
   state: DiskState = 'ok';
   pendingBytes = 0;
@@ -120,6 +122,7 @@ export class Engine {
     this.segments = recovered.segments;
     this.files = recovered.files;
     this.amnesia = recovered.amnesia;
+    this.format = new DiskFormat(this.disk, this.log, recovered.superblock);
     this.#slot = recovered.slot;
     this.startedAt = this.clock.monotonic();
     this.journal = new Journal({

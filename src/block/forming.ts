@@ -10,11 +10,13 @@ import { type Incarnation, idFromBytes } from '../core/ids.js';
 import { JOURNAL_MIN_BYTES } from '../core/limits.js';
 import { PAGE_BYTES } from '../core/units.js';
 import type { Disk, DiskDone } from '../io/disk.js';
+import type { Log } from '../io/log.js';
 import type { Random } from '../io/random.js';
 import { syncDirectories, withFile, zeroFill } from './disk-steps.js';
 import { INDEX_PATHS, writeIndex } from './index-file.js';
 import { encodeIndex } from './index-snapshot.js';
 import {
+  DISK_FORMAT_MIN,
   encodeSuperblock,
   isUnfinishedSuperblock,
   SUPERBLOCK_BYTES,
@@ -61,7 +63,7 @@ export function formatDisk(
     return;
   }
   const incarnation = newIncarnation(random);
-  const block: Superblock = { ...identity, incarnation, forming: true };
+  const block = { ...identity, format: DISK_FORMAT_MIN, incarnation, forming: true };
   writeSuperblock(disk, block, (error) => {
     if (error !== null) done(error, null);
     else completeForming(disk, block, (failure) => done(failure, failure ? null : incarnation));
@@ -165,4 +167,40 @@ export function writeSuperblock(disk: Disk, block: Superblock, done: DiskDone): 
     },
     done,
   );
+}
+
+/**
+ * Which programs may open a disk: its format, raised and durable before anything is written that
+ * older programs would misread. So until then a node may go back to the version before.
+ */
+export class DiskFormat {
+  readonly #disk: Disk;
+  readonly #log: Log;
+  #block: Superblock;
+  #waiting: DiskDone[] = [];
+
+  constructor(disk: Disk, log: Log, block: Superblock) {
+    this.#disk = disk;
+    this.#log = log;
+    this.#block = block;
+  }
+
+  /** Calls `done` once the superblock says at least `format`, perhaps before this call returns. */
+  raise(format: number, done: DiskDone): void {
+    if (this.#block.format >= format) {
+      done(null);
+      return;
+    }
+    this.#waiting.push(done);
+    if (this.#waiting.length > 1) return;
+    const block = { ...this.#block, format };
+    writeSuperblock(this.#disk, block, (error) => {
+      if (error === null) {
+        this.#block = block;
+        const fields = { disk: this.#disk.name, format };
+        this.#log.info(fields, 'Raised the format of the disk: older programs refuse it now.');
+      }
+      for (const waiting of this.#waiting.splice(0)) waiting(error);
+    });
+  }
 }

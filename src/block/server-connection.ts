@@ -7,7 +7,7 @@
  * A malformed frame ends the connection with one logged fault. Replies after its end are dropped:
  * the client knows that it does not know.
  */
-import { asFault, type HoldfastError } from '../core/errors.js';
+import { asFault, type HoldfastError, malformed } from '../core/errors.js';
 import type { Incarnation, NodeId } from '../core/ids.js';
 import {
   CONNECTION_MAX_IN_FLIGHT,
@@ -21,8 +21,13 @@ import type { Log } from '../io/log.js';
 import type { Connection } from '../io/network.js';
 import type { Random } from '../io/random.js';
 import type { ServerMetrics } from './metrics.js';
-import { type Credentials, HandshakeServer, NONCE_BYTES } from './wire/handshake.js';
-import type { Reply, Request } from './wire/messages.js';
+import {
+  type Credentials,
+  HandshakeServer,
+  NONCE_BYTES,
+  type VersionRange,
+} from './wire/handshake.js';
+import { protocolOf, type Reply, type Request } from './wire/messages.js';
 import { encodeReply } from './wire/reply-frames.js';
 import { type DecodedRequest, decodeRequest } from './wire/request-frames.js';
 
@@ -37,6 +42,7 @@ export interface ServerConnectionOptions {
   readonly random: Random;
   readonly log: Log;
   readonly credentials: Credentials;
+  readonly versions: VersionRange | undefined;
   readonly node: NodeId;
   readonly disks: readonly Incarnation[];
   readonly handler: RequestHandler;
@@ -56,6 +62,8 @@ export class ServerConnection {
   readonly #handshake: HandshakeServer;
   readonly #timer: { cancel(): void };
   #phase: Phase = 'proving';
+  /** Of the protocol, once it is open. */
+  #version = 0;
   #inProgress = 0;
   #bytesInProgress = 0;
   #blocked = false;
@@ -64,9 +72,9 @@ export class ServerConnection {
   constructor(connection: Connection, options: ServerConnectionOptions) {
     this.#connection = connection;
     this.#options = options;
-    const { clock, random, credentials, node, disks } = options;
+    const { clock, random, credentials, versions, node, disks } = options;
     const nonce = random.bytes(NONCE_BYTES);
-    this.#handshake = new HandshakeServer({ credentials, node, disks, nonce });
+    this.#handshake = new HandshakeServer({ credentials, versions, node, disks, nonce });
     this.#timer = clock.after(HANDSHAKE_TIMEOUT_MS, () => this.#onHandshakeTimeout());
     connection.setMaxFrameBytes(FRAME_MAX_BYTES_UNAUTHENTICATED);
     connection.handle({
@@ -142,8 +150,9 @@ export class ServerConnection {
     }
     this.#connection.setMaxFrameBytes(FRAME_MAX_BYTES);
     this.#phase = 'open';
-    const { role, id } = step.peer;
-    log.info({ peer: this.#connection.peer, role, id }, 'A peer connected.');
+    const { role, id, version } = step.peer;
+    this.#version = version;
+    log.info({ peer: this.#connection.peer, role, id, protocol: version }, 'A peer connected.');
   }
 
   #onRequest(frame: Buffer): void {
@@ -151,6 +160,10 @@ export class ServerConnection {
     let decoded: DecodedRequest;
     try {
       decoded = decodeRequest(frame);
+      const { type } = decoded.request;
+      if (protocolOf(type) > this.#version) {
+        throw malformed(`request ${type} is not of protocol ${this.#version}`);
+      }
     } catch (thrown) {
       const { code, message } = asFault(thrown, 'MALFORMED');
       metrics.malformedFrames += 1;

@@ -16,7 +16,7 @@ import type { Address, Connection, Listener, Network } from '../io/network.js';
 import type { Random } from '../io/random.js';
 import { ServerMetrics } from './metrics.js';
 import { type RequestHandler, ServerConnection } from './server-connection.js';
-import type { Credentials } from './wire/handshake.js';
+import type { Credentials, VersionRange } from './wire/handshake.js';
 
 export interface NodeServerOptions {
   readonly network: Network;
@@ -29,6 +29,8 @@ export interface NodeServerOptions {
   readonly disks: () => readonly Incarnation[];
   readonly handler: RequestHandler;
   readonly metrics?: ServerMetrics;
+  /** Protocol versions to speak; default: all that this program does. */
+  readonly versions?: VersionRange | undefined;
 }
 
 export class NodeServer {
@@ -96,13 +98,14 @@ export class NodeServer {
       return;
     }
     metrics.connectionsTotal += 1;
-    const { clock, random, log, credentials, node, disks, handler } = this.#options;
+    const { clock, random, log, credentials, versions, node, disks, handler } = this.#options;
     let isProven = false;
     const accepted = new ServerConnection(connection, {
       clock,
       random,
       log,
       credentials,
+      versions,
       node,
       disks: disks(),
       handler,

@@ -15,7 +15,13 @@ import { PAGE_BYTES } from '../core/units.js';
 
 /** "HFSB", little-endian. */
 const MAGIC = 0x42534648;
-const VERSION = 1;
+/**
+ * Formats of a disk that this program opens. A disk is formed in the oldest, and raised to a newer
+ * one before the first thing is written that programs which know only older ones would misread:
+ *   2   DROP entries in the journal, dropped segments in the index
+ */
+export const DISK_FORMAT_MIN = 1;
+export const DISK_FORMAT_MAX = 2;
 const CRC_AT = PAGE_BYTES - 4;
 /** Zeroes from here to the checksum. */
 const FIELDS_END = 64;
@@ -25,6 +31,8 @@ const JOURNAL_MAX_BYTES = 2 ** 36;
 export const SUPERBLOCK_BYTES = 2 * PAGE_BYTES;
 
 export interface Superblock {
+  /** DISK_FORMAT_MIN to DISK_FORMAT_MAX. */
+  readonly format: number;
   readonly cluster: ClusterId;
   readonly node: NodeId;
   readonly incarnation: Incarnation;
@@ -38,7 +46,7 @@ export interface Superblock {
 export function encodeSuperblock(block: Superblock): Buffer {
   const page = Buffer.alloc(PAGE_BYTES);
   page.writeUInt32LE(MAGIC, 0);
-  page.writeUInt16LE(VERSION, 4);
+  page.writeUInt16LE(block.format, 4);
   page.writeUInt16LE(block.forming ? 1 : 0, 6);
   writeId(page, block.cluster, 8);
   writeId(page, block.node, 24);
@@ -48,7 +56,7 @@ export function encodeSuperblock(block: Superblock): Buffer {
   return page;
 }
 
-/** Throws MALFORMED, or VERSION for a newer format. */
+/** Throws MALFORMED, or VERSION for a format that this program does not know. */
 export function decodeSuperblock(bytes: Uint8Array): Superblock {
   if (bytes.length < PAGE_BYTES) throw malformed('superblock: too few bytes');
   const page = asBuffer(bytes);
@@ -56,10 +64,11 @@ export function decodeSuperblock(bytes: Uint8Array): Superblock {
   if (!crcMatches(page)) {
     throw malformed('superblock: checksum mismatch');
   }
-  const version = page.readUInt16LE(4);
-  if (version !== VERSION) {
-    throw new HoldfastError('VERSION', `disk format ${version} is not known here`, {
-      hint: 'Run the version of holdfast that wrote this disk, or a newer one.',
+  const format = page.readUInt16LE(4);
+  if (format < DISK_FORMAT_MIN || format > DISK_FORMAT_MAX) {
+    const known = `${DISK_FORMAT_MIN} to ${DISK_FORMAT_MAX}`;
+    throw new HoldfastError('VERSION', `disk format ${format}, known here are ${known}`, {
+      hint: 'Run the version of holdfast that wrote this disk, or the next one; nothing was changed.',
     });
   }
   const forming = page.readUInt16LE(6);
@@ -73,6 +82,7 @@ export function decodeSuperblock(bytes: Uint8Array): Superblock {
     throw malformed('superblock: journal size');
   }
   return {
+    format,
     cluster: readId(page, 8),
     node: readId(page, 24),
     incarnation: readId(page, 40),
@@ -84,8 +94,8 @@ export function decodeSuperblock(bytes: Uint8Array): Superblock {
 /**
  * The better of the two copies; null where one cannot be read. They differ only when a rewrite was
  * cut short, and nothing that it announced had begun then: either is true, and the one that says
- * `forming` was written later or announces what is not finished, so it wins. Throws when both are
- * bad, and VERSION when one is of a newer format.
+ * `forming` was written later or announces what is not finished, so it wins, and else the newer
+ * format. Throws when both are bad, and VERSION when one is of a format that is not known.
  */
 export function chooseSuperblock(copies: readonly (Uint8Array | null)[]): {
   readonly block: Superblock;
@@ -105,8 +115,10 @@ export function chooseSuperblock(copies: readonly (Uint8Array | null)[]): {
   const [first, second] = good;
   if (first === undefined) throw failure;
   if (second === undefined) return { block: first, damaged: true };
+  const isRaised = second.format > first.format;
   const differ = first.forming !== second.forming || first.incarnation !== second.incarnation;
-  return { block: second.forming && differ ? second : first, damaged: differ };
+  const block = (second.forming && differ) || isRaised ? second : first;
+  return { block, damaged: differ || first.format !== second.format };
 }
 
 /**

@@ -27,6 +27,7 @@ import type { MetadataStore } from '../metadata/store.js';
 import { VolumeTrash } from '../metadata/trash.js';
 import { Volumes } from '../metadata/volumes.js';
 import { type Environment, resolveSettings } from './config.js';
+import { spokenVersions } from './protocol.js';
 import { loadSecret } from './secret.js';
 import { findUpFile, readUpFile, UP_DIRECTORY, type UpFile } from './up-file.js';
 
@@ -169,6 +170,7 @@ export function nodeClients(options: {
     random,
     credentials: { cluster, secret: loadSecret(secretFile ?? undefined, process.env) },
     identity: { role: 'tool', id: idFromBytes(random.bytes(16)) },
+    versions: spokenVersions(process.env),
   });
 }
 

@@ -33,7 +33,10 @@ const incarnation = 'e1'.repeat(16) as Incarnation;
 const digest = (bytes: Uint8Array): string =>
   createHash('sha256').update(bytes).digest('hex').slice(0, 16);
 
-const block = { cluster: CLUSTER, node: NODE, incarnation, journalBytes: 8 * MIB, forming: false };
+const block = {
+  ...{ format: 1, cluster: CLUSTER, node: NODE, incarnation, journalBytes: 8 * MIB },
+  forming: false,
+};
 const entries: Exclude<Entry, { type: 'batch' }>[] = [
   { type: 'create', segment: seg(1), volume: VOLUME, epoch: epoch(1), copy: true },
   { type: 'fence', segment: seg(2), volume: VOLUME, epoch: epoch(2 ** 40) },
@@ -106,6 +109,23 @@ test('what is written is read', async (t) => {
     code: 'MALFORMED',
   });
   t.equal(decodeSumsPage(seg(1), 1, encodeSumsPage(seg(1), 1, sums), back), 2000 - SUMS_PER_PAGE);
+});
+
+test('of two copies of a superblock the newer format counts, and none that is not known', (t) => {
+  const copies = (...formats: number[]): Buffer[] =>
+    formats.map((format) => encodeSuperblock({ ...block, format }));
+  for (const [pair, format, damaged] of [
+    [copies(1, 1), 1, false],
+    [copies(2, 1), 2, true],
+    [copies(1, 2), 2, true],
+    [copies(2, 2), 2, false],
+  ] as const) {
+    t.match(chooseSuperblock(pair), { block: { format }, damaged });
+  }
+  for (const pair of [copies(3, 3), copies(3, 2), copies(1, 3), copies(0, 0)]) {
+    t.throws(() => chooseSuperblock(pair), { code: 'VERSION', message: /disk format [03],/ });
+  }
+  t.end();
 });
 
 /** Any bytes, and good bytes with a few of them changed and perhaps cut. */

@@ -59,7 +59,7 @@ test('a power loss after any event of the first format needs nobody', async (t) 
 
 test('which superblocks are the beginning of a first format', async (t) => {
   const random = new SimRandom('beginnings');
-  const block = { ...identity, incarnation: newIncarnation(random), forming: true };
+  const block = { ...identity, format: 1, incarnation: newIncarnation(random), forming: true };
   const page = encodeSuperblock(block);
   const both = Buffer.concat([page, page]);
   let unfinished = 0;

@@ -31,8 +31,9 @@ import {
   type Credentials,
   HandshakeClient,
   NONCE_BYTES,
+  type VersionRange,
 } from './handshake.js';
-import type { Request } from './messages.js';
+import { protocolOf, type Request } from './messages.js';
 import { decodeReply } from './reply-frames.js';
 import { encodeRequest } from './request-frames.js';
 import type { ReplyHandler } from './requests.js';
@@ -43,9 +44,12 @@ export interface LinkOptions {
   readonly random: Random;
   readonly credentials: Credentials;
   readonly identity: ClientIdentity;
+  /** Protocol versions to speak; default: all that this program does. */
+  readonly versions?: VersionRange | undefined;
 }
 
 interface Waiting {
+  readonly type: Request['type'];
   readonly done: ReplyHandler;
   readonly deadline: number;
   /** Null once the network has it. */
@@ -57,7 +61,13 @@ type LinkState =
   | { readonly type: 'idle'; readonly retryAt: number; readonly error: HoldfastError | null }
   | { readonly type: 'connecting' }
   | { readonly type: 'proving'; readonly connection: Connection; readonly timer: Timer }
-  | { readonly type: 'ready'; readonly connection: Connection; blocked: boolean };
+  | {
+      readonly type: 'ready';
+      readonly connection: Connection;
+      /** Of the protocol, as agreed on. */
+      readonly version: number;
+      blocked: boolean;
+    };
 
 const U32 = 0x1_0000_0000;
 
@@ -108,11 +118,11 @@ export class ClientLink {
     }
     const id = this.#freeId();
     const frame = encodeRequest(id, request);
-    const waiting: Waiting = { done, deadline: now + timeoutMs, frame };
+    const waiting: Waiting = { type: request.type, done, deadline: now + timeoutMs, frame };
     this.#waiting.set(id, waiting);
     this.#armTimer(waiting.deadline, now);
     if (state.type === 'ready' && this.#queue.length === 0 && this.#canSend(state)) {
-      this.#transmit(state, waiting, frame);
+      this.#transmit(state, id, waiting, frame);
       return;
     }
     this.#queue.push(id);
@@ -144,10 +154,16 @@ export class ClientLink {
   }
 
   #transmit(
-    state: { readonly connection: Connection; blocked: boolean },
+    state: LinkState & { readonly type: 'ready' },
+    id: number,
     waiting: Waiting,
     frame: EncodedFrame,
   ): void {
+    if (protocolOf(waiting.type) > state.version) {
+      this.#waiting.delete(id);
+      this.#failSoon(this.#unknownThere(waiting.type, state.version), waiting.done);
+      return;
+    }
     waiting.frame = null;
     this.#inFlight += 1;
     this.#expectingSince ??= this.#options.clock.monotonic();
@@ -158,11 +174,12 @@ export class ClientLink {
     const state = this.#state;
     if (state.type !== 'ready') return;
     while (this.#queue.length > 0 && this.#canSend(state)) {
-      const waiting = this.#waiting.get(this.#queue.shift() as number);
+      const id = this.#queue.shift() as number;
+      const waiting = this.#waiting.get(id);
       // Requests that timed out in the queue have left `waiting` and are never sent.
       if (waiting === undefined || waiting.frame === null) continue;
       this.#queuedBytes -= waiting.frame.bytes;
-      this.#transmit(state, waiting, waiting.frame);
+      this.#transmit(state, id, waiting, waiting.frame);
     }
   }
 
@@ -195,10 +212,11 @@ export class ClientLink {
   }
 
   #prove(connection: Connection, attempt: number): void {
-    const { credentials, identity, random, clock } = this.#options;
+    const { credentials, identity, versions, random, clock } = this.#options;
     const machine = new HandshakeClient({
       credentials,
       ...identity,
+      versions,
       expectedNode: this.#node,
       nonce: random.bytes(NONCE_BYTES),
     });
@@ -231,6 +249,12 @@ export class ClientLink {
     return new HoldfastError('UNAVAILABLE', message, { retryable: true });
   }
 
+  #unknownThere(type: Request['type'], version: number): HoldfastError {
+    const what = `which has no ${type.toUpperCase()}`;
+    const message = `node ${this.#node} at ${this.#address}: speaks protocol ${version}, ${what}`;
+    return new HoldfastError('VERSION', message, { hint: 'Upgrade that node.' });
+  }
+
   #onFrame(connection: Connection, machine: HandshakeClient, frame: Buffer): void {
     const state = this.#state;
     if (state.type === 'ready') {
@@ -250,7 +274,7 @@ export class ClientLink {
     if (step.type === 'continue') return;
     state.timer.cancel();
     connection.setMaxFrameBytes(FRAME_MAX_BYTES);
-    this.#state = { type: 'ready', connection, blocked: false };
+    this.#state = { type: 'ready', connection, version: step.peer.version, blocked: false };
     this.#pump();
   }
 

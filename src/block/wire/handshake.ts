@@ -25,9 +25,12 @@ import { FRAME_MAX_BYTES_UNAUTHENTICATED, NODE_MAX_DISKS } from '../../core/limi
 
 /** "HFHS", little-endian. The first bytes of every handshake frame, in all versions. */
 export const HANDSHAKE_MAGIC = 0x53484648;
-/** Protocol versions that this program speaks: the newest and the one before it. */
+/**
+ * Protocol versions that this program speaks: the newest and the one before it. What came with
+ * which: docs/FORMATS.md, Versions.
+ */
 export const PROTOCOL_MIN = 1;
-export const PROTOCOL_MAX = 1;
+export const PROTOCOL_MAX = 2;
 export const NONCE_BYTES = 32;
 const PROOF_BYTES = 32;
 
@@ -70,7 +73,8 @@ export interface HandshakeClientOptions extends ClientIdentity {
   readonly expectedNode: NodeId | null;
   /** NONCE_BYTES fresh bytes. */
   readonly nonce: Uint8Array;
-  readonly versions?: VersionRange;
+  /** Default: all that this program speaks. */
+  readonly versions?: VersionRange | undefined;
 }
 
 export interface HandshakeServerOptions {
@@ -78,7 +82,8 @@ export interface HandshakeServerOptions {
   readonly node: NodeId;
   readonly disks: readonly Incarnation[];
   readonly nonce: Uint8Array;
-  readonly versions?: VersionRange;
+  /** Default: all that this program speaks. */
+  readonly versions?: VersionRange | undefined;
 }
 
 /** What the client knows once the node has proved itself. */
@@ -101,7 +106,7 @@ export type HandshakeStep<T> =
 
 const HINTS: Readonly<Record<RefusalCode, string>> = {
   MALFORMED: 'Check that the address is that of a holdfast node.',
-  VERSION: 'Upgrade the older side: a version works with the one before it.',
+  VERSION: 'A version works with the one before it.',
   WRONG_CLUSTER: 'Check the address and the metadata store of both sides.',
   UNAUTHENTICATED: 'Give both sides the same cluster secret (--secret-file).',
   WRONG_NODE: 'Another node has taken this address; wait until the node meant registers its own.',
@@ -110,6 +115,21 @@ const HINTS: Readonly<Record<RefusalCode, string>> = {
 function fault(code: RefusalCode, message: string): HoldfastError {
   const retryable = code === 'WRONG_NODE' || code === 'MALFORMED';
   return new HoldfastError(code, message, { hint: HINTS[code], retryable });
+}
+
+/** Two sides without a version in common; `peer` and `us` are what to call them. */
+function noCommonVersion(
+  names: { readonly peer: string; readonly us: string },
+  theirs: VersionRange,
+  ours: VersionRange,
+): HoldfastError {
+  const { peer, us } = names;
+  const spoken = ({ min, max }: VersionRange): string =>
+    min === max ? `${min}` : `${min} to ${max}`;
+  const message = `${peer} speaks protocol ${spoken(theirs)}, ${us} ${spoken(ours)}`;
+  const older = theirs.max < ours.min ? peer : us;
+  const hint = `Upgrade ${older}; a version works with the one before it.`;
+  return new HoldfastError('VERSION', message, { hint });
 }
 
 function begin(kind: number): ByteWriter {
@@ -245,10 +265,7 @@ export class HandshakeClient {
     const ours = this.#versions;
     switch (reason) {
       case Reason.VERSION:
-        return fault(
-          'VERSION',
-          `the node speaks protocol ${min} to ${max}, this program ${ours.min} to ${ours.max}`,
-        );
+        return noCommonVersion({ peer: 'the node', us: 'this program' }, { min, max }, ours);
       case Reason.WRONG_CLUSTER:
         return fault('WRONG_CLUSTER', 'the node belongs to another cluster');
       case Reason.UNAUTHENTICATED:
@@ -310,9 +327,7 @@ export class HandshakeServer {
     const version = Math.min(max, ours.max);
     if (min > max) throw malformed(`hello: versions ${min} to ${max}`);
     if (version < min || version < ours.min) {
-      const here = `${ours.min} to ${ours.max}`;
-      const message = `a peer speaks protocol ${min} to ${max}, this node ${here}`;
-      throw fault('VERSION', message);
+      throw noCommonVersion({ peer: 'the peer', us: 'this node' }, { min, max }, ours);
     }
     const cluster = input.id<ClusterId>('cluster');
     const roleCode = input.u8('role');

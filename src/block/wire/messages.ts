@@ -26,6 +26,14 @@ export const RequestType = {
   drop: 12,
 } as const;
 
+/**
+ * The protocol version from which on nodes know a request (docs/FORMATS.md, Versions). A node takes
+ * one that it does not know for garbage, and hangs up: it is never sent.
+ */
+export function protocolOf(type: keyof typeof RequestType): number {
+  return type === 'drop' ? 2 : 1;
+}
+
 interface OnDisk {
   /** The disk that is meant; a node with several disks finds it by this. */
   readonly incarnation: Incarnation;

@@ -5,9 +5,11 @@
 import { test } from 'tap';
 import { NodeServer, type NodeServerOptions } from '../../../src/block/server.js';
 import { NodeClients } from '../../../src/block/wire/client.js';
+import { HandshakeClient } from '../../../src/block/wire/handshake.js';
 import type { Reply, Request } from '../../../src/block/wire/messages.js';
+import { encodeRequest } from '../../../src/block/wire/request-frames.js';
 import { HoldfastError } from '../../../src/core/errors.js';
-import type { ClusterId, Incarnation, NodeId, SegmentId } from '../../../src/core/ids.js';
+import type { ClusterId, Incarnation, NodeId, SegmentId, VolumeId } from '../../../src/core/ids.js';
 import {
   CONNECTION_MAX_IN_FLIGHT,
   CONNECTION_MAX_QUEUED_BYTES,
@@ -306,6 +308,7 @@ test('each refusal of the handshake reaches the caller as what it is', async (t)
     ['UNAUTHENTICATED', { credentials: { ...credentials, secret: Buffer.from('other') } }],
     ['WRONG_CLUSTER', { credentials: { ...credentials, cluster: 'd'.repeat(32) as ClusterId } }],
     ['WRONG_NODE', { node: '2'.repeat(32) as NodeId }],
+    ['VERSION', { versions: { min: 3, max: 4 } }],
   ];
   for (const [code, more] of cases) {
     const w = await world(() => t.fail('handled'), more);
@@ -317,6 +320,53 @@ test('each refusal of the handshake reaches the caller as what it is', async (t)
     t.equal(w.server.metrics.connections, 0);
     t.equal(w.server.metrics.handshakesFailed, 1);
   }
+});
+
+test('what an older peer does not know is not sent to it; the rest is', async (t) => {
+  const drop: Request = { type: 'drop', incarnation, segment, volume: 'e'.repeat(32) as VolumeId };
+  const older = { versions: { min: 1, max: 1 } };
+  const w = await world(echo, older);
+  for (const request of [drop, ping(1)]) w.send(request);
+  await w.until(() => w.results.length === 2);
+  for (const request of [ping(2), drop, ping(3)]) w.send(request);
+  await w.until(() => w.results.length === 5);
+  t.same(w.results.sort(), ['1', '2', '3', 'VERSION', 'VERSION']);
+  t.equal(w.server.metrics.connectionsTotal, 1, 'over one connection');
+  t.equal(w.server.metrics.malformedFrames, 0);
+
+  const newer = await world(echo);
+  newer.send(drop);
+  await newer.until(() => newer.results.length === 1);
+  t.same(newer.results, ['0']);
+});
+
+test('a node hangs up on what is not of the version that was agreed on', async (t) => {
+  const w = await world(echo, { versions: { min: 1, max: 1 } });
+  const far = new SimProcess(w.scheduler, 'stranger', NO_SKEW);
+  const machine = new HandshakeClient({
+    credentials,
+    ...{ role: 'node', id: '8'.repeat(32), expectedNode: node, nonce: Buffer.alloc(32) },
+  });
+  let isClosed = false;
+  const network = w.network.attach('c2', far);
+  network.connect(ADDRESS, 1_000, (_, connection) => {
+    connection?.handle({
+      onFrame: (frame) => {
+        const step = machine.step(frame);
+        if (step.type === 'continue') connection.send([step.send]);
+        const volume = 'e'.repeat(32) as VolumeId;
+        const drop = { type: 'drop', incarnation, segment, volume } as const;
+        if (step.type === 'done') connection.send(encodeRequest(1, drop).parts);
+      },
+      onDrain: () => {},
+      onClose: () => {
+        isClosed = true;
+      },
+    });
+    connection?.send([machine.start()]);
+  });
+  await w.until(() => isClosed);
+  t.equal(w.server.metrics.malformedFrames, 1);
 });
 
 test('a node that moved is found at its new address', async (t) => {

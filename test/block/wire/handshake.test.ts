@@ -6,6 +6,7 @@ import {
   HandshakeServer,
   type HandshakeServerOptions,
   type HandshakeStep,
+  PROTOCOL_MAX,
 } from '../../../src/block/wire/handshake.js';
 import type { ClusterId, Incarnation, NodeId } from '../../../src/core/ids.js';
 import { FRAME_MAX_BYTES_UNAUTHENTICATED, NODE_MAX_DISKS } from '../../../src/core/limits.js';
@@ -62,15 +63,16 @@ const THROUGH = ['server: continue', 'client: continue', 'server: done', 'client
 test('both prove that they know the secret and learn who the other is', async (t) => {
   const found = converse(client(), server());
   t.same(found.lines, THROUGH);
-  t.match(found.client, { peer: { node, disks, version: 1 } });
-  t.match(found.server, { peer: { role: 'owner', id: '9'.repeat(32), version: 1 } });
+  t.match(found.client, { peer: { node, disks, version: PROTOCOL_MAX } });
+  t.match(found.server, { peer: { role: 'owner', id: '9'.repeat(32), version: PROTOCOL_MAX } });
   for (const frame of found.frames) t.ok(frame.length <= FRAME_MAX_BYTES_UNAUTHENTICATED);
   const many = Array.from({ length: NODE_MAX_DISKS }, () => disks[0] as Incarnation);
   t.same(converse(client({ expectedNode: null }), server({ disks: many })).lines, THROUGH);
 });
 
 test('the bytes of the first frames never change', async (t) => {
-  const near = client({ nonce: Buffer.alloc(32, 7) });
+  const versions = { min: 1, max: 1 };
+  const near = client({ nonce: Buffer.alloc(32, 7), versions });
   const hello = bytes(near.start());
   const start = `484648530101000100${'c'.repeat(32)}01`;
   t.equal(hello.toString('hex'), `${start}${'9'.repeat(32)}${node}${'07'.repeat(32)}`);
@@ -112,12 +114,12 @@ test('each failure has a code of its own, told where that leaks nothing', async 
     ],
     [
       'a client that is too new',
-      converse(client({ versions: { min: 2, max: 3 } }), server()),
+      converse(client({ versions: { min: 3, max: 4 } }), server()),
       ['server: failed VERSION', 'client: failed VERSION'],
     ],
     [
       'a client that is too old',
-      converse(client(), server({ versions: { min: 2, max: 3 } })),
+      converse(client(), server({ versions: { min: 3, max: 4 } })),
       ['server: failed VERSION', 'client: failed VERSION'],
     ],
   ];
@@ -126,6 +128,21 @@ test('each failure has a code of its own, told where that leaks nothing', async 
     t.ok(step?.type === 'failed' && step.error.hint !== undefined, `${name}: a hint`);
     const message = step?.type === 'failed' ? step.error.message : '';
     t.notMatch(message, cluster, 'the cluster id is not given away');
+  }
+});
+
+test('two sides without a common version say which of them is to be upgraded', async (t) => {
+  const cases = [
+    [{ min: 1, max: 2 }, { min: 3, max: 4 }, 'Upgrade this program', 'Upgrade the peer'],
+    [{ min: 3, max: 4 }, { min: 1, max: 1 }, 'Upgrade the node', 'Upgrade this node'],
+  ] as const;
+  for (const [near, far, there, here] of cases) {
+    const found = converse(client({ versions: near }), server({ versions: far }));
+    const said = [found.client, found.server].map((step) =>
+      step?.type === 'failed' ? `${step.error.message}. ${step.error.hint}` : '',
+    );
+    t.match(said[0], new RegExp(`^the node speaks protocol .*\\. ${there};.*$`));
+    t.match(said[1], new RegExp(`^the peer speaks protocol .*\\. ${here};.*$`));
   }
 });
 
