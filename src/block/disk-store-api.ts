@@ -2,13 +2,14 @@
  * What a disk's store takes and shows, apart from its engine (disk-store.ts): the parts that it is
  * composed of, its limits, and what the simulator's checkers and the metrics read from it.
  */
+
+import type { Confirmations } from '../core/confirmations.js';
 import type { ClusterId, Incarnation, NodeId, SegmentId } from '../core/ids.js';
 import type { Epoch, SegmentOffset } from '../core/units.js';
 import type { Clock } from '../io/clock.js';
 import type { Disk } from '../io/disk.js';
 import type { Log } from '../io/log.js';
 import type { Random } from '../io/random.js';
-import type { Confirmations } from './seams.js';
 import type { Reply } from './wire/messages.js';
 import type { NodeRequests } from './wire/requests.js';
 

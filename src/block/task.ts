@@ -1,10 +1,11 @@
 /** What the parts that carry requests out share, and how replies are made. */
+
+import type { Confirmations } from '../core/confirmations.js';
 import type { Incarnation, SegmentId, VolumeId } from '../core/ids.js';
 import { epoch, offset } from '../core/units.js';
 import type { ReplyCallback } from './disk-store-api.js';
 import type { Engine } from './engine.js';
 import type { Segment } from './replica-state.js';
-import type { Confirmations } from './seams.js';
 import type { Reply, StatusName } from './wire/messages.js';
 import type { NodeRequests } from './wire/requests.js';
 

@@ -3,8 +3,9 @@
  * opened in the background for as long as that takes, and what needs it (SEAL, COPY, DELETE,
  * registration) waits.
  */
-import type { Confirmations } from '../block/seams.js';
+
 import type { NodeRequests } from '../block/wire/requests.js';
+import type { Confirmations } from '../core/confirmations.js';
 import { asFault, HoldfastError } from '../core/errors.js';
 import type { ClusterId } from '../core/ids.js';
 import { RECONNECT_MAX_MS } from '../core/limits.js';

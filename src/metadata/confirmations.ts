@@ -1,9 +1,9 @@
 /**
- * Linearizable answers to a storage node that is about to seal, complete or delete a segment. It
- * fits block's Confirmations; src/cli puts the two together, since neither layer knows the other.
+ * Linearizable answers to a storage node that is about to seal, complete or delete a segment.
  * Whatever is not read as a plain yes confirms nothing: a missing record is no evidence that a
  * segment is dead.
  */
+import type { Confirmation, Confirmations, CopyWanted } from '../core/confirmations.js';
 import { HoldfastError } from '../core/errors.js';
 import type { Incarnation, SegmentId, VolumeId } from '../core/ids.js';
 import type { Revision, SegmentOffset } from '../core/units.js';
@@ -16,18 +16,6 @@ import type { ChunkEntry } from './sealed-chunks.js';
 import type { MetadataStore } from './store.js';
 import { chunkOf, readChunks, type StoredChunk, versionedHead } from './stored-volume.js';
 
-/** As in src/block/seams.ts. */
-export type Confirmation = 'confirmed' | 'refused' | 'unavailable';
-
-/** As in src/block/seams.ts. */
-export interface CopyWanted {
-  readonly volume: VolumeId;
-  readonly segment: SegmentId;
-  readonly incarnation: Incarnation;
-  readonly end: SegmentOffset;
-  readonly crc: number;
-}
-
 /** Finds what the volume's record says of a sealed segment; null when it does not list it. */
 type Look = (segment: SegmentId) => Promise<ChunkEntry | null>;
 type Holds = (head: VolumeHead, look: Look, modRevision: Revision) => Promise<boolean>;
@@ -39,7 +27,7 @@ const PLACES_MAX = 200_000;
  * INVARIANT: the answer rests on the head, and on the one chunk that has the segment, each read
  * after the question came. Where a segment stands is remembered, what is said of it never is.
  */
-export class MetadataConfirmations {
+export class MetadataConfirmations implements Confirmations {
   readonly #store: MetadataStore;
   readonly #log: Log;
   /** Segment → chunk number, as last seen. */

@@ -2,11 +2,11 @@
 
 import { DiskStore } from '../../src/block/disk-store.js';
 import type { DiskLimits } from '../../src/block/disk-store-api.js';
-import type { Confirmation, Confirmations } from '../../src/block/seams.js';
 import { type EncodedBatch, encodeBatch } from '../../src/block/wire/batch.js';
 import type { Reply, Request } from '../../src/block/wire/messages.js';
 import type { NodeRequests } from '../../src/block/wire/requests.js';
 import { encodeSegmentHeader } from '../../src/block/wire/segment-header.js';
+import type { Confirmation, Confirmations } from '../../src/core/confirmations.js';
 import type { HoldfastError } from '../../src/core/errors.js';
 import type { ClusterId, Incarnation, NodeId, SegmentId, VolumeId } from '../../src/core/ids.js';
 import { epoch, lsn, MIB, offset, PAGE_BYTES, pageIndex, revision } from '../../src/core/units.js';

@@ -1,10 +1,10 @@
 /**
- * What the storage node asks of the world besides disk, clock and network. A node knows nothing of
- * the metadata store's model; the program that composes it (src/cli, or the simulator) answers
- * these.
+ * What a storage node asks of the metadata store before it does what cannot be undone. The node
+ * knows nothing of the store's model, nor the store of nodes: src/block asks this, and
+ * src/metadata answers it.
  */
-import type { Incarnation, SegmentId, VolumeId } from '../core/ids.js';
-import type { Revision, SegmentOffset } from '../core/units.js';
+import type { Incarnation, SegmentId, VolumeId } from './ids.js';
+import type { Revision, SegmentOffset } from './units.js';
 
 /** 'unavailable' when no linearizable answer could be had: the node then changes nothing. */
 export type Confirmation = 'confirmed' | 'refused' | 'unavailable';
