@@ -39,6 +39,7 @@ interface CsiOptions extends SessionOptions {
   readonly zone: string;
   readonly maxVolumes: string;
   readonly agent: string;
+  readonly unpublishUnstages?: boolean;
   readonly logLevel: string;
 }
 
@@ -51,6 +52,7 @@ interface Settings {
   readonly maxVolumes: number;
   /** 'auto', or a socket; null: this process mounts by itself. */
   readonly agent: string | null;
+  readonly unpublishUnstages: boolean;
   readonly logLevel: LogLevel;
 }
 
@@ -63,6 +65,7 @@ export function addCsiCommand(program: Command): void {
     .option('--zone <name>', "this machine's zone, as of storage nodes", 'default')
     .option('--max-volumes <count>', 'how many volumes may be put on this machine; 0: any', '0')
     .option('--agent <which>', 'auto, none, or the socket of an agent that mounts', 'auto')
+    .option('--unpublish-unstages', 'for Swarm, which never unstages: the last unpublish does')
     .option('--log-level <level>', LOG_LEVELS.join(', '), 'info')
     .action((options: CsiOptions) => serve(options));
   addExamples(command, [
@@ -102,7 +105,8 @@ export function csiSettings(
   if (agent !== null && agent !== 'auto' && !agent.startsWith('/')) {
     throw invalid(`--agent "${agent}"`, 'Use auto, none, or the path of a socket.');
   }
-  return { mode, socket, nodeId, zone, maxVolumes, agent, logLevel };
+  const unpublishUnstages = options.unpublishUnstages === true;
+  return { mode, socket, nodeId, zone, maxVolumes, agent, unpublishUnstages, logLevel };
 }
 
 async function serve(options: CsiOptions): Promise<void> {
@@ -144,11 +148,11 @@ async function serve(options: CsiOptions): Promise<void> {
 }
 
 function nodeService(cluster: ClusterLater, settings: Settings): NodeService {
-  const { nodeId, zone, maxVolumes } = settings;
+  const { nodeId, zone, maxVolumes, unpublishUnstages } = settings;
   const volumes = (): Promise<VolumeLifecycle> => cluster.lifecycle();
   const { machine } = cluster;
   const parts = { machine, volumes, groups: nodeGroupAccess, clock: nodeClock };
-  return new NodeService({ ...parts, nodeId, zone, maxVolumes });
+  return new NodeService({ ...parts, nodeId, zone, maxVolumes, unpublishUnstages });
 }
 
 function sayReady({ mode, socket, nodeId }: Settings, json: boolean): void {
@@ -172,11 +176,13 @@ class Registration {
   }
 
   start(): void {
-    const { nodeId, zone } = this.#settings;
+    const { nodeId, zone, maxVolumes } = this.#settings;
     const again = (ms: number): void => {
       if (!this.#stopped) this.#timer = nodeClock.after(ms, () => this.start());
     };
-    const registered = this.#volumes().then((volumes) => volumes.registerMachine(nodeId, zone));
+    const registered = this.#volumes().then((volumes) => {
+      return volumes.registerMachine(nodeId, zone, maxVolumes);
+    });
     registered.then(
       // The metadata store may be put back from a time before.
       () => again(REGISTER_EVERY_MS),

@@ -29,7 +29,10 @@ export const ErrorCode = {
   TIMEOUT: 'TIMEOUT',
   /** Work was refused because a queue is at its limit. */
   BUSY: 'BUSY',
-  /** More than the metadata store takes under one key or in one transaction. */
+  /**
+   * More than the metadata store takes under one key or in one transaction, or than a machine takes
+   * of volumes.
+   */
   TOO_LARGE: 'TOO_LARGE',
   DISK_FULL: 'DISK_FULL',
   DISK_READ_ONLY: 'DISK_READ_ONLY',

@@ -50,6 +50,8 @@ export interface NodeServiceOptions {
   readonly zone: string;
   /** How many volumes an orchestrator should put here; 0: as many as it likes. */
   readonly maxVolumes: number;
+  /** For orchestrators that never unstage, such as Swarm: the last unpublish does it. */
+  readonly unpublishUnstages: boolean;
 }
 
 export class NodeService implements Node {
@@ -72,7 +74,7 @@ export class NodeService implements Node {
   /** What an orchestrator may publish to must be known to the controller: it asks here first. */
   async NodeGetInfo() {
     const { nodeId, zone, maxVolumes } = this.#options;
-    await (await this.#volumes()).registerMachine(nodeId, zone);
+    await (await this.#volumes()).registerMachine(nodeId, zone, maxVolumes);
     return {
       node_id: nodeId,
       max_volumes_per_node: maxVolumes,
@@ -100,12 +102,16 @@ export class NodeService implements Node {
         const message = `The volume is still published at ${there.targets.join(', ')}.`;
         throw new CsiError('FAILED_PRECONDITION', message);
       }
-      if (there.directory === null) await this.#machine.closeDevice(there.name);
-      else if (there.directory === path || (await this.#isAt(path, id))) {
-        await this.#machine.unmount(path);
-      }
+      const { directory } = there;
+      const isStaged = directory === null || directory === path || (await this.#isAt(path, id));
+      if (isStaged) await this.#unstage(there, path);
       return {};
     });
+  }
+
+  async #unstage({ directory, name }: MachineVolume, path = directory ?? ''): Promise<void> {
+    if (directory === null) await this.#machine.closeDevice(name);
+    else await this.#machine.unmount(path);
   }
 
   async NodePublishVolume(request: NodePublishVolumeRequest): Promise<object> {
@@ -144,7 +150,9 @@ export class NodeService implements Node {
       const message = `The volume is published at ${targets.join(', ')}, and may be once only.`;
       throw new CsiError('FAILED_PRECONDITION', message);
     }
-    const source = usage.access === 'block' ? staged.device : staged.directory;
+    const isDevice = usage.access === 'block';
+    if (isDevice && readOnly && !staged.readOnly) throw writableDevice();
+    const source = isDevice ? staged.device : staged.directory;
     if (source === null) {
       throw new CsiError(
         'FAILED_PRECONDITION',
@@ -202,6 +210,8 @@ export class NodeService implements Node {
         throw new CsiError('FAILED_PRECONDITION', `${target} shows another volume, ${other}.`);
       }
       await this.#machine.unbind(target);
+      const there = this.#options.unpublishUnstages ? await this.#here(id) : null;
+      if (there?.targets.length === 0) await this.#unstage(there);
       return {};
     });
   }
@@ -276,6 +286,14 @@ export class NodeService implements Node {
       throw thrown;
     }
   }
+}
+
+/** A device that is bound read-only can be written to all the same. */
+function writableDevice(): CsiError {
+  const message =
+    'The device is open for writing on this machine; one that is to be read-only for a pod must ' +
+    'be attached read-only.';
+  return new CsiError('FAILED_PRECONDITION', message);
 }
 
 interface AtPath {

@@ -88,8 +88,11 @@ export class LocalMachine implements MachineVolumes {
   mount(request: MachineMountRequest, directory: string): Promise<MachineVolume> {
     return this.#alone(request.name, async (signal) => {
       checkAbsolute(directory);
-      const isThere = this.#at(directory) !== undefined;
-      const made = isThere ? false : this.#commands.makeDirectory(directory);
+      const there = this.#at(directory);
+      if (request.kind === 'filesystem' && there !== undefined && there.type !== MOUNT_TYPE) {
+        throw taken(there, request.name);
+      }
+      const made = there === undefined && this.#commands.makeDirectory(directory);
       try {
         if (request.kind === 'filesystem') await mountOnce(this.#deps, request, directory, signal);
         else await this.#mountBlock(request, directory, signal);
@@ -114,7 +117,7 @@ export class LocalMachine implements MachineVolumes {
     if (elsewhere !== null && elsewhere !== mountPoint) throw mountedAt(request.name, elsewhere);
     const loop = await this.#open(request, signal);
     try {
-      if (before !== undefined) return sameFilesystem(before, loop, request, mountPoint);
+      if (before !== undefined) return sameFilesystem(before, loop, request);
       await ensureFilesystem(this.#commands, loop, fsType);
       const options = [readOnly ? 'ro' : 'rw', ...(fsType === 'xfs' ? ['nouuid'] : []), ...flags];
       const args = ['-i', '-t', fsType, '-o', options.join(','), loop.device, mountPoint];
@@ -373,13 +376,15 @@ function sameFilesystem(
   entry: MountEntry,
   loop: LoopDevice,
   { name, fsType, readOnly = false }: MachineMountRequest,
-  mountPoint: string,
 ): void {
   const isType = fsType === undefined || entry.type === (fsType satisfies BlockFilesystem);
   if (entry.device === loop.number && isType && entry.readOnly === readOnly) return;
-  const how = entry.readOnly ? ', read-only' : '';
-  const message = `${mountPoint} has ${entry.source} (${entry.type}${how}) already`;
-  throw new HoldfastError('ALREADY_EXISTS', message, { hint: `It is not "${name}" as wanted.` });
+  throw taken(entry, name);
+}
+
+function taken({ mountPoint, source, type, readOnly }: MountEntry, name: string): HoldfastError {
+  const message = `${mountPoint} has ${source} (${type}${readOnly ? ', read-only' : ''}) already`;
+  return new HoldfastError('ALREADY_EXISTS', message, { hint: `It is not "${name}" as wanted.` });
 }
 
 function mountedAt(name: string, directory: string): HoldfastError {

@@ -135,7 +135,8 @@ function restless(volume: VolumeId): HoldfastError {
 /** Makes a machine known; idempotent. */
 export async function registerMachine(store: MetadataStore, record: MachineRecord): Promise<void> {
   const found = await findMachine(store, record.machine);
-  if (found !== null && found.zone === record.zone) return;
+  const { zone, maxVolumes } = record;
+  if (found !== null && found.zone === zone && found.maxVolumes === maxVolumes) return;
   const key = machineKey(record.machine);
   await store.transact([], [{ type: 'put', key, value: encodeMachine(record) }]);
 }

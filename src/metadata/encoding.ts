@@ -154,6 +154,7 @@ const machine = z.strictObject({
   schema: schemaNumber,
   machine: machineName,
   zone: text(ZONE_MAX_BYTES).nullable(),
+  maxVolumes: z.exactOptional(z.number().int().min(1)),
   registeredAt: time,
 });
 

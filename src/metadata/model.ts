@@ -173,6 +173,8 @@ export interface MachineRecord {
   /** Unique; what presences call the host. */
   readonly machine: string;
   readonly zone: string | null;
+  /** So many volumes may be attached to it; absent: any number. */
+  readonly maxVolumes?: number;
   /** ISO 8601. */
   readonly registeredAt: string;
 }

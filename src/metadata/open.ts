@@ -126,11 +126,8 @@ export async function openMetadata(text: string, options: OpenOptions): Promise<
   }
 }
 
-/** Loads the store that is used, and not the other: gRPC is a fifth of what starting a mount costs. */
-async function makeStore(
-  location: MetadataLocation,
-  options: OpenOptions,
-): Promise<MetadataStore> {
+/** Loads the store that is used only: gRPC is a fifth of what starting a mount costs. */
+async function makeStore(location: MetadataLocation, options: OpenOptions): Promise<MetadataStore> {
   const { clock, random, timeoutMs } = options;
   const bound = timeoutMs === undefined ? {} : { timeoutMs };
   if (location.type === 'embedded') {

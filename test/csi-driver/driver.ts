@@ -24,7 +24,7 @@ export class Driver {
   readonly #root = mkdtempSync(join(tmpdir(), 'hf-csi-'));
   readonly #server: CsiServer;
 
-  private constructor(mode: 'all' | 'controller' | 'node') {
+  private constructor(mode: 'all' | 'controller' | 'node', unpublishUnstages: boolean) {
     const endpoint = `unix://${join(this.#root, 'csi.sock')}`;
     const { volumes } = this;
     const log = (level: string) => (fields: LoggedCall['fields']) => {
@@ -34,10 +34,11 @@ export class Driver {
     const grant = async (directory: string, group: number): Promise<void> => {
       this.granted.push(`${group} ${directory}`);
     };
-    const place = { nodeId: 'node-1', zone: 'a', maxVolumes: 0, clock: nodeClock };
+    const place = { nodeId: 'node-1', zone: 'a', maxVolumes: 0, unpublishUnstages };
     const open = async () => volumes;
     const { machine } = volumes;
-    const node = new NodeService({ machine, volumes: open, groups: { grant }, ...place });
+    const parts = { machine, volumes: open, groups: { grant }, clock: nodeClock };
+    const node = new NodeService({ ...parts, ...place });
     const services = {
       identity: identityService('9.9'),
       controller: mode === 'node' ? undefined : new ControllerService(open),
@@ -47,8 +48,11 @@ export class Driver {
     this.caller = new Caller(endpoint);
   }
 
-  static async start(mode: 'all' | 'controller' | 'node' = 'all'): Promise<Driver> {
-    const driver = new Driver(mode);
+  static async start(
+    mode: 'all' | 'controller' | 'node' = 'all',
+    { unpublishUnstages = false } = {},
+  ): Promise<Driver> {
+    const driver = new Driver(mode, unpublishUnstages);
     await driver.#server.start();
     return driver;
   }

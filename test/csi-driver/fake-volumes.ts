@@ -139,10 +139,11 @@ export class FakeVolumes implements Volumes {
     return ['a', 'b'];
   }
 
-  async registerMachine(machine: string, zone: string | null): Promise<void> {
+  async registerMachine(machine: string, zone: string | null, maxVolumes = 0): Promise<void> {
     await this.#called('registerMachine');
     if (this.known.some((one) => one.machine === machine)) return;
-    this.known.push({ schema: 1, machine, zone, registeredAt: SINCE });
+    const limit = maxVolumes === 0 ? {} : { maxVolumes };
+    this.known.push({ schema: 1, machine, zone, ...limit, registeredAt: SINCE });
   }
 
   async machines(): Promise<MachineRecord[]> {

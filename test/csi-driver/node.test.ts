@@ -9,8 +9,11 @@ const STAGING = '/k/staging';
 const TARGET = '/k/pods/1/mount';
 
 /** A driver with a volume that is attached to this machine, and its id. */
-async function withVolume(capability: object = MOUNT): Promise<{ driver: Driver; id: string }> {
-  const driver = await Driver.start();
+async function withVolume(
+  capability: object = MOUNT,
+  options: { readonly unpublishUnstages?: boolean } = {},
+): Promise<{ driver: Driver; id: string }> {
+  const driver = await Driver.start('all', options);
   await driver.call('NodeGetInfo');
   const { volume } = await driver.call('CreateVolume', {
     name: 'a',
@@ -127,10 +130,35 @@ test('the life of a device', async (t) => {
   t.equal(stats.usage.length, 1, 'no inodes');
   const asMount = await driver.outcome('NodePublishVolume', publish(id, { target_path: '/k/b' }));
   t.match(asMount, /^ALREADY_EXISTS|^FAILED_PRECONDITION|^INVALID/);
+  const readOnly = publish(id, { ...capability, target_path: '/k/b', readonly: true });
+  const writable = await driver.outcome('NodePublishVolume', readOnly);
+  t.match(writable, /^FAILED_PRECONDITION: The device is open for writing/);
   await driver.call('NodeUnpublishVolume', { volume_id: id, target_path: TARGET });
   await driver.call('NodeUnstageVolume', { volume_id: id, staging_target_path: STAGING });
   t.equal(driver.volumes.local.size, 0);
 });
+
+for (const capability of [MOUNT, BLOCK]) {
+  test('where nobody unstages, the last unpublish does', async (t) => {
+    const { driver, id } = await withVolume(capability, { unpublishUnstages: true });
+    t.teardown(() => driver.close());
+    const wish = { volume_capability: capability };
+    t.equal(await driver.outcome('NodeStageVolume', stage(id, wish)), 'OK');
+    for (const target_path of [TARGET, '/k/b']) {
+      t.equal(
+        await driver.outcome('NodePublishVolume', publish(id, { ...wish, target_path })),
+        'OK',
+      );
+    }
+    await driver.call('NodeUnpublishVolume', { volume_id: id, target_path: TARGET });
+    t.equal(driver.volumes.local.size, 1, 'another container has it');
+    for (const _ of [1, 2]) {
+      await driver.call('NodeUnpublishVolume', { volume_id: id, target_path: '/k/b' });
+      t.equal(driver.volumes.local.size, 0);
+    }
+    t.equal(await driver.outcome('NodePublishVolume', publish(id, wish)), 'OK', 'staged again');
+  });
+}
 
 test('published only where it was seen to be the volume', async (t) => {
   const { driver, id } = await withVolume();

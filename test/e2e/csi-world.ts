@@ -12,6 +12,7 @@ export interface World {
   provision(wish: VolumeWish): Promise<Kubelet>;
 }
 
+/** One for all tests of a file: each leaves nothing behind, and looks whether it has. */
 export async function world(t: Test): Promise<World> {
   const bed = await CsiBed.start();
   t.teardown(() => bed.close());

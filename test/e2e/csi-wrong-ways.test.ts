@@ -3,13 +3,14 @@
  * left behind is right each time, as the kernel's tables have it.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { test } from 'tap';
+import t, { test } from 'tap';
 import { BLOCK, MOUNT } from '../csi-driver/caller.js';
 import { does, KUBELET_TEST_MS as TEST_MS, world } from './csi-world.js';
 import { mountsAt, stateOf } from './kubelet.js';
 
+const { bed, driver, provision } = await world(t);
+
 test('published without being staged', { timeout: TEST_MS }, async (t) => {
-  const { bed, provision } = await world(t);
   const one = await provision({ name: 'pvc-unstaged', capability: MOUNT });
   await one.attach();
   await one.publish('a');
@@ -34,7 +35,6 @@ test('published without being staged', { timeout: TEST_MS }, async (t) => {
 test('staged before unstaging has ended, and everything at once', {
   timeout: TEST_MS,
 }, async (t) => {
-  const { bed, provision } = await world(t);
   const one = await provision({ name: 'pvc-hasty', capability: MOUNT });
   const allowed = /^OK$|^ABORTED|still published/;
   await one.start('a');
@@ -83,7 +83,6 @@ for (const [what, capability] of [
   ['a device', BLOCK],
 ] as const) {
   test(`the driver dies in the middle of each call, ${what}`, { timeout: TEST_MS }, async (t) => {
-    const { bed, provision } = await world(t);
     const one = await provision({ name: 'pvc-killed', capability });
     const a = one.target('a');
     const steps: readonly (readonly [string, object])[] = [
@@ -114,14 +113,17 @@ for (const [what, capability] of [
 }
 
 test('what cannot be mounted leaves nothing to start on', { timeout: TEST_MS }, async (t) => {
-  const { bed, driver, provision } = await world(t);
   const one = await provision({ name: 'pvc-blocked', capability: MOUNT });
   await one.attach();
   await does(t, `mkdir -p $(dirname ${one.staging}) && touch ${one.staging}`);
   const foreign = await driver.outcome('NodePublishVolume', one.publishRequest('a'));
   t.match(foreign, /^(INVALID_ARGUMENT|UNAVAILABLE): .*globalmount/, 'a file is in the way');
   t.equal(stateOf(one.target('a')), 'absent');
-  await does(t, `rm ${one.staging}`);
+  await does(t, `rm ${one.staging} && mkdir ${one.staging} && mount -t tmpfs none ${one.staging}`);
+  const hidden = await driver.outcome('NodeStageVolume', one.stageRequest);
+  t.match(hidden, /^ALREADY_EXISTS: .*has none \(tmpfs\)/, 'nothing is mounted over what is there');
+  t.equal(mountsAt(one.staging), 1);
+  await does(t, `umount ${one.staging} && rmdir ${one.staging}`);
   await does(t, `mkdir -p ${one.target('b')} && mount -t tmpfs none ${one.target('b')}`);
   const taken = await driver.outcome('NodePublishVolume', one.publishRequest('b'));
   t.match(taken, /^ALREADY_EXISTS: .*has none \(tmpfs\)/, 'something else is at the target');
@@ -139,7 +141,6 @@ test('what cannot be mounted leaves nothing to start on', { timeout: TEST_MS }, 
 });
 
 test('without the metadata store', { timeout: TEST_MS }, async (t) => {
-  const { bed, driver, provision } = await world(t);
   const one = await provision({ name: 'pvc-lonely', capability: MOUNT });
   await one.start('a');
   await does(t, `echo kept > ${one.target('a')}/f`);
