@@ -1,6 +1,6 @@
 /** `holdfast volume`: creates, lists, shows and grows volumes; the rest is in volume-*.ts. */
 import type { Command } from 'commander';
-import { invalid } from '../core/errors.js';
+import { HoldfastError, invalid } from '../core/errors.js';
 import { formatSize, parseSize } from '../core/sizes.js';
 import {
   BLOCK_FILESYSTEMS,
@@ -30,6 +30,7 @@ interface CreateOptions extends SessionOptions {
   readonly label: readonly string[];
   readonly fsType?: string;
   readonly commitInterval?: string;
+  readonly ifNotExists?: boolean;
 }
 
 interface ListOptions extends SessionOptions {
@@ -55,10 +56,12 @@ export function addVolumeCommands(program: Command): void {
     .option('--fs-type <type>', 'of a block volume that is mounted: ext4 (the default) or xfs')
     .option('--commit-interval <seconds>', 'changes without fsync are committed this often (5)')
     .option('--label <key=value>', 'may be given several times', collect, [])
+    .option('--if-not-exists', 'one of that name that is as wanted will do')
     .action((name: string, options: CreateOptions) => createVolume(name, options));
   addExamples(create, [
     ['A volume of 10 GiB, on three nodes', 'holdfast volume create db --size 10GiB'],
     ['With a label', 'holdfast volume create logs --size 1TiB --label team=web'],
+    ['In a script that may run twice', 'holdfast volume create db --size 10GiB --if-not-exists'],
   ]);
   const ls = sessionOptions(volume.command('ls'))
     .description('list all volumes')
@@ -98,12 +101,22 @@ async function createVolume(name: string, options: CreateOptions): Promise<void>
     ...ackQuorum,
     ...(Object.keys(settings).length === 0 ? {} : { settings }),
   };
-  await Session.run(options, async ({ volumes, store }) => {
-    const { record } = await volumes.create(wanted);
+  await Session.run(options, async (session) => {
+    const { volumes, store } = session;
+    let isNew = true;
+    const { record } = await volumes.create(wanted).catch(async (thrown: unknown) => {
+      const isTaken = thrown instanceof HoldfastError && thrown.code === 'ALREADY_EXISTS';
+      if (!isTaken || options.ifNotExists !== true) throw thrown;
+      isNew = false;
+      // Says what differs, if anything does.
+      await lifecycleOf(session).create({ ...wanted, ...settings });
+      return await volumes.byName(name);
+    });
     const nodes = (await listNodes(store)).length;
     const { replicas, ackQuorum: ack, sizeBytes } = record;
     const copies = `${replicas} replicas, fsync waits for ${ack}`;
-    const made = `created volume ${name}: ${formatSize(sizeBytes)}, ${copies}`;
+    const what = isNew ? 'created volume' : 'there is';
+    const made = `${what} ${name}: ${formatSize(sizeBytes)}, ${copies}`;
     const few = `! the cluster has ${nodes} nodes: there are fewer copies until it has ${replicas}`;
     const text = nodes < replicas ? `${made}\n${few}` : made;
     printResult(options.json === true, record, text);

@@ -50,6 +50,13 @@ t.test('volumes are created, listed and shown', async (t) => {
   const again = await holdfast(dir, 'volume', 'create', 'db', ...size, ...at);
   t.equal(again.code, 13);
   t.match(again.stderr, /^holdfast: a volume named "db" exists\.[^\n]*\n$/, 'one line');
+  const create = ['volume', 'create', 'db', '--if-not-exists', ...at];
+  const same = await holdfast(dir, ...create, ...size);
+  t.equal(same.code, 0, same.stderr);
+  t.match(same.lines, ['there is db: 10 GiB, 3 replicas, fsync waits for 2']);
+  const other = await holdfast(dir, ...create, '--size', '20GiB');
+  t.equal(other.code, 13);
+  t.match(other.stderr, /a volume named "db" exists with \d+ bytes, not \d+/);
 
   const listed = await holdfast(dir, 'volume', 'ls', '--json', ...at);
   const [record] = JSON.parse(listed.lines[0] ?? '[]');
