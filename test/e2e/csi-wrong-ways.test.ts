@@ -83,7 +83,7 @@ for (const [what, capability] of [
   ['a device', BLOCK],
 ] as const) {
   test(`the driver dies in the middle of each call, ${what}`, { timeout: TEST_MS }, async (t) => {
-    const one = await provision({ name: 'pvc-killed', capability });
+    const one = await provision({ name: `pvc-killed-${what.replace(/\W/g, '-')}`, capability });
     const a = one.target('a');
     const steps: readonly (readonly [string, object])[] = [
       ['ControllerPublishVolume', one.attachRequest],
