@@ -8,7 +8,7 @@ import { type Answer, Caller } from '../csi-driver/caller.js';
 import type { Process } from '../fixtures/processes.js';
 import { MountBed, shell } from './mount-bed.js';
 
-const READY_MS = 20_000;
+const READY_MS = 60_000;
 
 export interface DriverOptions {
   readonly args?: readonly string[];
