@@ -24,6 +24,8 @@ export interface OwnedLogParts {
   readonly log: Log;
   /** Where this process runs, for people. */
   readonly address: string;
+  /** As OwnerOptions has it. */
+  readonly acceptLoss?: boolean;
 }
 
 export class OwnedLog {
@@ -48,6 +50,7 @@ export class OwnedLog {
       volume,
       owner: idFromBytes<OwnerId>(parts.random.bytes(16)),
       address: parts.address,
+      acceptLoss: parts.acceptLoss === true,
     });
     return new Promise((resolve, reject) => {
       const timer = parts.clock.after(timeoutMs, () => {

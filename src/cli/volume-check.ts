@@ -76,7 +76,7 @@ function checkKind({ name, labels }: VolumeRecord): void {
 }
 
 /** Rejects with CONFLICT, saying who has it mounted and how to end that. */
-async function assertUnmounted(session: Session, record: VolumeRecord): Promise<void> {
+export async function assertUnmounted(session: Session, record: VolumeRecord): Promise<void> {
   const { host } = mountDeps(process.env);
   const { store, clock } = session;
   const onProgress = (): void => {};

@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { formatSize } from '../core/sizes.js';
 import { listMounts } from '../lifecycle/mounts.js';
 import { Attachments } from '../metadata/attachments.js';
+import { type GivenUp, readGivenUp } from '../metadata/given-up.js';
 import type { Attachment, PresenceRecord, VolumeRecord } from '../metadata/model.js';
 import { findPresence } from '../metadata/presence.js';
 import { mountDeps } from './machine.js';
@@ -25,6 +26,8 @@ interface Usage {
   readonly files: number | null;
   /** The machines that may use it, if orchestrators have a say. */
   readonly attachments: readonly Attachment[];
+  /** When and what was given up by `volume recover --accept-loss`; null: nothing. */
+  readonly givenUp: Pick<GivenUp, 'at' | 'losses'> | null;
   /** Of the log, on each replica, without the open segments. */
   readonly sealedBytes: number;
 }
@@ -38,6 +41,7 @@ async function showVolume(name: string, options: SessionOptions): Promise<void> 
       mounted: await findPresence(store, record.volume),
       usedBytes: live?.usedBytes ?? null,
       files: live?.files ?? null,
+      givenUp: await readGivenUp(store, record.volume),
       attachments: await new Attachments(store, clock).of(record.volume),
       sealedBytes: record.sealed.reduce((sum, { end }) => sum + end, 0),
     };
@@ -71,8 +75,12 @@ function describe(record: VolumeRecord, usage: Usage): string {
     ...record.planned.map((one) => [one.segment, 'planned', '', '']),
     ...record.pendingDelete.map((one) => [one.segment, 'to be deleted', '', '']),
   ];
-  if (rows.length === 0) return facts;
-  return `${facts}\n\n${table(['SEGMENT', 'STATE', 'END', 'END LSN'], rows)}`;
+  const { givenUp } = usage;
+  const lost = (givenUp?.losses ?? []).map((one) => `! given up at ${givenUp?.at}: ${one}`);
+  const segments = table(['SEGMENT', 'STATE', 'END', 'END LSN'], rows);
+  return [facts, lost.join('\n'), rows.length === 0 ? '' : segments]
+    .filter((one) => one !== '')
+    .join('\n\n');
 }
 
 function usedText({ mounted, usedBytes, files }: Usage): string {

@@ -26,6 +26,8 @@ export const ATTACHMENTS = `${ROOT}attachments/`;
 export const MACHINES = `${ROOT}machines/`;
 /** A table of groups for each replica count. */
 export const PLACEMENT = `${ROOT}placement/`;
+/** A key a volume of which data was given up. */
+export const GIVEN_UP = `${ROOT}given-up/`;
 export const LEADERS = `${ROOT}leaders/`;
 /** A key a node: how far it has verified its copies. */
 export const SCRUBS = `${ROOT}scrubs/`;
@@ -66,6 +68,10 @@ export function nodeKey(node: NodeId): string {
 
 export function liveKey(node: NodeId): string {
   return LIVE + node;
+}
+
+export function givenUpKey(volume: VolumeId): string {
+  return GIVEN_UP + volume;
 }
 
 export function scrubKey(node: NodeId): string {

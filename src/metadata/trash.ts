@@ -11,7 +11,16 @@ import { parseId, type SegmentId, type VolumeId } from '../core/ids.js';
 import type { Clock } from '../io/clock.js';
 import { attachedThere } from './attachments.js';
 import { decodeAttachments } from './encoding.js';
-import { attachmentKey, keyTail, nameKey, ownerKey, TRASH, trashKey, volumeKey } from './keys.js';
+import {
+  attachmentKey,
+  givenUpKey,
+  keyTail,
+  nameKey,
+  ownerKey,
+  TRASH,
+  trashKey,
+  volumeKey,
+} from './keys.js';
 import type { VolumeRecord } from './model.js';
 import { checkVolumeName } from './names.js';
 import { findPresence } from './presence.js';
@@ -218,7 +227,8 @@ export class VolumeTrash {
       }
       const key = volumeKey(volume);
       const compare = [{ key, modRevision: found.modRevision }];
-      const gone = [key, trashKey(volume)].map((one) => ({ type: 'delete', key: one }) as const);
+      const keys = [key, trashKey(volume), givenUpKey(volume)];
+      const gone = keys.map((one) => ({ type: 'delete', key: one }) as const);
       if ((await this.#transact(compare, gone)) !== null) return;
     }
     throw restless(volume);

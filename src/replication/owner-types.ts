@@ -54,6 +54,8 @@ export interface OwnerLimits {
   readonly createGraceMs: number;
   /** How long a planned segment may lack its quorum before another group is tried. */
   readonly replanMs: number;
+  /** How long a taker that accepts loss waits for replicas all the same. */
+  readonly acceptLossMs: number;
   /** Sealed segments of one chunk of the metadata store. */
   readonly chunkSegments: number;
 }
@@ -72,6 +74,7 @@ export const DEFAULT_OWNER_LIMITS: OwnerLimits = {
   retryMaxMs: 2_000,
   createGraceMs: 500,
   replanMs: 3_000,
+  acceptLossMs: 10_000,
   chunkSegments: CHUNK_SEGMENTS,
 };
 
@@ -88,6 +91,11 @@ export interface OwnerOptions {
   readonly reaped?: OwnerId;
   /** Gives up where anybody owns the volume, or comes to own it first. */
   readonly idleOnly?: boolean;
+  /**
+   * Goes on without replicas that do not answer, although only they may have what was acknowledged
+   * last: for `volume recover --accept-loss` alone.
+   */
+  readonly acceptLoss?: boolean;
   readonly limits?: Partial<OwnerLimits>;
 }
 

@@ -14,6 +14,7 @@ import { epoch, type Lsn, lsn, type Monotonic } from '../core/units.js';
 import type { OpenSegment, Replica, Root, SealedSegment, VolumeRecord } from '../metadata/model.js';
 import { release } from '../metadata/volume-record.js';
 import { Acquisition, type OwnerSwap } from './acquisition.js';
+import { GivenUpReads } from './given-up-reads.js';
 import type { OwnerState, ReplayedRecord, VolumeOwner } from './owner-api.js';
 import { OwnerContext } from './owner-context.js';
 import {
@@ -34,6 +35,7 @@ export class LogOwner implements VolumeOwner {
   readonly #context: OwnerContext;
   readonly #swapper: RecordSwapper;
   readonly #reader: SegmentReader;
+  readonly #givenUp: GivenUpReads;
   #acquisition: Acquisition | null = null;
   #service: Service | null = null;
   #state: OwnerState = { type: 'idle' };
@@ -63,6 +65,7 @@ export class LogOwner implements VolumeOwner {
       wake: () => context.wake(this.#swapper.deadline(), context.now()),
     });
     this.#reader = new SegmentReader({ clock, requests, directory });
+    this.#givenUp = new GivenUpReads(store, clock, volume);
     context.watch({
       deadline: () => this.#swapper.deadline(),
       tick: (now) => this.#swapper.tick(now),
@@ -133,8 +136,11 @@ export class LogOwner implements VolumeOwner {
         // The owner may have lost the volume while it read: asked again just before the answer.
         this.checkLease((lapsed) => {
           if (lapsed !== null) done(lapsed, null);
-          else if (error?.retryable === true) this.#readAgain(segment, page, count, done);
-          else if (error?.code !== 'DATA_LOST') done(error, data);
+          else if (error?.retryable === true) {
+            const verdict = this.#givenUp.verdict(segment, error);
+            if (verdict !== null) done(verdict, null);
+            else this.#readAgain(segment, page, count, done);
+          } else if (error?.code !== 'DATA_LOST') done(error, data);
           else
             this.#ifMoved(
               segment,

@@ -110,6 +110,27 @@ export function decideEnds(
   return continued(first, header, found, decideEnd(ofSecond));
 }
 
+/**
+ * What is kept where too few replicas answer and those that are silent were given up, in so many
+ * words, by whoever runs the cluster: the longest prefix that is there. What only the silent ones
+ * have behind it is lost, and so is a segment that continues what is not there any more.
+ */
+export function decideWithLoss(
+  open: readonly OpenSegment[],
+  replies: readonly (readonly Fenced[])[],
+): Decision {
+  const [first] = open;
+  if (first === undefined) return { type: 'decided', ends: [] };
+  const [ofFirst = [], ofSecond = []] = replies;
+  const found = decideEnd(ofFirst);
+  const alone: End = { type: 'kept', end: found, endLsn: null };
+  if (open.length === 1) return { type: 'decided', ends: [alone] };
+  const header = ofSecond.find((fenced) => fenced.header !== null)?.header ?? null;
+  const isContinued = header !== null && (header.previous?.end ?? 0) <= found;
+  if (isContinued) return continued(first, header, found, decideEnd(ofSecond));
+  return { type: 'decided', ends: [alone, { type: 'abandoned' }] };
+}
+
 function continued(
   first: OpenSegment,
   header: SegmentHeader,

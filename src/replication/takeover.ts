@@ -22,7 +22,7 @@ import {
   type RecoveryEvent,
   stepRecovery,
 } from './recovery.js';
-import { decideEnds, type End, type Fenced, fencedOf } from './takeover-rules.js';
+import { decideEnds, decideWithLoss, type End, type Fenced, fencedOf } from './takeover-rules.js';
 
 export interface TakeoverConfig {
   readonly volume: VolumeId;
@@ -35,6 +35,11 @@ export interface TakeoverConfig {
   readonly baseLsn: Lsn | null;
   readonly retryMinMs: number;
   readonly retryMaxMs: number;
+  /**
+   * Replicas that have not answered so long after a round began are given up, with whatever only
+   * they have; null: they are waited for, as they must be unless somebody decides otherwise.
+   */
+  readonly acceptLossMs: number | null;
 }
 
 /** Asking one replica of one open segment. */
@@ -57,12 +62,21 @@ export type TakeoverPhase =
   /**
    * From `restartAt` on, a round that leaves replicas out gives way to one that asks them again.
    */
-  | { readonly type: 'fencing'; readonly slots: Slots; readonly restartAt: number; why: string }
+  | {
+      readonly type: 'fencing';
+      readonly slots: Slots;
+      readonly restartAt: number;
+      /** From then on silent replicas are given up. */
+      readonly lossAt: number;
+      why: string;
+    }
   | {
       readonly type: 'recovering';
       readonly slots: Slots;
       readonly ends: readonly End[];
       readonly done: SegmentEnd[];
+      /** Decided without those that were silent: whoever answered has to do. */
+      readonly lossy: boolean;
       recovery: Recovery;
     }
   /** A round has failed; the next begins at `at`. */
@@ -132,7 +146,7 @@ export function takeoverDeadline(state: TakeoverState): number {
   const { phase } = state;
   if (phase.type === 'resting') return phase.at;
   if (phase.type !== 'fencing') return Number.POSITIVE_INFINITY;
-  let earliest = phase.restartAt;
+  let earliest = Math.min(phase.restartAt, phase.lossAt);
   for (const [index, slots] of phase.slots.entries()) {
     for (const slot of slots) {
       if (wantsFence(slot, index)) earliest = Math.min(earliest, slot.dueAt);
@@ -159,6 +173,7 @@ export function stepTakeover(state: TakeoverState, event: TakeoverEvent): Takeov
 function tick(state: TakeoverState, now: Monotonic): TakeoverEffect[] {
   const { phase } = state;
   if (phase.type === 'fencing') {
+    if (now >= phase.lossAt) return decide(state, phase.slots, now);
     if (now >= phase.restartAt) return beginRound(state, null, now);
     return sendFences(state, phase.slots, now);
   }
@@ -181,7 +196,8 @@ function beginRound(
   );
   const leavesOut = slots.some((ofSegment) => ofSegment.some((slot) => slot.excluded));
   const restartAt = leavesOut ? now + 2 * state.config.retryMaxMs : Number.POSITIVE_INFINITY;
-  state.phase = { type: 'fencing', slots, restartAt, why: 'no answers yet' };
+  const lossAt = now + (state.config.acceptLossMs ?? Number.POSITIVE_INFINITY);
+  state.phase = { type: 'fencing', slots, restartAt, lossAt, why: 'no answers yet' };
   // A volume that never was open has nothing to fence.
   return open.length === 0 ? decide(state, slots, now) : sendFences(state, slots, now);
 }
@@ -257,17 +273,19 @@ function evidence(slots: readonly Slot[]): Fenced[] {
 
 function decide(state: TakeoverState, slots: Slots, now: Monotonic): TakeoverEffect[] {
   const { open, ackQuorum } = state.config;
-  const decision = decideEnds(open, slots.map(evidence), ackQuorum);
+  assert(state.phase.type === 'fencing', 'decides from fences');
+  const lossy = now >= state.phase.lossAt;
+  const found = slots.map(evidence);
+  const decision = lossy ? decideWithLoss(open, found) : decideEnds(open, found, ackQuorum);
   switch (decision.type) {
     case 'undecided':
-      assert(state.phase.type === 'fencing', 'decides from fences');
       state.phase.why = decision.why;
       return [];
     case 'inconsistent':
       return halt(state, decision.reason);
     case 'decided':
-      if (!mayRecover(state, slots, decision.ends)) return [];
-      return recoverNext(state, slots, decision.ends, [], now);
+      if (!lossy && !mayRecover(state, slots, decision.ends)) return [];
+      return recoverNext(state, { slots, ends: decision.ends, lossy }, [], now);
     default:
       return unreachable(decision);
   }
@@ -286,31 +304,34 @@ function mayRecover(state: TakeoverState, slots: Slots, ends: readonly End[]): b
   return !lacking;
 }
 
+type Decided = Pick<Extract<TakeoverPhase, { type: 'recovering' }>, 'slots' | 'ends' | 'lossy'>;
+
 /** Completes the next kept segment, or ends with all of them. */
 function recoverNext(
   state: TakeoverState,
-  slots: Slots,
-  ends: readonly End[],
+  decided: Decided,
   done: SegmentEnd[],
   now: Monotonic,
 ): TakeoverEffect[] {
   const { config } = state;
+  const { slots, ends, lossy } = decided;
   const index = done.length;
   const end = ends[index];
   if (end === undefined || end.type === 'abandoned') return recovered(state, ends, done);
   const segment = present(config.open[index], 'an end for each open segment');
   const before = done.at(-1)?.endLsn ?? config.baseLsn;
+  const answered = evidence(slots[index] ?? []).length;
   const [recovery, effects] = beginRecovery({
     volume: config.volume,
     segment,
-    ackQuorum: config.ackQuorum,
+    ackQuorum: lossy ? Math.min(config.ackQuorum, answered) : config.ackQuorum,
     epoch: config.epoch,
     end: end.end,
     endLsn: end.endLsn,
     baseLsn: before,
     fenced: (slots[index] ?? []).map((slot) => (slot.excluded ? null : slot.fenced)),
   });
-  state.phase = { type: 'recovering', slots, ends, done, recovery };
+  state.phase = { type: 'recovering', ...decided, done, recovery };
   return follow(state, effects, now);
 }
 
@@ -361,7 +382,7 @@ function follow(
         return rest(state, index, effect, now);
       case 'held':
         phase.done.push(effect.end);
-        return [...out, ...recoverNext(state, phase.slots, phase.ends, phase.done, now)];
+        return [...out, ...recoverNext(state, phase, phase.done, now)];
       default:
         return unreachable(effect);
     }

@@ -51,9 +51,12 @@ interface Window {
   data: Buffer | null;
 }
 
+/** A log of which pages can be read, owned or not. */
+export type PagesOfLog = Pick<VolumeOwner, 'readPages'>;
+
 /** What to load from, and how. */
 export interface LoadSource {
-  readonly owner: VolumeOwner;
+  readonly owner: PagesOfLog;
   readonly clock: Clock;
   readonly root: CheckpointRoot | null;
   /** Told of each piece that was built in: how many bytes of so many there are by now. */
@@ -79,7 +82,7 @@ type ManifestDone = (
   parts: readonly ManifestPart[],
 ) => void;
 
-function readManifest(owner: VolumeOwner, root: CheckpointRoot, done: ManifestDone): void {
+function readManifest(owner: PagesOfLog, root: CheckpointRoot, done: ManifestDone): void {
   owner.readPages(root.segment, root.page, 1, (error, bytes) => {
     if (error !== null || bytes === null) {
       done(error, null, []);
@@ -122,7 +125,7 @@ function attempt(
 }
 
 class Loader {
-  readonly #owner: VolumeOwner;
+  readonly #owner: PagesOfLog;
   readonly #clock: Clock;
   readonly #onLoaded: LoadSource['onLoaded'];
   readonly #manifest: Manifest;

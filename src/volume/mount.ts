@@ -63,7 +63,7 @@ export function applyRecord(state: VolumeState, replayed: ReplayedRecord): void 
 /** The state after replaying the log from `from` on, and the LSN behind it. */
 export function replayInto(
   state: VolumeState,
-  owner: VolumeOwner,
+  owner: Pick<VolumeOwner, 'replay'>,
   from: Lsn,
   done: (error: HoldfastError | null, next: Lsn) => void,
   onReplayed: (record: ReplayedRecord) => void = () => {},

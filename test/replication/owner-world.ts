@@ -118,7 +118,7 @@ export class OwnerWorld {
   }
 
   /** Starts an owner; it takes over as soon as time passes. */
-  start(more: Pick<OwnerOptions, 'reaped'> = {}): TestOwner {
+  start(more: Pick<OwnerOptions, 'reaped' | 'acceptLoss'> = {}): TestOwner {
     const number = this.owners.length + 1;
     const process = new SimProcess(this.scheduler, `owner${number}`, { offsetMs: 7000, rate: 1 });
     const trips: TestOwner['trips'] = [];
@@ -168,7 +168,7 @@ export class OwnerWorld {
     await this.scheduler.settle();
   }
 
-  async serving(more: Pick<OwnerOptions, 'reaped'> = {}): Promise<TestOwner> {
+  async serving(more: Pick<OwnerOptions, 'reaped' | 'acceptLoss'> = {}): Promise<TestOwner> {
     const one = this.start(more);
     await this.until(() => one.owner.state.type === 'serving');
     return one;

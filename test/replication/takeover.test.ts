@@ -28,7 +28,12 @@ import {
   type TakeoverState,
   takeoverDeadline,
 } from '../../src/replication/takeover.js';
-import { decideEnds, type Fenced } from '../../src/replication/takeover-rules.js';
+import {
+  type Decision,
+  decideEnds,
+  decideWithLoss,
+  type Fenced,
+} from '../../src/replication/takeover-rules.js';
 
 const hex = (n: number): string => n.toString(16).padStart(32, '0');
 const VOLUME = hex(9) as VolumeId;
@@ -179,16 +184,29 @@ const TABLE: readonly Row[] = [
 
 t.test('where the open segments end', (t) => {
   for (const [title, segments, replies, expected] of TABLE) {
-    const decision = decideEnds(segments, replies, 2);
-    let seen: string = decision.type;
-    if (decision.type === 'inconsistent') seen = decision.reason.code;
-    if (decision.type === 'decided') {
-      seen = decision.ends
-        .map((end, i) => `${'AB'[i]} ${end.type === 'kept' ? end.end / P : end.type}`)
-        .join(', ');
-    }
-    t.equal(seen, expected, title);
+    t.equal(shown(decideEnds(segments, replies, 2)), expected, title);
   }
+  t.end();
+});
+
+function shown(decision: Decision): string {
+  if (decision.type === 'inconsistent') return decision.reason.code;
+  if (decision.type === 'undecided') return decision.type;
+  return decision.ends
+    .map((end, i) => `${'AB'[i]} ${end.type === 'kept' ? end.end / P : end.type}`)
+    .join(', ');
+}
+
+t.test('where they end when those that are silent were given up', (t) => {
+  const one = [A];
+  const two = [A, B];
+  t.equal(shown(decideWithLoss(one, [[has(2), suspect(9, 4)]])), 'A 4', 'the longest');
+  t.equal(shown(decideWithLoss(one, [[]])), 'A 0');
+  t.equal(shown(decideWithLoss(two, [[has(5)], [has(2, H3)]])), 'A 3, B 2', 'where it was rolled');
+  t.equal(shown(decideWithLoss(two, [[has(2)], [has(2, H3)]])), 'A 2, B abandoned', 'a hole');
+  t.equal(shown(decideWithLoss(two, [[has(5)], [has(2)]])), 'A 5, B abandoned', 'no header');
+  t.equal(shown(decideWithLoss(two, [[has(5)], []])), 'A 5, B abandoned');
+  t.equal(shown(decideWithLoss(two, [[has(5)], [has(2, header(B, 3))]])), 'INCONSISTENT');
   t.end();
 });
 
@@ -212,7 +230,11 @@ function written(segment: OpenSegment, batches: number): { stream: Stream; bytes
   return { stream, bytes };
 }
 
-function taker(segments: readonly OpenSegment[], ackQuorum = 2): TakeoverState {
+function taker(
+  segments: readonly OpenSegment[],
+  ackQuorum = 2,
+  acceptLossMs: number | null = null,
+): TakeoverState {
   return newTakeover({
     volume: VOLUME,
     ackQuorum,
@@ -221,6 +243,7 @@ function taker(segments: readonly OpenSegment[], ackQuorum = 2): TakeoverState {
     baseLsn: lsn(0),
     retryMinMs: 50,
     retryMaxMs: 400,
+    acceptLossMs,
   });
 }
 
@@ -480,5 +503,39 @@ t.test('answers are matched by incarnation', (t) => {
   const replica = present(A.replicas[0], 'a replica');
   t.equal(answersFor(replica, reply(A, 0, {}, false)), true);
   t.equal(answersFor(replica, reply(A, 0, { wrong: true }, false)), false);
+  t.end();
+});
+
+t.test('silent replicas are waited for, unless what only they have was given up', (t) => {
+  const { bytes } = written(A, 5);
+  const patient = taker([A]);
+  stepTakeover(patient, { type: 'start', now: NOW });
+  fenced(patient, 1, { pages: 6 });
+  stepTakeover(patient, { type: 'tick', now: 1e6 as Monotonic });
+  t.equal(patient.phase.type, 'fencing', 'for ever');
+  const state = taker([A], 2, 5_000);
+  stepTakeover(state, { type: 'start', now: NOW });
+  t.same(show(fenced(state, 1, { pages: 6 })), [], 'the others have their time');
+  const late = NOW + 5_000;
+  t.same(show(stepTakeover(state, { type: 'tick', now: (late - 1) as Monotonic })).slice(2), []);
+  t.same(show(stepTakeover(state, { type: 'tick', now: late as Monotonic })), ['read 6 of 1']);
+  t.same(show(recovery(state, { type: 'pages', data: bytes, lost: false })), ['recovered 6']);
+  t.end();
+});
+
+t.test('with enough answers nothing is given up, and nobody waits', (t) => {
+  const state = taker([A], 2, 5_000);
+  stepTakeover(state, { type: 'start', now: NOW });
+  fenced(state, 0, { pages: 2 });
+  t.same(show(fenced(state, 2, { pages: 6 })), ['read 6 of 2']);
+  t.end();
+});
+
+t.test('when nobody answers, an accepted loss is all of the open segment', (t) => {
+  const state = taker([A], 2, 5_000);
+  stepTakeover(state, { type: 'start', now: NOW });
+  t.same(show(stepTakeover(state, { type: 'tick', now: (NOW + 5_000) as Monotonic })), [
+    'recovered 0',
+  ]);
   t.end();
 });

@@ -1,0 +1,170 @@
+/**
+ * `holdfast volume recover`: says exactly what of a volume is lost, and with --accept-loss makes it
+ * work again without that. Sealed segments of which data is lost are noted, so that nobody waits
+ * for it: reads of it fail, never with zeroes. Where too few replicas tell where the log ends, it
+ * ends with what is there.
+ *
+ * INVARIANT: without the flag nothing is changed; with it nothing is removed but what lies behind
+ * the end that was said.
+ */
+import type { Command } from 'commander';
+import { parseDuration } from '../core/durations.js';
+import { HoldfastError } from '../core/errors.js';
+import { formatSize } from '../core/sizes.js';
+import { readGivenUp, writeGivenUp } from '../metadata/given-up.js';
+import type { VolumeRecord } from '../metadata/model.js';
+import { findPresence } from '../metadata/presence.js';
+import type { Directory } from '../replication/directory.js';
+import { EXIT_PROBLEMS } from './errors.js';
+import { type LossPlan, lossesOf, planLoss, recordsOf } from './loss-plan.js';
+import { Copies, lostSegments } from './loss-survey.js';
+import { addExamples, printResult, showProgress } from './output.js';
+import { OwnedLog } from './owned-log.js';
+import { Session, type SessionOptions, sessionOptions } from './session.js';
+import { assertUnmounted } from './volume-check.js';
+
+interface RecoverOptions extends SessionOptions {
+  readonly acceptLoss?: boolean;
+  readonly timeout: string;
+}
+
+export function addRecoverCommand(volume: Command): void {
+  const recover = sessionOptions(volume.command('recover <name>'))
+    .description('say what of a volume is lost; with --accept-loss make it work without that')
+    .option('--accept-loss', 'give up what is said to be lost, and make the rest work again')
+    .option('--timeout <time>', 'how long taking the volume over may take', '60s')
+    .action((name: string, options: RecoverOptions) => recoverVolume(name, options));
+  addExamples(recover, [
+    [`What would be lost; changes nothing, exit code ${EXIT_PROBLEMS} when it is something`, SHOW],
+    ['Nodes will never come back: go on without what only they had', `${SHOW} --accept-loss`],
+  ]);
+}
+
+/** Sentences that the note which is left has room for. */
+const LOSSES_NOTED = 200;
+const SHOW = 'holdfast volume recover db';
+
+async function recoverVolume(name: string, options: RecoverOptions): Promise<void> {
+  const timeoutMs = parseDuration(options.timeout, '--timeout');
+  await Session.run(options, async (session) => {
+    const { record } = await session.volumes.byName(name);
+    const directory = await session.directory();
+    const progress = showProgress(options);
+    const mounted = await findPresence(session.store, record.volume);
+    const isMounted = mounted !== null;
+    const copies = await Copies.ask(session, directory, record);
+    const lost = await lostSegments(session, directory, record, copies, (bytes) =>
+      progress.say(`reading what has too few copies: ${formatSize(bytes)}`),
+    );
+    const plan = await planLoss(session, directory, record, { copies, lost, isMounted });
+    progress.end();
+    const losses = lossesOf(record, plan);
+    const noted = await readGivenUp(session.store, record.volume);
+    const known = new Set(noted?.segments);
+    const isNew = plan.isEndUnknown || lost.some(({ sealed }) => !known.has(sealed.segment));
+    const by = mounted === null ? null : { host: mounted.host, mountPoint: mounted.mountPoint };
+    const value = { ...jsonOf(record, plan), losses, mounted: by, givenUpAt: noted?.at ?? null };
+    const print = (accepted: boolean, ...lines: string[]): void => {
+      const user =
+        by === null ? [] : [`${name} is mounted on ${by.host}, which knows where it ends`];
+      const text = [...losses.map((one) => `! ${one}`), ...user, ...lines].join('\n');
+      printResult(options.json === true, { ...value, accepted }, text);
+    };
+    if (plan.hopeless !== null) {
+      print(false, 'Nothing was changed.');
+      throw hopeless(name, plan.hopeless);
+    }
+    if (!isNew) {
+      const since =
+        lost.length === 0 ? 'nothing is lost' : `all of it was given up at ${noted?.at}`;
+      print(false, `volume ${name}: ${since}`);
+      return;
+    }
+    if (options.acceptLoss !== true) {
+      print(false, advice(plan));
+      process.exitCode = EXIT_PROBLEMS;
+      return;
+    }
+    await accept(session, directory, record, { plan, losses, timeoutMs });
+    print(true, `volume ${name} goes on without that; see what else is wrong: holdfast status`);
+  });
+}
+
+function hopeless(name: string, why: string): HoldfastError {
+  const message = `"${name}" cannot be recovered from what is there: ${why}`;
+  const hint =
+    'Without its tree no file can be told from another. Bring a node back that has a copy, ' +
+    'or restore the volume from a backup. Nothing was changed.';
+  return new HoldfastError('DATA_LOST', message, { hint });
+}
+
+function advice({ isEndUnknown }: LossPlan): string {
+  const sure = isEndUnknown
+    ? ' Be sure first that these nodes are down for good, and that no machine writes to them.'
+    : '';
+  return (
+    'Nothing was changed. Bring the nodes back that are named above, and nothing is lost. ' +
+    `To go on without what only they have: --accept-loss.${sure}`
+  );
+}
+
+async function accept(
+  session: Session,
+  directory: Directory,
+  record: VolumeRecord,
+  what: { readonly plan: LossPlan; readonly losses: readonly string[]; readonly timeoutMs: number },
+): Promise<void> {
+  const { clock, random, store, log, address, clients: requests } = session;
+  const { plan, losses, timeoutMs } = what;
+  const { volume } = record;
+  if (plan.isEndUnknown) {
+    await assertUnmounted(session, record);
+    refuseTooFew(directory, record);
+  }
+  const segments = plan.lost.map(({ sealed }) => sealed.segment);
+  const at = new Date(clock.wall()).toISOString();
+  const more = losses.length - LOSSES_NOTED;
+  const noted = more > 0 ? [...losses.slice(0, LOSSES_NOTED), `and ${more} more`] : losses;
+  await writeGivenUp(store, volume, { at, segments, losses: noted });
+  if (!plan.isEndUnknown) return;
+  const parts = { clock, random, store, requests, directory, log, address, acceptLoss: true };
+  const owned = await OwnedLog.take(parts, volume, timeoutMs);
+  try {
+    await owned.release();
+  } finally {
+    owned.owner.stop();
+  }
+}
+
+/** What is written next needs an ack quorum of nodes, whatever is given up. */
+function refuseTooFew(directory: Directory, { name, ackQuorum }: VolumeRecord): void {
+  const live = directory.nodes().filter(({ node }) => directory.isLive(node)).length;
+  if (live >= ackQuorum) return;
+  const what = `"${name}" is written to ${ackQuorum} nodes, and ${live} are up`;
+  const message = `${what}; nothing was changed`;
+  throw new HoldfastError('UNAVAILABLE', message, { hint: 'Start, or add, nodes first.' });
+}
+
+function jsonOf(record: VolumeRecord, plan: LossPlan): object {
+  const { volume, name } = record;
+  return {
+    ...{ volume, name, recoverable: plan.hopeless === null, why: plan.hopeless },
+    segments: plan.lost.map((one) => {
+      const { segment, end } = one.sealed;
+      const [fromLsn, toLsn] = recordsOf(record, one);
+      return { segment, end, fromLsn, toLsn, pages: one.pages, missing: one.missing };
+    }),
+    files: plan.files,
+    end: plan.isEndUnknown
+      ? {
+          ...{ nextLsn: plan.nextLsn, newest: plan.newest },
+          dropped: plan.dropped.map(({ segment, length }) => {
+            return { segment: segment.segment, length };
+          }),
+          segments: plan.open.map(({ segment, answered, needed, length, missing }) => {
+            return { segment: segment.segment, answered, needed, length, missing };
+          }),
+        }
+      : null,
+  };
+}

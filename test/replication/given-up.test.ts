@@ -1,0 +1,74 @@
+/** Data that was given up, at the owner: nobody waits for it, and all else goes on. */
+import t from 'tap';
+import { PAGE_BYTES } from '../../src/core/units.js';
+import { writeGivenUp } from '../../src/metadata/given-up.js';
+import type { SealedSegment } from '../../src/metadata/model.js';
+import { expectedLog, OwnerWorld, type TestOwner, VOLUME } from './owner-world.js';
+
+const TINY = { segmentSoftBytes: 16 * PAGE_BYTES };
+const SINCE = '2026-01-01T00:00:00.000Z';
+
+/** The code that a read of a page ends with, 'OK', or null while it waits. */
+function reading(one: TestOwner, { segment }: SealedSegment): () => string | null {
+  let result: string | null = null;
+  one.owner.readPages(segment, 1, 1, (error) => {
+    result = error?.code ?? 'OK';
+  });
+  return () => result;
+}
+
+t.test('a read of what only silent nodes have waits until that is given up', async (t) => {
+  const world = new OwnerWorld({ nodes: 5, limits: TINY });
+  const one = await world.serving();
+  for (let i = 0; i < 60; i++) await world.appended(one, 1);
+  await world.until(() => world.record.sealed.length >= 2);
+  const [lost, other] = world.record.sealed as [SealedSegment, SealedSegment];
+  const dead = world.nodes.filter(({ state, replica }) => {
+    const isOther = other.replicas.some(({ node }) => node === replica.node);
+    const { open } = world.record;
+    return state === 'up' && !isOther && !open.some(({ replicas }) => replicas.includes(replica));
+  });
+  const [first = world.node(4)] = dead;
+  world.move(lost.segment, [first.replica]);
+  first.state = 'down';
+  await world.pass(1_000);
+  const before = reading(one, lost);
+  await world.pass(30_000);
+  t.equal(before(), null, 'its node may come back');
+  const note = { at: SINCE, segments: [lost.segment], losses: [] };
+  const noted = writeGivenUp(one.store, VOLUME, note);
+  await world.pass(1_000);
+  await noted;
+  await world.until(() => before() !== null);
+  t.equal(before(), 'DATA_LOST');
+  const rest = reading(one, other);
+  await world.until(() => rest() !== null);
+  t.equal(rest(), 'OK', 'all else is read');
+  await world.appended(one, 5);
+  first.state = 'up';
+  world.move(lost.segment, lost.replicas);
+  await world.pass(1_000);
+  const again = reading(one, lost);
+  await world.until(() => again() !== null);
+  t.equal(again(), 'OK', 'what comes back is read, given up or not');
+});
+
+t.test('a taker that accepts the loss goes on with the one replica that answers', async (t) => {
+  const world = new OwnerWorld({ nodes: 5 });
+  const one = await world.serving();
+  await world.appended(one, 20);
+  one.process.kill();
+  const [current] = world.record.open;
+  const holders = world.nodes.filter(({ replica }) =>
+    current?.replicas.some(({ node }) => node === replica.node),
+  );
+  for (const node of holders.slice(1)) node.state = 'down';
+  const patient = world.start();
+  await world.pass(60_000);
+  t.equal(patient.owner.state.type, 'taking-over', 'they may have more');
+  patient.owner.stop();
+  const taker = await world.serving({ acceptLoss: true });
+  t.same(await world.replayed(taker), expectedLog(20), 'the one had all of it');
+  await world.appended(taker, 5);
+  t.same(await world.replayed(taker), expectedLog(25));
+});
