@@ -1,9 +1,7 @@
 /**
- * npm run sim -- [--seeds N] [--first S] [--seed S] [--mutants [NAME]] [--json] [--verbose]
- * [--workers N]
- *
- * Runs seeded simulations of a whole cluster, or shows that the simulator sees every known bug
- * (--mutants). Exit code 0: no violation and every kind of fault fired often enough; 1 otherwise.
+ * `npm run sim`: runs seeded simulations of a whole cluster, or shows that the simulator sees every
+ * known bug (--mutants). Exit code 0: no violation and every kind of fault fired often enough; 1
+ * otherwise; 2 asked wrongly.
  */
 import { parseArgs } from 'node:util';
 import { runMutants } from './mutation.js';
@@ -14,18 +12,49 @@ import { runSeeds, type Summary, shrinkInWorker } from './runner.js';
 const MIN_SEEDS_FOR_COVERAGE = 500;
 const PROGRESS_EVERY_MS = 5_000;
 
-const { values } = parseArgs({
-  options: {
-    seeds: { type: 'string', default: '200' },
-    first: { type: 'string', default: '1' },
-    seed: { type: 'string' },
-    mutants: { type: 'boolean', default: false },
-    only: { type: 'string' },
-    json: { type: 'boolean', default: false },
-    verbose: { type: 'boolean', default: false },
-    workers: { type: 'string', default: '2' },
-  },
-});
+const USAGE = `usage: npm run sim -- [options]
+  --seeds N           so many simulations (200)
+  --first S           from this seed on (1)
+  --seed S            this one alone
+  --verbose           with --seed: every event
+  --mutants           shows that each known bug is seen
+  --only NAME         with --mutants: those whose names have this in them
+  --workers N         processes (2)
+  --json              prints values instead of a table
+`;
+
+function fail(message: string): never {
+  process.stderr.write(`sim: ${message}\n`);
+  process.exit(2);
+}
+
+function options() {
+  try {
+    return parseArgs({
+      options: {
+        seeds: { type: 'string', default: '200' },
+        first: { type: 'string', default: '1' },
+        seed: { type: 'string' },
+        mutants: { type: 'boolean', default: false },
+        only: { type: 'string' },
+        json: { type: 'boolean', default: false },
+        verbose: { type: 'boolean', default: false },
+        workers: { type: 'string', default: '2' },
+        help: { type: 'boolean', short: 'h', default: false },
+      },
+    }).values;
+  } catch (thrown) {
+    return fail(`${(thrown as Error).message}\n${USAGE}`);
+  }
+}
+
+function wholeNumber(name: 'seeds' | 'first' | 'workers', least: number): number {
+  const number = Number(values[name]);
+  if (Number.isSafeInteger(number) && number >= least) return number;
+  return fail(`--${name} takes a whole number from ${least} on, not "${values[name]}"`);
+}
+
+const values = options();
 
 async function one(seed: string): Promise<number> {
   const result = await runSeed({ seed, transcript: values.verbose });
@@ -59,11 +88,11 @@ function progress(): (summary: Summary) => void {
 }
 
 async function many(): Promise<number> {
-  const first = Number(values.first);
-  const seeds = Array.from({ length: Number(values.seeds) }, (_, i) => String(first + i));
+  const first = wholeNumber('first', 0);
+  const seeds = Array.from({ length: wholeNumber('seeds', 1) }, (_, i) => String(first + i));
   const summary = await runSeeds({
     seeds,
-    workers: Number(values.workers),
+    workers: wholeNumber('workers', 1),
     maxViolations: 5,
     onProgress: progress(),
   });
@@ -93,6 +122,10 @@ async function many(): Promise<number> {
 }
 
 async function main(): Promise<number> {
+  if (values.help) {
+    process.stdout.write(USAGE);
+    return 0;
+  }
   if (values.mutants) return (await runMutants(values.only ?? null)) ? 0 : 1;
   if (values.seed !== undefined) return one(values.seed);
   return many();
