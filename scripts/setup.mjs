@@ -19,6 +19,7 @@ const TEST_COMMANDS = {
   'mkfs.xfs': 'xfsprogs',
   mount: 'mount',
   ip: 'iproute2',
+  iptables: 'iptables',
   openssl: 'openssl',
   python3: 'python3',
   setfacl: 'acl',

@@ -18,6 +18,8 @@ const DATABASE = 'ledger';
 const CLIENTS = 4;
 const READY_MS = 120_000;
 const COMMAND_SECONDS = '180';
+/** For what waits for a mount, until that is gone. */
+const ENDED_MS = 180_000;
 /** Much write-ahead log between few pages of cache: recovery has something to do. */
 const SETTINGS: Readonly<Record<string, string>> = {
   listen_addresses: '',
@@ -156,7 +158,7 @@ export class Postgres implements Application {
     const pids = [server.pid, ...childrenOf(server.pid)];
     for (const pid of pids) kill(pid);
     await server.exited;
-    await untilGone(pids);
+    await untilGone(pids, ENDED_MS);
   }
 
   async verify(): Promise<string[]> {

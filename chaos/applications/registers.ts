@@ -15,7 +15,8 @@ import type { Application } from './application.js';
 const READY_MS = 60_000;
 /** For the operation under way; it hangs when its filesystem does. */
 const END_MS = 5_000;
-const WORKERS_A_MACHINE = 2;
+/** How much of what each worker of a machine does is writing, in percent. */
+const WRITE_PERCENTS = [50, 50, 0, 0];
 /** What a mount that is gone, or has lost its volume, answers. */
 const GONE = new Set(['ENOENT', 'EIO', 'ENOTCONN', 'ECONNABORTED', 'EINTR', 'ESTALE', 'EROFS']);
 
@@ -52,16 +53,18 @@ export class Registers implements Application {
     mkdirSync(directory, { recursive: true });
     const file = join(directory, 'registers');
     await run('truncate', '-s', `${REGISTERS * PAGE_BYTES}`, file);
-    await run('sync', file);
+    // Bytes that stay: the segment of what a former owner remembers is not deleted a moment later.
+    await run('dd', 'if=/dev/urandom', `of=${join(directory, 'kept')}`, 'bs=1M', 'count=8');
+    await run('sync', '-f', file);
   }
 
   async start(): Promise<void> {
     for (const [machine, directory] of this.#options.directories) {
-      for (let count = 0; count < WORKERS_A_MACHINE; count++) await this.#start(machine, directory);
+      for (const percent of WRITE_PERCENTS) await this.#start(machine, directory, percent);
     }
   }
 
-  async #start(machine: string, directory: string): Promise<void> {
+  async #start(machine: string, directory: string, writePercent: number): Promise<void> {
     this.#ids += 1;
     let begun: Begun | null = null;
     let isReady = false;
@@ -74,7 +77,8 @@ export class Registers implements Application {
         begun = null;
       }
     };
-    const args = [join(directory, 'registers'), `${this.#ids}`, `${this.#options.restMs}`];
+    const { restMs } = this.#options;
+    const args = [join(directory, 'registers'), `${this.#ids}`, `${writePercent}`, `${restMs}`];
     const program = `${distRoot}chaos/registers/worker.js`;
     const worker = startNode(program, args, { cwd: '/', onLine });
     void worker.exited.then(() => {
@@ -85,15 +89,17 @@ export class Registers implements Application {
   }
 
   #ended(machine: string, begun: Begun, words: readonly string[]): void {
-    if (words[0] === 'N') {
-      const value = Number(words[2]);
-      this.waits.note(nowMs());
-      this.#note({ ...begun, value }, Number(words[1]) / 1e6);
-      return;
-    }
+    const [result, ended, value] = words;
+    if (result === 'N') this.waits.note(nowMs());
+    if (result === '?') this.#note(begun, Number.POSITIVE_INFINITY);
+    else
+      this.#note(
+        { ...begun, value: Number(value), isVolatile: result === 'V' },
+        Number(ended) / 1e6,
+      );
+    const code = result === '?' ? words[1] : words[3];
+    if (code === undefined) return;
     this.#errors += 1;
-    this.#note(begun, Number.POSITIVE_INFINITY);
-    const code = words[1] ?? '';
     const home = this.#home;
     const isExpected = home?.machine !== machine || begun.began < home.since;
     if (isExpected && GONE.has(code)) return;
@@ -104,7 +110,7 @@ export class Registers implements Application {
     this.#history.push({ ...begun, ended });
   }
 
-  /** From now on errors are no surprise anywhere: the volume is being moved. */
+  /** From now on errors are no surprise anywhere: the volume is on its way. */
   leave(): void {
     this.#home = null;
   }

@@ -11,7 +11,7 @@ import type { VolumeRecord } from '../../src/metadata/model.js';
 import type { RepairReport } from '../../src/metadata/repair-report.js';
 import { ClusterNode } from '../../test/fixtures/cluster.js';
 import { holdfastBin } from '../../test/fixtures/processes.js';
-import { CommandFailed, commandsOf, kill, type Holdfast, VolumeMount } from '../mount.js';
+import { CommandFailed, commandsOf, type Holdfast, kill, VolumeMount } from '../mount.js';
 import { Disk } from './disks.js';
 import { EtcdServer } from './etcd.js';
 import { type Machine, Network } from './network.js';

@@ -11,8 +11,6 @@ export interface Struck {
 export interface Fault {
   /** What it acts on; two faults at a time act on different ones. */
   readonly on: 'node' | 'etcd' | 'owner' | 'volume';
-  /** How long it lasts, in ms; default: HOLD_MS. */
-  readonly holdMs?: readonly [number, number];
   /** Bytes are gone: every segment must have all its copies before it, and has after it. */
   readonly destroys?: boolean;
   /** Whether another fault may strike meanwhile. */

@@ -6,9 +6,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Cut, Machine } from '../machines/network.js';
 import { mountOf, type StorageMachine, type Volume } from '../machines/world.js';
+import { kill } from '../mount.js';
 import { rot, wipe } from './damage.js';
 import type { Fault, Struck } from './fault.js';
-import { kill } from '../mount.js';
 import type { Field } from './field.js';
 
 const PERCENT_LOST = [5, 20] as const;
@@ -127,6 +127,8 @@ async function machineDied(field: Field): Promise<Struck> {
   await mount.kill();
   const { arrive } = await field.takeOver(volume);
   await arrive();
+  // What an administrator does there once the machine is up again.
+  await mount.unmount();
   return { what, heal: done };
 }
 

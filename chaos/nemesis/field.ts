@@ -57,13 +57,15 @@ export class Field {
 
   /** Stops, unmounts, mounts elsewhere, checks that nothing at all is missing, starts. */
   async moveOrderly(volume: Volume): Promise<void> {
-    const { files } = this.applications;
+    const { files, registers } = this.applications;
     const these = this.leave(volume);
-    await Promise.all(these.map((one) => one.kill()));
+    const using = volume.name === registers?.name ? [registers] : these;
+    await Promise.all(using.map((one) => one.kill()));
     const stopped = nowMs();
     await this.world.unmount(volume);
     if (files !== null && these.includes(files)) files.noteSynced(stopped);
     await this.#mount(volume, this.world.otherClient(volume));
+    if (volume.name === registers?.name) await registers.start();
     await this.#resume(these);
   }
 
@@ -76,6 +78,7 @@ export class Field {
     const these = this.leave(volume);
     // Those that wait for the volume end when its former mount does; none of them runs on.
     const killed = Promise.all(these.map((one) => one.kill()));
+    killed.catch(() => {}); // it is waited for later
     const former = volume.client;
     await this.world.holdfast('volume', 'fence', volume.name, '--force');
     const target = this.world.otherClient(volume);
@@ -115,11 +118,15 @@ export class Field {
       }
       await sleep(POLL_MS);
     }
+    // What it left for somebody to read.
+    await mount.unmount();
   }
 
   /** Why not every segment has all its copies on disks that answer; null when they have. */
   async lacks(): Promise<string | null> {
-    const { repair, problems } = await this.world.status();
+    const status = await this.world.status().catch((error: Error) => error.message);
+    if (typeof status === 'string') return status;
+    const { repair, problems } = status;
     if (problems.length > 0) return problems.join('; ');
     if (repair === null) return 'no controller has reported yet';
     const { copies, degraded, running, leaving } = repair;

@@ -43,6 +43,8 @@ const GAP_MS = [500, 2_500] as const;
 const SECOND_PERCENT = 25;
 /** After the healing; a machine may have much else to do. */
 const RESUME_MS = 120_000;
+/** For a fault that strikes, or heals, while the run is given up. */
+const LAST_STEP_MS = 60_000;
 /** Afterwards their mounts go, and nothing holds them any more. */
 const APPLICATIONS_END_MS = 20_000;
 const POLL_MS = 50;
@@ -56,6 +58,8 @@ export interface SuiteOptions {
   readonly faults: readonly FaultName[];
   /** Each of `faults` once, in this order, and one at a time. */
   readonly isScripted?: boolean;
+  /** How long a fault lasts, in ms. */
+  readonly holdMs?: readonly [number, number];
   readonly applications: readonly ApplicationName[];
   /** Another compiled program than the one beside this file. */
   readonly program?: string;
@@ -101,11 +105,14 @@ export class Suite {
     const world = await World.start(program === undefined ? { volumes } : { volumes, program });
     const spaces = world.namespaces();
     const suite = new Suite(options, world);
+    const everything = suite.#everything();
     try {
-      await Promise.race([suite.#everything(), givenUp(options.signal)]);
+      await Promise.race([everything, givenUp(options.signal)]);
     } catch (error) {
       suite.#faults.push((error as Error).message);
     }
+    // Given up while something is on its way: it ends at its next rest.
+    await Promise.race([everything.catch(() => {}), sleep(LAST_STEP_MS)]);
     await suite.#close();
     suite.#faults.push(...(await leftBehind(world.root, spaces)));
     return suite.#summary();
@@ -127,14 +134,14 @@ export class Suite {
     for (const one of this.#all) await one.prepare();
     for (const one of this.#all) await one.start();
     await this.#resumed(nowMs(), 'the start');
-    await sleep(WARM_UP_MS);
+    await this.#rest(WARM_UP_MS);
     const before = this.#world.usage();
     const end = this.#began + this.#options.minutes * 60_000;
     while (nowMs() < end && this.#faults.length === 0) {
       const names = this.#next();
       if (names.length === 0) break;
       await this.#hit(names);
-      await sleep(this.#choose.between(...GAP_MS));
+      await this.#rest(this.#choose.between(...GAP_MS));
     }
     if (this.#faults.length > 0) return;
     this.#ended = await checkedEnd(this.#field, this.#all, before);
@@ -175,7 +182,7 @@ export class Suite {
         throw new Error(`${names[at]}: ${(error as Error).message}`);
       }
     }
-    await sleep(this.#choose.between(...HOLD_MS));
+    await this.#rest(this.#choose.between(...(this.#options.holdMs ?? HOLD_MS)));
     const name = names.join(' + ');
     for (const { heal, what } of struck) {
       await heal().catch((error: Error) => {
@@ -204,8 +211,14 @@ export class Suite {
         const who = still.map(({ name }) => name).join(', ');
         throw new Error(`${who} did not go on within ${RESUME_MS / 1000} s after ${after}`);
       }
-      await sleep(POLL_MS);
+      await this.#rest(POLL_MS);
     }
+  }
+
+  /** Rejects when the run is given up. */
+  async #rest(ms: number): Promise<void> {
+    const { signal } = this.#options;
+    await sleep(ms, undefined, signal === undefined ? {} : { signal });
   }
 
   /** Of a run that failed. Says where. */

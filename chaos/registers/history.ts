@@ -23,6 +23,8 @@ export interface RegisterOperation {
   readonly began: number;
   /** Infinity when it failed or never returned: a write may then happen at any time, or never. */
   readonly ended: number;
+  /** Of a read: what it saw may be undone by a crash of the owner: it must not be older, no more. */
+  readonly isVolatile?: boolean;
 }
 
 interface Zone {
@@ -50,10 +52,11 @@ export function checkRegisters(history: readonly RegisterOperation[]): string[] 
 function checkOne(operations: readonly RegisterOperation[]): string[] {
   const writes = new Map<number, RegisterOperation>();
   const reads = new Map<number, RegisterOperation[]>();
+  const volatile = operations.filter(({ isVolatile }) => isVolatile === true);
   for (const operation of operations) {
-    const { kind, value } = operation;
+    const { kind, value, isVolatile } = operation;
     if (kind === 'write') writes.set(value, operation);
-    else reads.set(value, [...(reads.get(value) ?? []), operation]);
+    else if (isVolatile !== true) reads.set(value, [...(reads.get(value) ?? []), operation]);
   }
   const never = Number.NEGATIVE_INFINITY;
   const initial = {
@@ -67,6 +70,11 @@ function checkOne(operations: readonly RegisterOperation[]): string[] {
   for (const [value, [read]] of reads) {
     if (!writes.has(value)) return [`${value} was read at ${read?.ended}, and never written`];
   }
+  const stale = staleness(writes);
+  for (const read of volatile) {
+    const fault = stale(read);
+    if (fault !== null) return [fault];
+  }
   const zones: Zone[] = [];
   for (const [value, write] of writes) {
     const these = reads.get(value) ?? [];
@@ -77,6 +85,26 @@ function checkOne(operations: readonly RegisterOperation[]): string[] {
     zones.push(zoneOf(value, [write, ...these]));
   }
   return conflicts(zones);
+}
+
+/**
+ * Whether a read saw a value that was there for good, and then another one, before it began: tells so
+ * of each read, from the writes in order of their ends and the latest start up to each.
+ */
+function staleness(writes: ReadonlyMap<number, RegisterOperation>) {
+  const sorted = [...writes.values()].sort((a, b) => a.ended - b.ended);
+  const latest: RegisterOperation[] = [];
+  for (const write of sorted) {
+    const before = latest[latest.length - 1];
+    latest.push(before !== undefined && before.began > write.began ? before : write);
+  }
+  return ({ value, began, ended }: RegisterOperation): string | null => {
+    const write = writes.get(value);
+    if (write === undefined) return `${value} was read at ${ended}, and never written`;
+    const later = latest[countBefore(sorted, (one) => one.ended, began) - 1];
+    if (later === undefined || later.began <= write.ended) return null;
+    return `${value} was read from ${began} on, but was overwritten by ${later.value} before`;
+  };
 }
 
 function zoneOf(value: number, operations: readonly RegisterOperation[]): Zone {
@@ -101,20 +129,21 @@ function conflicts(zones: readonly Zone[]): string[] {
   }
   for (const { value, from, to, isForward } of zones) {
     if (isForward) continue;
-    const around = lastBefore(forward, from);
+    const around = forward[countBefore(forward, (zone) => zone.from, from) - 1];
     if (around === undefined || to >= around.to) continue;
     return [`${value} is of ${from} to ${to}, while ${around.value} was there until ${around.to}`];
   }
   return [];
 }
 
-/** The last zone that begins before a moment. */
-function lastBefore(sorted: readonly Zone[], moment: number): Zone | undefined {
+/** How many of what is sorted by `of` are below a moment. */
+function countBefore<T>(sorted: readonly T[], of: (one: T) => number, moment: number): number {
   let [low, high] = [0, sorted.length];
   while (low < high) {
     const middle = (low + high) >> 1;
-    if ((sorted[middle]?.from ?? 0) < moment) low = middle + 1;
+    const one = sorted[middle];
+    if (one !== undefined && of(one) < moment) low = middle + 1;
     else high = middle;
   }
-  return sorted[low - 1];
+  return low;
 }

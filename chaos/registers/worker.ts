@@ -1,11 +1,13 @@
 /**
- * `node worker.js FILE ID REST_MS`: reads and overwrites single pages of a file without the page
- * cache (O_DIRECT), one after the other, and writes down when each began and ended, until SIGTERM. Each
- * operation flushes before it counts: what was read or written cannot be undone by a crash then.
- * What fails is written down as well; the file may be gone for a while, or for good.
+ * `node worker.js FILE ID WRITE_PERCENT REST_MS`: reads and overwrites single pages of a file without
+ * the page cache (O_DIRECT), one after the other, and writes down when each began and ended, until
+ * SIGTERM. A write ends when it is flushed. A read is followed by a flush as well, since what it saw
+ * may be of a write that was not, and could be undone by a crash; but not where there is nothing but
+ * reads. What fails is written down, too; the file may be gone for a while, or for good.
  *
- * Lines: `B began kind register value` before, with the value that a write is to store, and after it
- * `N ended value`, or `? CODE`; times in ns.
+ * Lines: `B began kind register value` before, with the value that a write is to store; after it `N
+ * ended value`, `V ended value` without a flush, `V ended value CODE` where that failed, or `? CODE`;
+ * times in ns.
  */
 import { closeSync, constants, fdatasyncSync, openSync, readSync, writeSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -14,7 +16,7 @@ import { PAGE_BYTES } from '../../src/core/units.js';
 import { Chooser } from '../recorded/random.js';
 import { REGISTERS, VALUES_A_WORKER } from './registers-file.js';
 
-const [file = '', id = '1', rest = '20'] = process.argv.slice(2);
+const [file = '', id = '1', writes = '50', rest = '20'] = process.argv.slice(2);
 /** After an error: the mount may be gone. */
 const AFTER_ERROR_MS = 200;
 
@@ -38,20 +40,40 @@ function coded(code: string): Error {
   return Object.assign(new Error(code), { code });
 }
 
-function perform(kind: string, register: number, value: number): number {
-  const fd = openSync(file, constants.O_RDWR | constants.O_DIRECT);
+let open: number | null = null;
+
+/** What to write down of it. */
+function perform(kind: string, register: number, value: number): string {
+  open ??= openSync(file, constants.O_RDWR | constants.O_DIRECT);
+  return kind === 'write' ? store(open, register, value) : load(open, register);
+}
+
+/** What failed has to be opened anew: a mount may be another one by then. */
+function close(): void {
+  if (open === null) return;
+  closeSync(open);
+  open = null;
+}
+
+function store(fd: number, register: number, value: number): string {
+  const bytes = writeSync(fd, pageOf(register, value), 0, PAGE_BYTES, register * PAGE_BYTES);
+  if (bytes !== PAGE_BYTES) throw coded('ESHORT');
+  fdatasyncSync(fd);
+  return `N ${process.hrtime.bigint()} ${value}`;
+}
+
+function load(fd: number, register: number): string {
+  const page = Buffer.alloc(PAGE_BYTES);
+  const bytes = readSync(fd, page, 0, PAGE_BYTES, register * PAGE_BYTES);
+  const ended = process.hrtime.bigint();
+  if (bytes !== PAGE_BYTES) throw coded('ESHORT');
+  const value = valueIn(page, register);
+  if (Number(writes) === 0) return `V ${ended} ${value}`;
   try {
-    const page = kind === 'write' ? pageOf(register, value) : Buffer.alloc(PAGE_BYTES);
-    const at = register * PAGE_BYTES;
-    const bytes =
-      kind === 'write'
-        ? writeSync(fd, page, 0, PAGE_BYTES, at)
-        : readSync(fd, page, 0, PAGE_BYTES, at);
-    if (bytes !== PAGE_BYTES) throw coded('ESHORT');
     fdatasyncSync(fd);
-    return kind === 'write' ? value : valueIn(page, register);
-  } finally {
-    closeSync(fd);
+    return `N ${ended} ${value}`;
+  } catch (error) {
+    return `V ${ended} ${value} ${(error as { code?: string }).code}`;
   }
 }
 
@@ -63,16 +85,15 @@ const choose = new Chooser(Number(id));
 process.stdout.write('ready\n');
 for (let next = Number(id) * VALUES_A_WORKER + 1; !ending; next++) {
   const register = choose.below(REGISTERS);
-  const kind = choose.chance(50) ? 'write' : 'read';
+  const kind = choose.chance(Number(writes)) ? 'write' : 'read';
   const began = process.hrtime.bigint();
   process.stdout.write(`B ${began} ${kind} ${register} ${next}\n`);
   try {
-    const value = perform(kind, register, next);
-    const ended = process.hrtime.bigint();
-    process.stdout.write(`N ${ended} ${value}\n`);
+    process.stdout.write(`${perform(kind, register, next)}\n`);
     await sleep(Number(rest));
   } catch (error) {
     const { code } = error as { code?: string };
+    close();
     process.stdout.write(`? ${code}\n`);
     await sleep(AFTER_ERROR_MS);
   }
