@@ -55,23 +55,29 @@ t.test('who lives keeps it', async (t) => {
 
 t.test('cut off the network: taken over, and shut out', async (t) => {
   const writer = await Writer.start(first, 'cut', 'db');
+  const other = await Writer.start(first, 'fenced', 'db2');
   await writer.more(20);
+  await other.more(1);
   await first.machine.plug(false);
   const since = Date.now();
   const successor = await Writer.start(second, 'successor', 'db');
   t.comment(`taken over after ${Date.now() - since} ms`);
   t.ok(Date.now() - since < TAKEOVER_MS);
   await successor.more(20);
+  t.match(await second.holdfast('volume', 'fence', 'db2'), /machine0/, 'by hand, for nobody');
   const acked = lastAcked(await writer.said());
+  const fenced = lastAcked(await other.said());
   await first.machine.plug(true);
+  const failed = async (one: Writer): Promise<boolean> => (await one.said()).includes('FAILED');
   for (let waited = 0; waited < 60_000; waited += 500) {
-    if ((await writer.said()).includes('FAILED')) break;
+    if ((await failed(writer)) && (await failed(other))) break;
     await sleep(500);
   }
-  t.match(await writer.said(), /FAILED/, 'the former machine gets errors');
+  t.same([await failed(writer), await failed(other)], [true, true], 'there it gets errors');
   t.equal(lastAcked(await writer.said()), acked, 'and nothing acknowledged any more');
+  t.equal(lastAcked(await other.said()), fenced);
   await successor.more(20);
-  await first.docker('rm', '-f', 'cut');
+  await first.docker('rm', '-f', 'cut', 'fenced');
   t.same(await first.leftovers(), []);
   const last = await successor.more(1);
   await second.must('rm', '-f', 'successor');
