@@ -26,7 +26,7 @@ import { allVolumes, type Holdings, holdingsOf, livingIn } from './node-holdings
 import { addExamples, printResult, showProgress } from './output.js';
 import { diskScrubText, scrubProblems } from './scrub-text.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
-import { nodeName } from './survey.js';
+import { askNode, nodeName } from './survey.js';
 import { table } from './text.js';
 
 interface DrainOptions extends SessionOptions {
@@ -276,7 +276,8 @@ async function rmNode(word: string, options: RemoveOptions): Promise<void> {
   await Session.run(options, async (session) => {
     const cluster = await look(session);
     const record = findNode(cluster.nodes, word);
-    const held = holdings(cluster, record);
+    const there = await answering(session, cluster);
+    const held = holdingsOf(record.node, cluster.volumes, (node) => there.has(node));
     if (options.acceptLoss !== true) refuseLoss(record, held);
     if (options.force !== true && options.acceptLoss !== true) refuseUsed(cluster, record, held);
     await removeNode(session.store, session.clock, record.node);
@@ -288,6 +289,17 @@ async function rmNode(word: string, options: RemoveOptions): Promise<void> {
     const text = `${nodeName(record)} is no part of the cluster any more${again}.${stop}`;
     printResult(options.json === true, value, text);
   });
+}
+
+/** Nodes that live and answer now: a registration outlives its node by seconds. */
+async function answering(session: Session, cluster: Cluster): Promise<ReadonlySet<NodeId>> {
+  const there = new Set<NodeId>();
+  const asked = cluster.nodes.map(async (record) => {
+    const { disks } = await askNode(session, cluster.directory, record);
+    if (disks !== null && cluster.directory.isLive(record.node)) there.add(record.node);
+  });
+  await Promise.all(asked);
+  return there;
 }
 
 function refuseLoss(record: NodeRecord, { only, needed }: Holdings): void {

@@ -55,7 +55,8 @@ export async function survey(session: Session): Promise<Survey> {
 /** What is wrong with a record itself, whoever asks for it and however often. */
 const USELESS: ReadonlySet<string> = new Set(['INCONSISTENT', 'MALFORMED', 'VERSION', 'TOO_LARGE']);
 
-async function askNode(
+/** What a node says of itself; `disks` null when it does not answer. */
+export async function askNode(
   session: Session,
   directory: Directory,
   record: NodeRecord,
