@@ -1,7 +1,7 @@
 /**
  * `npm run chaos`: with --minutes, machines that everything happens to while applications work
- * (nemesis/suite.ts); with --rounds, one machine that crashes again and again (run.ts). Exit code 0:
- * every check passed and nothing was left behind; 1: something did not; 2: nonsense asked.
+ * (nemesis/suite.ts); with --rounds, one machine that crashes again and again (run.ts). Exit code
+ * 0: every check passed and nothing was left behind; 1: something did not; 2: nonsense asked.
  */
 import { existsSync } from 'node:fs';
 import { parseArgs } from 'node:util';
@@ -21,9 +21,11 @@ const APPLICATION_NAMES = Object.keys(APPLICATIONS) as ApplicationName[];
 const CRASH_NAMES = Object.keys(CRASHES) as (keyof typeof CRASHES)[];
 
 const USAGE = `usage: npm run chaos -- [--minutes M] [--seed S] [--faults LIST] [--without LIST]
-       npm run chaos -- --rounds N [--minutes M] [--seed S] [--crashes LIST] [--quiet] [--without LIST]
+       npm run chaos -- --rounds N [--minutes M] [--seed S] [--crashes LIST] [--quiet]
+                        [--without LIST]
 
-With --minutes (default: ${DEFAULT_MINUTES}): machines in network namespaces, faults one after another, two at times.
+With --minutes (default: ${DEFAULT_MINUTES}): machines in network namespaces; one fault after
+another, at times two at once.
 With --rounds: one machine; after each round of work it crashes, starts again, and is checked.
 
   --minutes M     how long faults strike; with --rounds: no round begins later
@@ -95,6 +97,10 @@ if (values.help) {
 const seed = numberOf(values.seed, '--seed', 1);
 const say = (line: string): void => console.log(line);
 
+function sayTheSeed(): void {
+  say(`seed ${seed} (repeat with --seed ${seed})`);
+}
+
 /** Also sees that what is asked for can be done here. */
 function applications<T extends string>(known: readonly T[]): T[] {
   const excluded = listOf(values.without, '--without', known);
@@ -116,14 +122,18 @@ interface Outcome {
 async function rounds(signal: AbortSignal): Promise<Outcome> {
   if (values.faults !== undefined) refuse('--faults goes with --minutes, not with --rounds');
   const asked = listOf(values.crashes ?? '', '--crashes', CRASH_NAMES);
+  const names = applications(OPTIONAL);
+  const most = numberOf(values.minutes, '--minutes', 24 * 60);
+  const count = numberOf(values.rounds, '--rounds', 1);
+  sayTheSeed();
   const summary = await Run.execute({
     seed,
-    rounds: numberOf(values.rounds, '--rounds', 1),
-    minutes: numberOf(values.minutes, '--minutes', 24 * 60),
+    rounds: count,
+    minutes: most,
     crashes: asked.length === 0 ? CRASH_NAMES : asked,
     interruptions: !values.quiet,
     orderlyEnd: true,
-    applications: applications(OPTIONAL),
+    applications: names,
     say,
     signal,
   });
@@ -139,13 +149,13 @@ async function minutes(signal: AbortSignal): Promise<Outcome> {
   const why = cannotJoinMachines();
   if (why !== null) refuse(why);
   const faults = asked.length === 0 ? FAULT_NAMES : asked;
+  sayTheSeed();
   const summary = await Suite.execute({
     ...{ seed, minutes: length, faults, applications: names, say, signal },
   });
   return { faults: summary.faults, page: (found) => pageOfFaults({ ...summary, faults: found }) };
 }
 
-say(`seed ${seed} (repeat with --seed ${seed})`);
 const { signal } = untilInterrupted();
 const outcome = await (values.rounds === undefined ? minutes(signal) : rounds(signal));
 const left = await endAll();

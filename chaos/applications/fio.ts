@@ -1,6 +1,6 @@
 /**
- * fio, which writes a file at random, flushes now and then, and reads all of it back and verifies its
- * checksums; again and again. What it finds wrong, or an error, ends it.
+ * fio, which writes a file at random, flushes now and then, and reads all of it back and verifies
+ * its checksums; again and again. What it finds wrong, or an error, ends it.
  */
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -103,8 +103,8 @@ export class Machine {
   }
 
   /**
-   * What it sends arrives late: by netem where the kernel has it, else through a link so narrow that
-   * a page takes as long.
+   * What it sends arrives late: by netem where the kernel has it, else through a link so narrow
+   * that a page takes as long.
    */
   async delay(ms: number): Promise<void> {
     const kilobits = Math.round((4_096 * 8) / ms);

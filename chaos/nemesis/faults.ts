@@ -1,7 +1,8 @@
 /**
- * What the nemesis can do, by name. Each fault strikes, lasts as long as the nemesis wants, and heals;
- * what an application may notice of it is a pause. No fault damages more than one copy of anything:
- * those that destroy bytes (`destroys`) strike only while every segment has all its copies, alone.
+ * What the nemesis can do, by name. Each fault strikes, lasts as long as the nemesis wants, and
+ * heals; what an application may notice of it is a pause. No fault damages more than one copy of
+ * anything: those that destroy bytes (`destroys`) strike only while every segment has all its
+ * copies, alone.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Cut, Machine } from '../machines/network.js';
@@ -118,7 +119,7 @@ async function takeOver(field: Field, how: 'cut off' | 'paused'): Promise<Struck
   };
 }
 
-/** Keeper and daemon end at once, as with their machine; the volume is taken over by another one. */
+/** Keeper and daemon end at once, as with their machine; another one takes the volume over. */
 async function machineDied(field: Field): Promise<Struck> {
   const volume = aVolume(field);
   const mount = mountOf(volume.client, volume.name);

@@ -57,7 +57,7 @@ function worst({ waits }: Happened): number {
   return Math.max(0, ...waits.values());
 }
 
-/** Faults that struck alone, with the longest that each application waited; the rest as one line. */
+/** Of faults that struck alone, the longest that each application waited; the rest as one line. */
 function kindLines(happened: readonly Happened[]): string[] {
   const names = [...new Set(happened.flatMap(({ waits }) => [...waits.keys()]))];
   const kindOf = ({ fault }: Happened): string => (fault.includes(' + ') ? 'two at once' : fault);
@@ -80,8 +80,8 @@ function endLines(ended: Ended | null): string[] {
   const { wholeMs, copies, verifiedBytes, descriptors, residentBytes } = ended;
   const mib = (bytes: number): string => `${Math.round(bytes / MIB)} MiB`;
   return [
-    `At the end every segment had all its copies after ${seconds(wholeMs)}; ${copies} sealed copies` +
-      ` (${mib(verifiedBytes)}) were verified.`,
+    `At the end every segment had all its copies after ${seconds(wholeMs)}.`,
+    `Verified: ${copies} sealed copies, ${mib(verifiedBytes)}.`,
     `No daemon had more than ${descriptors} descriptors and ${mib(residentBytes)} of memory.`,
     '',
   ];

@@ -1,7 +1,7 @@
 /**
- * One run of the nemesis: machines, volumes and applications, then one fault after the other, at times
- * two at once, by a seed, until time is up or the list of faults is; then the end, which must find
- * everything whole, every check passed, and nothing left behind.
+ * One run of the nemesis: machines, volumes and applications, then one fault after the other, at
+ * times two at once, by a seed, until time is up or the list of faults is; then the end, which must
+ * find everything whole, every check passed, and nothing left behind.
  */
 import { writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -2,8 +2,9 @@
  * The program that a history is about: `node worker.js DIRECTORY HISTORY SEED REST_MS`. Reads the
  * directory as it is, prints `ready`, and then does one operation after the other, with a rest in
  * between, until SIGTERM, or until an operation fails in a way that leaves open whether it has
- * happened. Every call is written down before and after; there is one thread, so the order is total. SIGKILL can tear a write of any
- * filesystem, since the kernel looks for it between pages: it is only for a worker that hangs.
+ * happened. Every call is written down before and after; there is one thread, so the order is
+ * total. SIGKILL can tear a write of any filesystem, since the kernel looks for it between pages:
+ * it is only for a worker that hangs.
  */
 import { spawnSync } from 'node:child_process';
 import {

@@ -4,11 +4,11 @@
  * makes that cheap to decide, exactly: Gibbons and Korach, "Testing shared memories" (SIAM J.
  * Comput. 26, 1997), for one register with unique values.
  *
- * The operations of one value, its write and the reads of it, must happen with none of another value in
- * between. Its *zone* is from the first end to the last start of them. Where the first end
+ * The operations of one value, its write and the reads of it, must happen with none of another
+ * value in between. Its *zone* is from the first end to the last start of them. Where the first end
  * is earlier, the value was there all that time (forward); else the zone, turned round, is when it
- * may have been, and a moment within is enough (backward). There is an order iff no two forward zones
- * overlap, no backward one is inside a forward one, and no read ends before its write begins.
+ * may have been, and a moment within is enough (backward). There is an order iff no two forward
+ * zones overlap, no backward one is inside a forward one, and no read ends before its write begins.
  */
 
 /** Before anything is written, a register holds this. */
@@ -23,7 +23,7 @@ export interface RegisterOperation {
   readonly began: number;
   /** Infinity when it failed or never returned: a write may then happen at any time, or never. */
   readonly ended: number;
-  /** Of a read: what it saw may be undone by a crash of the owner: it must not be older, no more. */
+  /** Of a read: a crash of the owner may undo what it saw, which must not be older, no more. */
   readonly isVolatile?: boolean;
 }
 
@@ -88,8 +88,8 @@ function checkOne(operations: readonly RegisterOperation[]): string[] {
 }
 
 /**
- * Whether a read saw a value that was there for good, and then another one, before it began: tells so
- * of each read, from the writes in order of their ends and the latest start up to each.
+ * Whether a read saw a value that was there for good, and then another one, before it began: tells
+ * so of each read, from the writes in order of their ends and the latest start up to each.
  */
 function staleness(writes: ReadonlyMap<number, RegisterOperation>) {
   const sorted = [...writes.values()].sort((a, b) => a.ended - b.ended);

@@ -1,13 +1,14 @@
 /**
- * `node worker.js FILE ID WRITE_PERCENT REST_MS`: reads and overwrites single pages of a file without
- * the page cache (O_DIRECT), one after the other, and writes down when each began and ended, until
- * SIGTERM. A write ends when it is flushed. A read is followed by a flush as well, since what it saw
- * may be of a write that was not, and could be undone by a crash; but not where there is nothing but
- * reads. What fails is written down, too; the file may be gone for a while, or for good.
+ * `node worker.js FILE ID WRITE_PERCENT REST_MS`: reads and overwrites single pages of a file
+ * without the page cache (O_DIRECT), one after the other, and writes down when each began and
+ * ended, until SIGTERM. A write ends when it is flushed. A read is followed by a flush as well,
+ * since what it saw may be of a write that was not, and could be undone by a crash; but not where
+ * there is nothing but reads. What fails is written down, too; the file may be gone for a while, or
+ * for good.
  *
  * Lines: `B began kind register value` before, with the value that a write is to store; after it `N
- * ended value`, `V ended value` without a flush, `V ended value CODE` where that failed, or `? CODE`;
- * times in ns.
+ * ended value`, `V ended value` without a flush, `V ended value CODE` where that failed, or `?
+ * CODE`; times in ns.
  */
 import { closeSync, constants, fdatasyncSync, openSync, readSync, writeSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
