@@ -20,7 +20,8 @@ import { cannotMount } from '../fuse/mounted.js';
 
 t.setTimeout(900_000);
 
-const ROUNDS = Number(process.env.HOLDFAST_TEST_ROUNDS ?? 2);
+/** Of each kind of crash. */
+const ROUNDS = Number(process.env.HOLDFAST_TEST_ROUNDS ?? 1);
 const SEED = Number(process.env.HOLDFAST_TEST_SEED ?? (Date.now() % 1_000_000) + 1);
 const reason = cannotMount();
 const skip = reason === false ? {} : { skip: reason };
@@ -28,7 +29,7 @@ const skip = reason === false ? {} : { skip: reason };
 function options(t: Test, more: Partial<RunOptions>): RunOptions {
   return {
     seed: SEED,
-    rounds: ROUNDS,
+    rounds: ROUNDS * (more.crashes?.length ?? 1),
     minutes: 30,
     crashes: ['all'],
     interruptions: false,
@@ -59,12 +60,9 @@ async function fails(t: Test, broken: Breakage, more: Partial<RunOptions>): Prom
   await endAll();
 }
 
-t.test('SIGKILL of the mount, or of everything at once, loses nothing flushed', skip, (t) =>
-  passes(t, { crashes: ['all', 'mount'], orderlyEnd: true }),
-);
-
-t.test('SIGKILL of the daemon alone loses nothing at all, and is no error', skip, (t) =>
-  passes(t, { crashes: ['daemon'] }),
+// After SIGKILL of the daemon alone nothing at all may be missing, and no call may have failed.
+t.test('SIGKILL of the daemon, its mount, or everything loses nothing flushed', skip, (t) =>
+  passes(t, { crashes: ['daemon', 'mount', 'all'], orderlyEnd: true }),
 );
 
 t.test('a successor that forgets what was answered is seen', skip, (t) =>

@@ -18,8 +18,8 @@ if (skip !== false) {
   process.exit(0);
 }
 t.setTimeout(600_000);
-/** HOLDFAST_KILLS: of the random test. */
-const KILLS = Number(process.env.HOLDFAST_KILLS ?? 12);
+/** HOLDFAST_KILLS: of the random tests. */
+const KILLS = Number(process.env.HOLDFAST_KILLS ?? 6);
 const WORKERS = 2;
 
 const bed = await MountBed.start();
@@ -69,7 +69,7 @@ t.test('each request is done once: files, directories and names made in tight lo
   const script = `
 import os
 os.chdir('${directory}'); os.mkdir('once'); os.chdir('once')
-for i in range(4000):
+for i in range(2000):
     n = str(i)
     os.mkdir(n); os.rename(n, 'd' + n); os.rmdir('d' + n)
     os.close(os.open(n, os.O_CREAT | os.O_EXCL | os.O_WRONLY)); os.link(n, 'l' + n)
@@ -81,11 +81,11 @@ print(len(os.listdir('.')))`;
     isOver = true;
   });
   await sleep(300);
-  while (!isOver && mounted.kills < 10) {
+  while (!isOver && mounted.kills < KILLS) {
     await mounted.killAndWait();
     await soon(mounted);
   }
-  t.same(await loop, { status: 0, text: '4000' });
+  t.same(await loop, { status: 0, text: '2000' });
   t.ok(mounted.kills > 0);
   t.comment(mounted.pauses());
   await unmount();
@@ -94,7 +94,7 @@ print(len(os.listdir('.')))`;
 t.test('in the middle of a large copy', async (t) => {
   const mounted = await mount();
   const copy = shell(
-    `cd ${directory} && head -c 300000000 /dev/urandom > ${bed.root}/large
+    `cd ${directory} && head -c 150000000 /dev/urandom > ${bed.root}/large
       dd if=${bed.root}/large of=large bs=1M 2>&1 && cmp large ${bed.root}/large && echo same`,
   );
   let isOver = false;
@@ -102,7 +102,7 @@ t.test('in the middle of a large copy', async (t) => {
     isOver = true;
   });
   await until('it began', () => isOver || bed.log('db').length > 0);
-  while (!isOver && mounted.kills < 6) {
+  while (!isOver && mounted.kills < KILLS / 2) {
     await sleep(700);
     await mounted.killAndWait();
   }
@@ -115,7 +115,7 @@ t.test('in the middle of a large copy', async (t) => {
 t.test('the successor is killed as well, at any moment of the adoption', async (t) => {
   const mounted = await mount();
   const worker = new Worker(directory, 'twice', 7);
-  for (let i = 0; i < 8; i++) {
+  for (let i = 0; i < KILLS / 2; i++) {
     const before = mounted.pid;
     await mounted.kill();
     await until('there is a successor', () => mounted.pid !== 0 && mounted.pid !== before);
@@ -169,7 +169,7 @@ t.test('SQLite goes on', async (t) => {
   t.teardown(() => sqlite.kill());
   await sqlite.prepare();
   await sqlite.start();
-  for (let i = 0; i < 5; i++) {
+  for (let i = 0; i < KILLS / 2; i++) {
     await randomly(1_000);
     await mounted.killAndWait();
   }
@@ -273,7 +273,7 @@ t.test('mapped files: what was changed through a mapping is written back', async
   const script = `
 import mmap, os, random, time
 f = os.open('${directory}/mapped', os.O_CREAT | os.O_RDWR); os.ftruncate(f, 4 << 20)
-m = mmap.mmap(f, 4 << 20); model = bytearray(4 << 20); end = time.time() + 6
+m = mmap.mmap(f, 4 << 20); model = bytearray(4 << 20); end = time.time() + 4
 while time.time() < end:
     at = random.randrange((4 << 20) - 100); data = os.urandom(100)
     m[at:at + 100] = data; model[at:at + 100] = data
@@ -281,7 +281,7 @@ while time.time() < end:
 m.close(); os.close(f)
 print(open('${directory}/mapped', 'rb').read() == bytes(model))`;
   const mapped = shell(`python3 -c "${script}"`);
-  for (let i = 0; i < 3; i++) {
+  for (let i = 0; i < 2; i++) {
     await sleep(700);
     await mounted.killAndWait();
   }
@@ -295,7 +295,7 @@ print(open('${directory}/mapped', 'rb').read() == bytes(model))`;
 t.test('upgrade-mounts: a pause for whoever uses the mount', async (t) => {
   const mounted = await mount();
   const worker = new Worker(directory, 'upgraded', 9);
-  for (let i = 0; i < 3; i++) {
+  for (let i = 0; i < 2; i++) {
     await randomly(500);
     const { pid } = mounted;
     const { code, lines, stderr } = await bed.holdfast('upgrade-mounts', '--all', '--json');
