@@ -24,8 +24,8 @@ const DRIVER = { args: ['--agent', 'none', '--max-volumes', '2'] };
 const ROUNDS = Number(process.env.HOLDFAST_CSI_ROUNDS ?? 1);
 const SEED = Number(process.env.HOLDFAST_CSI_SEED ?? Date.now() % 1_000_000);
 /**
- * How often, in the rounds with kills: before a call, and up to `delayMs` after it was sent. A start
- * of the driver takes as long as several calls, so the one round that everybody runs has fewer.
+ * How often, in the rounds with kills: before a call, and up to `delayMs` after it was sent. A
+ * start of the driver takes as long as several calls: the one round that all run has fewer.
  */
 const OFTEN = process.env.HOLDFAST_CSI_ROUNDS === undefined ? 0.02 : 0.06;
 const KILLED = { before: OFTEN, during: OFTEN, delayMs: 300 };
