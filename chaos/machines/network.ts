@@ -32,8 +32,8 @@ class Namespace {
   }
 
   static async open(): Promise<Namespace> {
-    // It ends with its standard input: with us.
-    const script = 'ip link set lo up && echo ready && exec cat';
+    // It ends with its standard input: with us, not with what a terminal sends to all of us.
+    const script = "trap '' INT HUP; ip link set lo up && echo ready && exec cat";
     const holder = new Process('unshare', ['--net', 'sh', '-c', script], { cwd: '/' });
     await holder.line(/^ready$/, READY_MS);
     return new Namespace(holder);
