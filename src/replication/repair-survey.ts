@@ -62,6 +62,8 @@ export class RepairSurvey {
   readonly #incomplete = new Map<SegmentId, Set<Incarnation>>();
   /** Copies that nothing names, of segments that are alive. */
   readonly #surplus = new Map<string, { readonly of: VersionedMove; readonly on: Replica }>();
+  /** Nodes of which was told that they do not know what they were asked. */
+  readonly #told = new Set<NodeId>();
   #wishes: NodeWishes = new Map();
   settings: ClusterSettings = DEFAULT_SETTINGS;
 
@@ -337,13 +339,25 @@ export class RepairSurvey {
     }
   }
 
-  /** One request to a node; null when it does not answer. */
+  /**
+   * One request to a node; null when it does not answer, or is too old to know it. (A DROP can
+   * wait until the node is upgraded: it keeps a copy that nothing counts on.)
+   */
   ask(node: NodeId, request: Request, timeoutMs = REQUEST_TIMEOUT_MS): Promise<Reply | null> {
     const { directory, requests, clock } = this.#parts;
     const address = directory.address(node);
     return new Promise((resolve) => {
-      if (address === null) clock.soon(() => resolve(null));
-      else requests.send({ node, address }, request, timeoutMs, (_, reply) => resolve(reply));
+      if (address === null) return clock.soon(() => resolve(null));
+      requests.send({ node, address }, request, timeoutMs, (error, reply) => {
+        if (error?.code === 'VERSION') this.#tell(node, error);
+        resolve(reply);
+      });
     });
+  }
+
+  #tell(node: NodeId, { message, hint = '' }: HoldfastError): void {
+    if (this.#told.has(node)) return;
+    this.#told.add(node);
+    this.#parts.log.warn({ node, error: message }, `Repair does without a node's help. ${hint}`);
   }
 }

@@ -3,23 +3,18 @@
  * killed and its copies are made elsewhere; it returns; another one is drained and removed; while a
  * program works on the mount and never sees an error.
  */
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import type { RepairReport } from '../../src/metadata/repair-report.js';
 import type { ClusterNode } from '../fixtures/cluster.js';
-import { distRoot, startNode } from '../fixtures/processes.js';
-import type { Steady } from '../fixtures/steady-worker.js';
 import { cannotMount } from '../fuse/mounted.js';
 import { MountBed, shell } from './mount-bed.js';
+import { eventually, type ListedNode, RepairBed } from './repair-bed.js';
 
 const skip = cannotMount();
 if (skip !== false) {
   t.plan(0, skip);
   process.exit(0);
 }
-/** A lease, what the controller waits for after it began to lead, and the copies. */
-const REPAIRED_MS = 120_000;
 const DATA_MIB = 200;
 
 t.setTimeout(600_000);
@@ -29,64 +24,7 @@ t.teardown(() => bed.close());
 t.afterEach(() => bed.assertNothingLeft());
 const directory = bed.directory('mnt');
 
-interface ListedNode {
-  readonly node: string;
-  readonly address: string;
-  readonly state: string;
-  readonly sealedSegments: number;
-  readonly openSegments: number;
-}
-
-async function json<T>(...args: string[]): Promise<T> {
-  const { lines, stderr } = await bed.holdfast(...args, '--json');
-  if (lines[0] === undefined) throw new Error(`${args.join(' ')}: ${stderr}`);
-  return JSON.parse(lines[0]) as T;
-}
-
-async function nodeOf({ port }: ClusterNode): Promise<ListedNode> {
-  const found = (await json<ListedNode[]>('node', 'ls')).find((one) => {
-    return one.address.endsWith(`:${port}`);
-  });
-  if (found === undefined) throw new Error(`no node listens at ${port}`);
-  return found;
-}
-
-async function holds(node: ClusterNode): Promise<number> {
-  return (await nodeOf(node)).sealedSegments;
-}
-
-async function repair(): Promise<RepairReport> {
-  return (await json<{ repair: RepairReport }>('status')).repair;
-}
-
-async function eventually(what: string, test: () => Promise<boolean>): Promise<number> {
-  const began = Date.now();
-  while (!(await test())) {
-    if (Date.now() - began > REPAIRED_MS) throw new Error(`not in ${REPAIRED_MS} ms: ${what}`);
-    await sleep(500);
-  }
-  return Date.now() - began;
-}
-
-/** Every sealed segment has three copies, and nothing else is to be done. */
-async function isWhole(): Promise<boolean> {
-  const { copies, degraded, running, leaving } = await repair();
-  return copies + degraded + running + leaving === 0;
-}
-
-/** Runs `trouble` while a program works on the mount; says what the program saw. */
-async function steadily(trouble: () => Promise<void>): Promise<Steady> {
-  await bed.mount('db', directory);
-  const worker = startNode(`${distRoot}test/fixtures/steady-worker.js`, [join(directory, 'file')]);
-  await worker.line(/^steady/, 30_000);
-  await trouble();
-  worker.signal('SIGTERM');
-  const { code } = await worker.exited;
-  if (code !== 0) throw new Error(`the program saw an error: ${worker.stderr}`);
-  const unmounted = await bed.holdfast('umount', directory);
-  if (unmounted.code !== 0) throw new Error(unmounted.stderr);
-  return JSON.parse(worker.lines.at(-1) ?? '{}') as Steady;
-}
+const { json, nodeOf, holds, isWhole, steadily } = new RepairBed(bed, directory);
 
 const [first, second, third] = bed.cluster.nodes as [ClusterNode, ClusterNode, ClusterNode];
 

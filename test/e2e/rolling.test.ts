@@ -3,13 +3,11 @@
  * by one, a node that stands still, the metadata store gone for long while a node dies. The program
  * on the mount waits at times, and never sees an error.
  */
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import { distRoot, startNode } from '../fixtures/processes.js';
-import type { Steady } from '../fixtures/steady-worker.js';
 import { cannotMount } from '../fuse/mounted.js';
 import { MountBed, shell } from './mount-bed.js';
+import { RepairBed } from './repair-bed.js';
 
 const skip = cannotMount();
 if (skip !== false) {
@@ -29,22 +27,7 @@ t.teardown(() => bed.close());
 t.afterEach(() => bed.assertNothingLeft());
 const directory = bed.directory('mnt');
 
-/** Runs `trouble` while a program works on the mount; says what the program saw. */
-async function steadily(trouble: () => Promise<void>): Promise<Steady> {
-  await bed.mount('db', directory);
-  const worker = startNode(`${distRoot}test/fixtures/steady-worker.js`, [join(directory, 'file')]);
-  await worker.line(/^steady/, 30_000);
-  await trouble();
-  // What must go on goes on after the trouble, too.
-  await sleep(2_000);
-  worker.signal('SIGTERM');
-  const { code } = await worker.exited;
-  const [last = '{}'] = worker.lines.slice(-1);
-  if (code !== 0) throw new Error(`the program saw an error: ${worker.stderr}`);
-  const unmounted = await bed.holdfast('umount', directory);
-  if (unmounted.code !== 0) throw new Error(unmounted.stderr);
-  return JSON.parse(last) as Steady;
-}
+const { steadily } = new RepairBed(bed, directory);
 
 t.test('nodes are restarted one after another, in order', async (t) => {
   const { operations, longestMs } = await steadily(async () => {

@@ -126,10 +126,9 @@ function noCommonVersion(
   const { peer, us } = names;
   const spoken = ({ min, max }: VersionRange): string =>
     min === max ? `${min}` : `${min} to ${max}`;
-  const message = `${peer} speaks protocol ${spoken(theirs)}, ${us} ${spoken(ours)}`;
   const older = theirs.max < ours.min ? peer : us;
-  const hint = `Upgrade ${older}; a version works with the one before it.`;
-  return new HoldfastError('VERSION', message, { hint });
+  const both = `${peer} speaks protocol ${spoken(theirs)}, ${us} ${spoken(ours)}`;
+  return fault('VERSION', `${both}: upgrade ${older}`);
 }
 
 function begin(kind: number): ByteWriter {

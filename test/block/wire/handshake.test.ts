@@ -133,16 +133,16 @@ test('each failure has a code of its own, told where that leaks nothing', async 
 
 test('two sides without a common version say which of them is to be upgraded', async (t) => {
   const cases = [
-    [{ min: 1, max: 2 }, { min: 3, max: 4 }, 'Upgrade this program', 'Upgrade the peer'],
-    [{ min: 3, max: 4 }, { min: 1, max: 1 }, 'Upgrade the node', 'Upgrade this node'],
+    [{ min: 1, max: 2 }, { min: 3, max: 4 }, 'upgrade this program', 'upgrade the peer'],
+    [{ min: 3, max: 4 }, { min: 1, max: 1 }, 'upgrade the node', 'upgrade this node'],
   ] as const;
   for (const [near, far, there, here] of cases) {
     const found = converse(client({ versions: near }), server({ versions: far }));
     const said = [found.client, found.server].map((step) =>
-      step?.type === 'failed' ? `${step.error.message}. ${step.error.hint}` : '',
+      step?.type === 'failed' ? step.error.message : '',
     );
-    t.match(said[0], new RegExp(`^the node speaks protocol .*\\. ${there};.*$`));
-    t.match(said[1], new RegExp(`^the peer speaks protocol .*\\. ${here};.*$`));
+    t.match(said[0], new RegExp(`^the node speaks protocol .*: ${there}$`));
+    t.match(said[1], new RegExp(`^the peer speaks protocol .*: ${here}$`));
   }
 });
 
