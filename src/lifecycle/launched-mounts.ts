@@ -96,8 +96,10 @@ function unitOf(id: string, volume: string, memoryMaxBytes: number): string[] {
   const properties = {
     Type: 'forking',
     Slice: 'holdfast.slice',
-    // At shutdown it ends before the network does.
-    After: 'network-online.target remote-fs-pre.target',
+    // At shutdown it ends before what it needs (the network, a node and etcd here), and after what
+    // uses it.
+    After: 'network-online.target remote-fs-pre.target holdfast-node.service etcd.service',
+    Before: 'docker.service containerd.service kubelet.service',
     // The keeper passes the signal on, and the daemon bears it twice.
     KillMode: 'control-group',
     TimeoutStartSec: String(START_LIMIT_MS / 1000),
