@@ -12,7 +12,11 @@ import { assert, present } from '../core/assert.js';
 import { crc32 } from '../core/checksum.js';
 import type { HoldfastError } from '../core/errors.js';
 import type { Incarnation } from '../core/ids.js';
-import { JOURNAL_GROUP_MAX_BYTES, JOURNAL_GROUP_MAX_ENTRIES } from '../core/limits.js';
+import {
+  FLUSH_IN_PLACE_ENTRIES,
+  JOURNAL_GROUP_MAX_BYTES,
+  JOURNAL_GROUP_MAX_ENTRIES,
+} from '../core/limits.js';
 import { alignToPage, PAGE_BYTES } from '../core/units.js';
 import type { Clock } from '../io/clock.js';
 import type { DiskFile } from '../io/disk.js';
@@ -231,9 +235,11 @@ export class Journal {
   }
 
   #flush(): void {
-    // A lone commit after a lone commit: nothing else waits, so the flush may happen in place.
-    const alone = this.#flying.length === 1 && this.#lastEntries === 1 && this.#queue.length === 0;
-    this.#lastEntries = this.#flying.length;
+    // Few commits after few commits: little else waits, so the flush may happen in place.
+    const entries = this.#flying.length;
+    const few = Math.max(entries, this.#lastEntries) <= FLUSH_IN_PLACE_ENTRIES;
+    const alone = few && this.#queue.length === 0;
+    this.#lastEntries = entries;
     const started = this.#options.clock.monotonic();
     this.#options.file.datasync(alone, (error) => {
       if (error !== null) {

@@ -78,11 +78,21 @@ export const INDEX_SLICE_ENTRIES = 2_048;
 /** How long after a full disk refused a write of journaled bytes it is tried again. */
 export const DISK_FULL_RETRY_MS = 1_000;
 /**
- * A lone flush blocks the event loop only while the slowest recent ones took less than this. With
- * 2 ms a busy disk fell back to the threadpool, whose two thread switches then doubled its latency;
- * a pause of 10 ms is far below everything that others wait for (the lag limit, the lease).
+ * A flush that holds up the event loop for this long is a stall. Shorter ones are far below
+ * everything that others wait for (the lag limit, the lease).
  */
 export const FLUSH_IN_PLACE_MAX_MS = 10;
+/**
+ * After a stall this many times its length passes before the next flush in place: so stalls take at
+ * most 1 % of the event loop's time, however slow the disk is.
+ */
+export const FLUSH_IN_PLACE_PAUSE = 99;
+/**
+ * Groups up to this size are flushed in place: a replica that lags a little gets its commits by
+ * twos and threes, and two thread switches for each would keep it lagging. Larger groups are a load
+ * that goes on while they are flushed.
+ */
+export const FLUSH_IN_PLACE_ENTRIES = 3;
 /**
  * A read in place (of what is probably cached) that takes longer stops further ones for a while.
  */

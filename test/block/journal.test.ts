@@ -12,12 +12,16 @@ import { SimProcess, SimScheduler } from '../fixtures/sim-clock.js';
 class Rig {
   readonly written: string[] = [];
   readonly extra: JournalEntry[] = [];
+  /** Of each flush: whether it might hold up the event loop. */
+  readonly inPlace: boolean[] = [];
   readonly #flushes: (() => void)[] = [];
   readonly journal = new Journal({
     file: {
       writeSync: () => {},
-      datasync: (_alone: boolean, done: (error: null) => void) =>
-        this.#flushes.push(() => done(null)),
+      datasync: (alone: boolean, done: (error: null) => void) => {
+        this.inPlace.push(alone);
+        this.#flushes.push(() => done(null));
+      },
     } as unknown as DiskFile,
     clock: new SimProcess(new SimScheduler()).clock,
     incarnation: '1'.repeat(32) as Incarnation,
@@ -70,4 +74,15 @@ t.test('one that has waited long enough is written although a group was under wa
   rig.journal.submitExtra();
   t.notOk(rig.flushed(), 'nothing waits: no group');
   t.ok(rig.journal.idle);
+});
+
+t.test('small groups are flushed in place, and after a large one first a small one', async (t) => {
+  const rig = new Rig();
+  rig.journal.submit(rig.entry('first'));
+  // What comes while a flush is under way is the next group.
+  for (const count of [3, 4, 1, 1]) {
+    for (let i = 0; i < count; i++) rig.journal.submit(rig.entry('more'));
+    t.ok(rig.flushed());
+  }
+  t.same(rig.inPlace, [true, true, false, false, true]);
 });

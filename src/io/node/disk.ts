@@ -1,6 +1,6 @@
 /**
  * The real twin of src/io/disk.ts: a directory, through node:fs. A lone flush may happen in place,
- * which saves two thread switches, as long as this disk's recent flushes were fast; all else is
+ * which saves two thread switches, unless this disk has stalled lately (flush-pace.ts); all else is
  * asynchronous or goes to the page cache. One process a directory, by disk-lock.ts.
  */
 import {
@@ -26,14 +26,12 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { HoldfastError } from '../../core/errors.js';
-import { FLUSH_IN_PLACE_MAX_MS, READ_IN_PLACE_MAX_BYTES } from '../../core/limits.js';
+import { READ_IN_PLACE_MAX_BYTES } from '../../core/limits.js';
 import type { Disk, DiskDone, DiskFile, DiskSpace } from '../disk.js';
 import { type DiskLock, lockDirectory } from './disk-lock.js';
+import { FlushPace } from './flush-pace.js';
 import { WarmReads } from './warm-reads.js';
 
-/** Recent flushes that are looked at, and how many of them may be slow. */
-const WINDOW = 128;
-const SLOW_ALLOWED = 1;
 /** What writev(2) takes at once. */
 const IOV_MAX = 1024;
 
@@ -57,24 +55,6 @@ function attempt<T>(what: string, work: () => T): T {
     return work();
   } catch (error) {
     throw diskFault(error, what);
-  }
-}
-
-/** How long this disk's flushes take, to decide whether one may block the event loop. */
-class FlushPace {
-  readonly #slow = new Uint8Array(WINDOW);
-  #slowCount = 0;
-  #at = 0;
-
-  note(ms: number): void {
-    const slow = ms >= FLUSH_IN_PLACE_MAX_MS ? 1 : 0;
-    this.#slowCount += slow - (this.#slow[this.#at] as number);
-    this.#slow[this.#at] = slow;
-    this.#at = (this.#at + 1) % WINDOW;
-  }
-
-  get fast(): boolean {
-    return this.#slowCount <= SLOW_ALLOWED;
   }
 }
 
@@ -145,14 +125,14 @@ class NodeDiskFile implements DiskFile {
 
   datasync(alone: boolean, done: DiskDone): void {
     const started = performance.now();
-    if (alone && this.#pace.fast) {
+    if (alone && this.#pace.mayBlock(started)) {
       let fault: HoldfastError | null = null;
       try {
         fdatasyncSync(this.#fd);
       } catch (error) {
         fault = diskFault(error, `flush ${this.path}`);
       }
-      this.#pace.note(performance.now() - started);
+      this.#pace.took(started, performance.now());
       process.nextTick(() => {
         if (!this.#closed) done(fault);
       });
@@ -160,7 +140,6 @@ class NodeDiskFile implements DiskFile {
     }
     this.#busy += 1;
     fdatasync(this.#fd, (error) => {
-      this.#pace.note(performance.now() - started);
       if (this.#settled()) return;
       done(error === null ? null : diskFault(error, `flush ${this.path}`));
     });
