@@ -105,10 +105,9 @@ export class ChecksumTable {
     const headPages = pagesStart(batch.header) / PAGE_BYTES;
     const end = first + headPages + batch.header.pageCount;
     const sums = this.reserve(end);
-    const padded = Buffer.alloc(headPages * PAGE_BYTES);
-    padded.set(batch.head);
     for (let i = 0; i < headPages; i++) {
-      sums[first + i] = checksummer.page(padded, i * PAGE_BYTES, first + i);
+      const part = batch.head.subarray(i * PAGE_BYTES, (i + 1) * PAGE_BYTES);
+      sums[first + i] = checksummer.padded(part, first + i);
     }
     sums.set(pageChecksums(batch.header, batch.head), first + headPages);
     this.dirtyFrom = Math.min(this.dirtyFrom, first);

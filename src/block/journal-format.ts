@@ -59,7 +59,7 @@ export function writeGroupHeader(
   group: GroupHeader,
 ): void {
   assert(position % PAGE_BYTES === 0, 'a group begins at a page boundary');
-  assert(group.length <= JOURNAL_GROUP_MAX_BYTES, `group of ${group.length} bytes`);
+  assert(group.length <= JOURNAL_GROUP_MAX_BYTES, 'a group within its limit');
   target.writeUInt32LE(MAGIC, 0);
   target.writeUInt16LE(VERSION, 4);
   target.writeUInt16LE(group.entries, 6);

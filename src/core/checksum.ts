@@ -7,6 +7,8 @@ import { crc32 as zlibCrc32 } from 'node:zlib';
 import type { SegmentId } from './ids.js';
 import { PAGE_BYTES } from './units.js';
 
+const ZEROES = Buffer.alloc(PAGE_BYTES);
+
 /** CRC-32 of `bytes`, continued from `start`. */
 export function crc32(bytes: Uint8Array, start = 0): number {
   return zlibCrc32(bytes, start);
@@ -19,6 +21,13 @@ export class PageChecksummer {
 
   constructor(segment: SegmentId) {
     this.#salt = zlibCrc32(Buffer.from(segment, 'hex'));
+  }
+
+  /** The checksum of `bytes` with zeroes behind them up to 4096, as page `index` of the segment. */
+  padded(bytes: Uint8Array, index: number): number {
+    this.#index.writeUInt32LE(index, 0);
+    const salt = zlibCrc32(this.#index, this.#salt);
+    return zlibCrc32(ZEROES.subarray(bytes.length), zlibCrc32(bytes, salt));
   }
 
   /** The checksum of the 4096 bytes at `start` of `bytes` as page `index` of the segment. */

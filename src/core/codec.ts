@@ -19,7 +19,8 @@ export function asBuffer(bytes: Uint8Array): Buffer {
 
 /** Writes an unsigned integer below 2^53 as 8 bytes. */
 export function writeU64(target: Buffer, value: number, at: number): void {
-  assert(Number.isSafeInteger(value) && value >= 0, `u64 out of range: ${value}`);
+  // On the path of every commit: a text with the value in it would be made each time.
+  assert(Number.isSafeInteger(value) && value >= 0, 'u64 in range');
   target.writeUInt32LE(value % U32, at);
   target.writeUInt32LE(Math.floor(value / U32), at + 4);
 }
@@ -32,7 +33,7 @@ export function readU64(source: Buffer, at: number): number {
 }
 
 export function writeId(target: Buffer, id: string, at: number): void {
-  assert(id.length === ID_BYTES * 2, `id of ${id.length} digits`);
+  assert(id.length === ID_BYTES * 2, 'an id has 32 digits');
   target.write(id, at, ID_BYTES, 'hex');
 }
 

@@ -29,9 +29,15 @@ export function countsForCommit(current: SegmentId, acknowledged: SegmentId): bo
 /** The `quorum`-th largest of some numbers: what at least `quorum` of them have reached. */
 export function reachedBy(quorum: number, values: readonly number[]): number {
   assert(quorum >= 1, 'a quorum of nobody');
-  if (values.length < quorum) return 0;
-  const sorted = [...values].sort((a, b) => b - a);
-  return sorted[quorum - 1] as number;
+  // Asked several times a commit, about a handful of values: counted, not sorted.
+  let reached = 0;
+  for (const value of values) {
+    if (value <= reached) continue;
+    let count = 0;
+    for (const other of values) if (other >= value) count += 1;
+    if (count >= quorum) reached = value;
+  }
+  return reached;
 }
 
 /** How far a segment is committed: durable on ackQuorum of its replicas, as a hole-free prefix. */

@@ -126,7 +126,7 @@ export function uncommittedBatches(stream: Stream): number {
 }
 
 export function batchAt(stream: Stream, seq: number): SentBatch {
-  return present(stream.batches[seq - stream.firstSeq], `batch ${seq} is kept`);
+  return present(stream.batches[seq - stream.firstSeq], 'a batch that is kept');
 }
 
 /** Adds the segment's first batch. */

@@ -62,6 +62,16 @@ t.test('a page checksum knows the segment and the place', async (t) => {
   t.equal(one.page(bytes, PAGE_BYTES, 5) === sum, false);
 });
 
+t.test('a page checksum of the start of a page is that of the page', async (t) => {
+  const checksummer = new PageChecksummer(ONE);
+  for (const length of [0, 1, 200, PAGE_BYTES - 1, PAGE_BYTES]) {
+    const page = Buffer.alloc(PAGE_BYTES);
+    page.fill(9, 0, length);
+    const padded = checksummer.padded(page.subarray(0, length), 3);
+    t.equal(padded, checksummer.page(page, 0, 3), `${length} bytes`);
+  }
+});
+
 t.test('page alignment rounds up', async (t) => {
   t.same([0, 1, 4096, 4097].map(alignToPage), [0, 4096, 4096, 8192]);
 });

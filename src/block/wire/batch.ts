@@ -118,7 +118,7 @@ export function entryBytes(recordBytes: number, pageBytes: number): number {
 function pageBytesOf(entry: BatchEntry): number {
   let bytes = 0;
   for (const part of entry.pages) {
-    assert(part.length % PAGE_BYTES === 0, `data of ${part.length} bytes is not whole pages`);
+    assert(part.length % PAGE_BYTES === 0, 'data in whole pages');
     bytes += part.length;
   }
   return bytes;
@@ -183,7 +183,7 @@ export function encodeBatch(identity: BatchIdentity, entries: readonly BatchEntr
   };
   const header: BatchHeader = { ...fields, headerCrc: writeHeader(head, fields) };
   const segmentBytes = batchSegmentBytes(header);
-  assert(segmentBytes <= BATCH_MAX_BYTES, `batch of ${segmentBytes} bytes`);
+  assert(segmentBytes <= BATCH_MAX_BYTES, 'a batch within its limit');
   return { header, parts, wireBytes: batchWireBytes(header), segmentBytes, entryPages };
 }
 

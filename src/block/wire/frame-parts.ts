@@ -32,7 +32,7 @@ const NO_PAYLOAD: readonly Uint8Array[] = [];
 
 /** Begins a control part; `finishFrame` fills in the lengths and the crc. */
 export function beginFrame(id: number, kind: number, status: number): ByteWriter {
-  assert(id >= 0 && id <= U32_MAX, `request id ${id}`);
+  assert(id >= 0 && id <= U32_MAX, 'a request id is a u32');
   return new ByteWriter(128).u32(0).u32(0).u32(0).u32(id).u8(kind).u8(status);
 }
 
@@ -45,7 +45,7 @@ export function finishFrame(
   let payloadBytes = 0;
   for (const part of payload) payloadBytes += part.length;
   const bytes = head.length + payloadBytes;
-  assert(bytes <= FRAME_MAX_BYTES, `frame of ${bytes} bytes`);
+  assert(bytes <= FRAME_MAX_BYTES, 'a frame within its limit');
   head.writeUInt32LE(head.length, 4);
   head.writeUInt32LE(payloadBytes, 8);
   head.writeUInt32LE(crc32(head.subarray(CRC_BYTES)), 0);
