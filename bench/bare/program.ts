@@ -12,7 +12,11 @@ export interface Program {
 /** Starts a script of this directory; it ends when its stdin does. */
 export function startProgram(name: string, ...args: string[]): Program {
   const script = fileURLToPath(new URL(`./${name}.js`, import.meta.url));
-  const child = spawn(process.execPath, [script, ...args], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, [script, ...args], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+    // As storage nodes are: in one session with its peer, Linux would schedule both as one task.
+    detached: true,
+  });
   return { child, lines: createInterface({ input: child.stdout as NodeJS.ReadableStream }) };
 }
 
