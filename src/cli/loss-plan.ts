@@ -64,6 +64,7 @@ export async function planLoss(
     const tails = isMounted ? [] : await tailsOf(reader, open);
     const view = logView(reader, { ...record, sealed }, tails);
     const { state, nextLsn } = await stateOf(session, view, record);
+    if (state.isEmpty) return { ...plan, hopeless: 'nothing of its log is left' };
     const pages = new Map(lost.map((one) => [one.sealed.segment, one.pages]));
     const walk = lostFiles(state, pages);
     let step = walk.next();

@@ -1,7 +1,7 @@
 /**
  * What an owner knows of segments that were given up (metadata/given-up.ts): asked when a read
- * could not be answered and would wait. Read from the store now and then, in the background: a store that
- * does not answer means that reads go on waiting.
+ * could not be answered and would wait. Read from the store now and then, in the background: while
+ * the store does not answer, reads go on waiting.
  */
 import { HoldfastError } from '../core/errors.js';
 import type { SegmentId, VolumeId } from '../core/ids.js';

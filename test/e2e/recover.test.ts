@@ -8,7 +8,7 @@ import { closeSync, openSync, readdirSync, rmSync, statSync, writeSync } from 'n
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import type { VolumeRecord } from '../../src/metadata/model.js';
+import type { NodeRecord, VolumeRecord } from '../../src/metadata/model.js';
 import type { ClusterNode } from '../fixtures/cluster.js';
 import { cannotMount } from '../fuse/mounted.js';
 import { AddedNodes } from './added-nodes.js';
@@ -30,11 +30,24 @@ t.teardown(async () => {
   await bed.close();
 });
 const directory = bed.directory('mnt');
+/** The nodes that will be gone, and the one that stays. */
+let lost: readonly [ClusterNode, ClusterNode, ClusterNode];
 
-async function record(): Promise<VolumeRecord> {
-  const { lines, stderr } = await bed.holdfast('volume', 'show', 'db', '--json');
+async function record(name = 'db'): Promise<VolumeRecord> {
+  const { lines, stderr } = await bed.holdfast('volume', 'show', name, '--json');
   if (lines[0] === undefined) throw new Error(stderr);
   return JSON.parse(lines[0]) as VolumeRecord;
+}
+
+/** The first one to be lost is that which has all of the volume "single". */
+async function cast(): Promise<readonly [ClusterNode, ClusterNode, ClusterNode]> {
+  const [current] = (await record('single')).open;
+  const { lines } = await bed.holdfast('node', 'ls', '--json');
+  const all = JSON.parse(lines[0] ?? '[]') as NodeRecord[];
+  const holder = all.find(({ node }) => node === current?.replicas[0]?.node)?.address;
+  const isHolder = ({ port }: ClusterNode): boolean => holder === `127.0.0.1:${port}`;
+  const sorted = [...bed.cluster.nodes].sort((a, b) => Number(isHolder(b)) - Number(isHolder(a)));
+  return sorted as unknown as [ClusterNode, ClusterNode, ClusterNode];
 }
 
 /** Its keeper and its daemon end at once, and nobody tells anybody. */
@@ -72,6 +85,10 @@ async function until(args: readonly string[], isSaid: (said: Said) => boolean): 
 
 t.test('nothing is lost: recover says so, and changes nothing', async (t) => {
   await bed.holdfast('cluster', 'set', '--scrub-interval', 'off');
+  await bed.holdfast('volume', 'create', 'single', '--size', '1GiB', '--replicas', '1');
+  await bed.mount('single', directory);
+  t.equal((await bed.holdfast('umount', directory)).code, 0);
+  lost = await cast();
   await bed.mount('db', directory);
   const written = await shell(
     `cd ${directory} && mkdir d && dd if=/dev/urandom of=d/big bs=1M count=8 conv=fsync`,
@@ -90,7 +107,7 @@ t.test('nothing is lost: recover says so, and changes nothing', async (t) => {
 
 t.test('two of three nodes are gone for good, and the machine that wrote', async (t) => {
   const mount = await bed.mount('db', directory);
-  const [first, second, third] = bed.cluster.nodes as [ClusterNode, ClusterNode, ClusterNode];
+  const [first, second, third] = lost;
   t.equal((await shell(`echo kept > ${directory}/d/small && sync ${directory}/d/small`)).status, 0);
   await loseMachine(mount);
   await Promise.all([first.kill(), second.kill()]);
@@ -117,6 +134,9 @@ t.test('two of three nodes are gone for good, and the machine that wrote', async
   t.match(plan.losses.join('\n'), /file \/d\/big: 4096 bytes at \d+\nopen segment .* 1 of 3/);
   t.ok(Date.now() - Date.parse(plan.end.newest) < WAIT_MS, plan.end.newest);
   t.match(await record(), { epoch: before.epoch, open: before.open, sealed: before.sealed });
+  const single = await bed.holdfast('volume', 'recover', 'single', '--accept-loss');
+  t.equal(single.code, 27, 'there is nothing to go on with');
+  t.match(single.stderr, /nothing of its log is left.* backup.*Nothing was changed/);
 });
 
 t.test('the loss is accepted: what is lost is EIO, all else works', async (t) => {
@@ -147,7 +167,7 @@ t.test('the loss is accepted: what is lost is EIO, all else works', async (t) =>
 });
 
 t.test('what is left is copied to the new nodes, and the dead ones are given up', async (t) => {
-  for (const { port } of bed.cluster.nodes.slice(0, 2)) {
+  for (const { port } of lost.slice(0, 2)) {
     const removed = await bed.holdfast('node', 'rm', `127.0.0.1:${port}`, '--accept-loss');
     t.equal(removed.code, 0, removed.stderr);
   }
