@@ -7,7 +7,7 @@ import type { FuseSession } from '../fuse/session.js';
 import type { Clock } from '../io/clock.js';
 import { callDaemon } from './control.js';
 import { faultOf, StateFile } from './keeper.js';
-import { writeProgram } from './mount-files.js';
+import { readInit, readOwnership, writeProgram } from './mount-files.js';
 import type { MountStatus } from './mount-types.js';
 import { listMounts, type MountsDeps } from './mounts.js';
 
@@ -81,6 +81,11 @@ async function replace(deps: MountsDeps, status: MountStatus): Promise<string> {
     const hint = 'Unmount it and mount it again.';
     const message = `the keeper of ${directory} is gone: nobody would start the next daemon`;
     throw new HoldfastError('UNAVAILABLE', message, { hint });
+  }
+  if (readInit(host.state, mount) === null || readOwnership(host.state, mount) === null) {
+    const message = `this program does not understand the state of the mount at ${directory}`;
+    const hint = 'It goes on as it is: use a program as new as the one that serves it.';
+    throw new HoldfastError('VERSION', message, { hint });
   }
   writeProgram(host.state, mount, host.program);
   const socket = host.state.path(mount, StateFile.CONTROL);

@@ -12,6 +12,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { encodeSuperblock, readSuperblock } from '../../src/block/superblock.js';
+import { installRuntime } from '../../src/cli/runtime.js';
+import { programVersion } from '../../src/cli/version.js';
 import { nodeClock } from '../../src/io/node/clock.js';
 import { nodeRandom } from '../../src/io/node/random.js';
 import { initCluster } from '../../src/metadata/cluster.js';
@@ -19,7 +21,7 @@ import { CLUSTER_KEY, VOLUMES } from '../../src/metadata/keys.js';
 import { openMetadata } from '../../src/metadata/open.js';
 import { listMoves } from '../../src/metadata/replica-moves.js';
 import type { ClusterNode } from '../fixtures/cluster.js';
-import { holdfastBin } from '../fixtures/processes.js';
+import { distRoot, holdfastBin, Process, startNode } from '../fixtures/processes.js';
 import { digestOf, readSaved, restoreDisk, restoreKeys } from '../fixtures/saved-cluster.js';
 import { cannotMount } from '../fuse/mounted.js';
 import { MountBed, shell } from './mount-bed.js';
@@ -35,6 +37,12 @@ const { HOLDFAST_OLDER: older } = process.env;
 const PARTS = { clock: nodeClock, random: nodeRandom, env: {} };
 
 t.setTimeout(400_000);
+
+function change(path: string, what: RegExp, into: string): void {
+  const text = readFileSync(path, 'utf8');
+  if (!what.test(text)) throw new Error(`${path} has no ${what}`);
+  writeFileSync(path, text.replace(what, into));
+}
 
 type Quartet = [ClusterNode, ClusterNode, ClusterNode, ClusterNode];
 
@@ -209,6 +217,46 @@ t.test('nodes of both versions work together, and are upgraded one by one', asyn
   t.equal(checked.code, 0, checked.stderr);
   await bed.assertNothingLeft();
 });
+
+t.test(
+  'a running mount is handed to this program by an older one, if it is understood',
+  async (t) => {
+    const bed = await MountBed.start();
+    t.teardown(() => bed.close());
+    const { directory: runtime, program } = await installRuntime(join(bed.root, 'older'));
+    change(join(runtime, 'package.json'), /"version": "[^"]*"/, '"version": "0.0.9"');
+    // Everything was committed: nothing of this has to be understood.
+    const compiled = join(runtime, 'dist/src/volume/intent-format.js');
+    change(compiled, /^const VERSION = 1;$/m, 'const VERSION = 99;');
+    const directory = bed.directory('mnt');
+    const options = { env: bed.environment, cwd: '/' };
+    const mounted = await bed.said(new Process(program, ['mount', 'db', directory], options));
+    t.equal(mounted.code, 0, mounted.stderr);
+    const worker = startNode(`${distRoot}test/fixtures/steady-worker.js`, [
+      join(directory, 'file'),
+    ]);
+    await worker.line(/^steady/, 30_000);
+
+    const [before] = await bed.mounts();
+    const init = join(bed.runDirectory, 'mounts', before?.mount ?? '', 'init.json');
+    const kept = readFileSync(init, 'utf8');
+    writeFileSync(init, kept.replace('"major"', '"other"'));
+    const refused = await bed.holdfast('upgrade-mounts', '--all', '--json');
+    t.equal(refused.code, 3);
+    t.match(JSON.parse(refused.lines[0] ?? ''), [{ to: null, fault: { code: 'VERSION' } }]);
+    t.equal((await bed.mounts())[0]?.live?.pid, before?.live?.pid, 'it goes on as it is');
+    writeFileSync(init, kept);
+
+    const { code, lines, stderr } = await bed.holdfast('upgrade-mounts', '--all', '--json');
+    t.equal(code, 0, stderr);
+    t.match(JSON.parse(lines[0] ?? ''), [{ from: '0.0.9', to: programVersion(), fault: null }]);
+    await sleep(1_000);
+    worker.signal('SIGTERM');
+    t.equal((await worker.exited).code, 0, `the program saw no error: ${worker.stderr}`);
+    t.equal((await bed.holdfast('umount', directory)).code, 0);
+    await bed.assertNothingLeft();
+  },
+);
 
 t.test('nodes too far apart say which is to be upgraded', async (t) => {
   const bed = await MountBed.start();
