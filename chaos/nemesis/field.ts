@@ -26,6 +26,8 @@ export class Field {
   readonly applications: Applications;
   /** Applications that nobody is to miss just now. */
   readonly moving = new Set<Application>();
+  /** The most bytes a second that repair was seen to copy while its end was waited for. */
+  repairRate = 0;
   readonly #faults: string[];
 
   /** `faults` takes what checks find. */
@@ -130,6 +132,7 @@ export class Field {
     if (problems.length > 0) return problems.join('; ');
     if (repair === null) return 'no controller has reported yet';
     const { copies, degraded, running, leaving } = repair;
+    this.repairRate = Math.max(this.repairRate, repair.bytesPerSecond);
     const counts = `${copies} copies to make, ${degraded} segments lack some, ${running} under way`;
     return copies + degraded + running + leaving > 0 ? counts : null;
   }

@@ -22,6 +22,8 @@ export interface Summary {
   readonly applications: readonly Application[];
   /** Null when the run did not get there. */
   readonly ended: Ended | null;
+  /** The most bytes a second that repair was seen to copy. */
+  readonly repairRate: number;
   /** Sentences; empty when every check passed. */
   readonly faults: readonly string[];
 }
@@ -35,7 +37,7 @@ const LONGEST_SHOWN = 8;
 const MIB = 1024 * 1024;
 
 export function summaryPage(summary: Summary): string {
-  const { seed, elapsedMs, happened, applications, ended, faults } = summary;
+  const { seed, elapsedMs, happened, applications, ended, repairRate, faults } = summary;
   const longest = [...happened].sort((a, b) => worst(b) - worst(a)).slice(0, LONGEST_SHOWN);
   return [
     `chaos: seed ${seed}, ${happened.length} times trouble in ${clock(elapsedMs)}`,
@@ -48,9 +50,14 @@ export function summaryPage(summary: Summary): string {
     'The longest pauses:',
     ...longest.map(happenedLine),
     '',
+    ...(repairRate === 0 ? [] : [`Repair copied up to ${mib(repairRate)}/s.`]),
     ...endLines(ended),
     ...(faults.length === 0 ? ['Every check passed.'] : ['FAILED:', ...faults]),
   ].join('\n');
+}
+
+function mib(bytes: number): string {
+  return `${Math.round(bytes / MIB)} MiB`;
 }
 
 function worst({ waits }: Happened): number {
@@ -78,7 +85,6 @@ function kindLines(happened: readonly Happened[]): string[] {
 function endLines(ended: Ended | null): string[] {
   if (ended === null) return [];
   const { wholeMs, copies, verifiedBytes, descriptors, residentBytes } = ended;
-  const mib = (bytes: number): string => `${Math.round(bytes / MIB)} MiB`;
   return [
     `At the end every segment had all its copies after ${seconds(wholeMs)}.`,
     `Verified: ${copies} sealed copies, ${mib(verifiedBytes)}.`,

@@ -235,6 +235,7 @@ export class Suite {
       happened: this.#happened,
       applications: this.#all,
       ended: this.#ended,
+      repairRate: this.#field.repairRate,
       faults: this.#faults,
     };
   }
