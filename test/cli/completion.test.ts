@@ -41,7 +41,7 @@ t.test('bash completes commands, their commands and their options', async (t) =>
   );
   t.same(complete('vol'), ['volume']);
   t.notOk(complete('').includes('mount-daemon'), 'what is hidden stays so');
-  t.match(complete('volume', 'r'), ['rm', 'restore']);
+  t.match(complete('volume', 'r'), ['recover', 'rm', 'restore']);
   t.match(complete('volume', 'rm', 'db', '--'), ['--metadata']);
   t.ok(complete('volume', 'rm', 'db', '--').includes('--retention'));
   t.same(complete('volume', 'rm', 'db', '--purge', '--ret'), ['--retention']);
