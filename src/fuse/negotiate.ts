@@ -23,7 +23,8 @@ import {
  * Asked for wherever the kernel has them. Left out on purpose: WRITEBACK_CACHE (a later write could
  * become durable before an earlier one), POSIX_LOCKS and FLOCK_LOCKS (the kernel's own locks are
  * right for a single owner), NO_OPEN_SUPPORT (each open decides whether it is direct),
- * ATOMIC_O_TRUNC (truncation as a SETATTR of its own says whether privileges go).
+ * ATOMIC_O_TRUNC (truncation as a SETATTR of its own says whether privileges go), READDIRPLUS_AUTO
+ * (who reads a directory to its end before looking at the entries gets a LOOKUP for nearly each).
  */
 export const WANTED_FLAGS =
   InitFlag.ASYNC_READ |
@@ -31,7 +32,6 @@ export const WANTED_FLAGS =
   InitFlag.BIG_WRITES |
   InitFlag.DONT_MASK |
   InitFlag.DO_READDIRPLUS |
-  InitFlag.READDIRPLUS_AUTO |
   InitFlag.ASYNC_DIO |
   InitFlag.PARALLEL_DIROPS |
   InitFlag.POSIX_ACL |

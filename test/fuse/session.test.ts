@@ -64,9 +64,9 @@ test('INIT agrees on exactly what the design lists', async (t) => {
   t.equal(payload.length, 64);
   const expected = Buffer.concat([
     u32(7, 45, 1_048_576),
-    // ASYNC_READ, EXPORT_SUPPORT, BIG_WRITES, DONT_MASK, READDIRPLUS and _AUTO, ASYNC_DIO,
+    // ASYNC_READ, EXPORT_SUPPORT, BIG_WRITES, DONT_MASK, DO_READDIRPLUS, ASYNC_DIO,
     // PARALLEL_DIROPS, POSIX_ACL, MAX_PAGES, HANDLE_KILLPRIV_V2, SETXATTR_EXT, INIT_EXT
-    u32(0x1 | 0x10 | 0x20 | 0x40 | 0x6000 | 0x8000 | 0x40000 | 0x100000 | 0x400000 | 0x70000000),
+    u32(0x1 | 0x10 | 0x20 | 0x40 | 0x2000 | 0x8000 | 0x40000 | 0x100000 | 0x400000 | 0x70000000),
     Buffer.from([128, 0, 96, 0]),
     u32(1_048_576, 1),
     Buffer.from([0, 1, 0, 0]),
