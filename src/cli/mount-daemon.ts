@@ -12,6 +12,7 @@ import { HoldfastError, invalid } from '../core/errors.js';
 import type { InitReply } from '../fuse/encode.js';
 import { mountAt } from '../fuse/launcher.js';
 import {
+  BUSY_POLL_MS,
   MAX_REPLY_PARTS,
   MAX_REQUESTS_A_WAKEUP,
   REPLY_COPY_MAX_BYTES,
@@ -337,6 +338,7 @@ function fuseDevice(): NodeFuseDevice {
     maxRequestsAWakeup: MAX_REQUESTS_A_WAKEUP,
     copyMaxBytes: REPLY_COPY_MAX_BYTES,
     maxReplyParts: MAX_REPLY_PARTS,
+    busyPollMs: BUSY_POLL_MS,
   });
 }
 

@@ -32,6 +32,12 @@ export const MAX_IN_FLIGHT_BYTES = 64 * MIB;
 /** Requests served in one turn of the event loop, so that network and timers get theirs. */
 export const MAX_REQUESTS_A_WAKEUP = 16;
 
+/**
+ * So long the next request is looked for without sleeping, when those before it came that soon:
+ * what a program takes from one system call to the next, and a few wake-ups of a processor.
+ */
+export const BUSY_POLL_MS = 0.1;
+
 /** The payload of one READDIR or READDIRPLUS reply, whatever the kernel asks for. */
 export const MAX_LISTING_BYTES = 64 * KIB;
 /** As in <linux/limits.h>. */

@@ -260,6 +260,7 @@ export class FuseSession {
     this.#requestsUnderWay--;
     this.#bytesUnderWay -= bytes;
     assert(this.#requestsUnderWay >= 0 && this.#bytesUnderWay >= 0, 'answers match requests');
+    if (this.#requestsUnderWay === 0) this.#options.device.settled();
     if (!this.#paused || this.#isFull(2)) return;
     this.#paused = false;
     if (!this.#isHeld) this.#options.device.pause(false);

@@ -30,6 +30,8 @@ export interface FuseDevice {
    * close.
    */
   reply(head: Buffer, length: number, parts: readonly Uint8Array[]): ReplyOutcome;
+  /** Says that every request delivered is answered: only another one can come next. */
+  settled(): void;
   /** Stops (true) or resumes (false) delivery: requests then wait in the kernel. */
   pause(paused: boolean): void;
   /**

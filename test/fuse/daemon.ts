@@ -7,6 +7,7 @@
 import { createInterface } from 'node:readline';
 import { mountFuse, unmountFuse } from '../../src/fuse/launcher.js';
 import {
+  BUSY_POLL_MS,
   MAX_REPLY_PARTS,
   MAX_REQUESTS_A_WAKEUP,
   REPLY_COPY_MAX_BYTES,
@@ -78,6 +79,7 @@ async function mount(): Promise<void> {
     maxRequestsAWakeup: MAX_REQUESTS_A_WAKEUP,
     copyMaxBytes: REPLY_COPY_MAX_BYTES,
     maxReplyParts: MAX_REPLY_PARTS,
+    busyPollMs: BUSY_POLL_MS,
   });
   session = new FuseSession({
     device,

@@ -59,6 +59,7 @@ export class FakeDevice implements FuseDevice {
   readonly pauses: boolean[] = [];
   /** What the next replies come to; 'sent' when empty. */
   readonly outcomes: ReplyOutcome[] = [];
+  timesSettled = 0;
   closed = false;
   #handlers: FuseDeviceHandlers | null = null;
   #nextUnique = 2n;
@@ -75,6 +76,10 @@ export class FakeDevice implements FuseDevice {
     const unique = bytes.readBigUInt64LE(8);
     this.replies.push({ unique, error: bytes.readInt32LE(4), payload: bytes.subarray(16) });
     return outcome;
+  }
+
+  settled(): void {
+    this.timesSettled++;
   }
 
   pause(paused: boolean): void {

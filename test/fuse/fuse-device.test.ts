@@ -21,7 +21,7 @@ import type { HoldfastError } from '../../src/core/errors.js';
 import { NodeFuseDevice } from '../../src/io/node/fuse-device.js';
 
 const SETTLED_MS = 50;
-const LIMITS = { maxRequestsAWakeup: 16, copyMaxBytes: 16, maxReplyParts: 4 };
+const LIMITS = { maxRequestsAWakeup: 16, copyMaxBytes: 16, maxReplyParts: 4, busyPollMs: 0.1 };
 
 interface Fixture {
   readonly device: NodeFuseDevice;

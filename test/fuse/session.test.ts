@@ -270,9 +270,11 @@ test('reading stops while too many requests wait, and goes on at half of them', 
   }
   t.same(device.pauses, [true]);
   t.equal(session.requestsUnderWay, MAX_IN_FLIGHT_REQUESTS);
+  const { timesSettled } = device;
   for (let count = 0; session.requestsUnderWay > 0 && count < 100; count++) await turn();
   t.same(device.pauses, [true, false]);
   t.equal(session.requestsUnderWay, 0);
+  t.equal(device.timesSettled, timesSettled + 1, 'told once all are answered, and only then');
 });
 
 test('reading stops while too many bytes wait', async (t) => {

@@ -12,6 +12,7 @@ import { Socket, type SocketConstructorOpts } from 'node:net';
 import { assert } from '../../core/assert.js';
 import { asFault, HoldfastError } from '../../core/errors.js';
 import type { FuseDevice, FuseDeviceHandlers, ReplyOutcome } from '../fuse-device.js';
+import { BusyPoll } from './busy-poll.js';
 
 /** libuv's stream over any descriptor, as Node.js calls it. */
 interface Pipe {
@@ -35,6 +36,8 @@ export interface NodeFuseDeviceOptions {
   readonly copyMaxBytes: number;
   /** Replies of more parts are joined before they are sent. */
   readonly maxReplyParts: number;
+  /** The next request is looked for so long before we sleep, when it is likely to come. */
+  readonly busyPollMs: number;
 }
 
 /** Reads `fd` into `buffer` whenever there is something, until `onRead` returns false. */
@@ -60,6 +63,7 @@ export class NodeFuseDevice implements FuseDevice {
   #handlers: FuseDeviceHandlers | null = null;
   #socket: Socket | null = null;
   readonly #buffer: Buffer;
+  readonly #poll: BusyPoll;
   #paused = false;
   #closed = false;
   /** Inside `#turn`, whose result says whether to go on. */
@@ -76,6 +80,7 @@ export class NodeFuseDevice implements FuseDevice {
     this.#fd = fd;
     this.#options = options;
     this.#buffer = Buffer.allocUnsafeSlow(options.bufferBytes);
+    this.#poll = new BusyPoll(options.busyPollMs);
   }
 
   start(handlers: FuseDeviceHandlers): void {
@@ -128,6 +133,10 @@ export class NodeFuseDevice implements FuseDevice {
     else this.#socket?.resume();
   }
 
+  settled(): void {
+    this.#poll.settled();
+  }
+
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -140,6 +149,7 @@ export class NodeFuseDevice implements FuseDevice {
     const handlers = this.#handlers;
     assert(handlers !== null, 'a device that is read was started');
     this.#isServing = true;
+    this.#poll.arrived();
     handlers.onRequest(this.#buffer, length);
     let served = 1;
     while (served < this.#expected && !this.#paused && !this.#closed && this.#serveOne()) served++;
