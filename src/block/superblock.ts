@@ -68,7 +68,7 @@ export function decodeSuperblock(bytes: Uint8Array): Superblock {
   if (format < DISK_FORMAT_MIN || format > DISK_FORMAT_MAX) {
     const known = `${DISK_FORMAT_MIN} to ${DISK_FORMAT_MAX}`;
     throw new HoldfastError('VERSION', `disk format ${format}, known here are ${known}`, {
-      hint: 'Run the version of holdfast that wrote this disk, or the next one; nothing was changed.',
+      hint: 'Nothing was changed. Run the version of holdfast that wrote it, or the next one.',
     });
   }
   const forming = page.readUInt16LE(6);
