@@ -20,6 +20,8 @@ export type RequestBody =
       readonly prefix: string;
       readonly limit?: number;
       readonly after?: string;
+      /** Servers that do not know it answer with the values as well. */
+      readonly keysOnly?: boolean;
     }
   | {
       readonly type: 'transact';

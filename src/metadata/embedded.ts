@@ -29,6 +29,7 @@ import type {
   Lease,
   MetadataStore,
   Operation,
+  RangeOptions,
   RangeResult,
   TransactionResult,
   Watch,
@@ -105,10 +106,7 @@ export class EmbeddedStore implements MetadataStore {
     };
   }
 
-  async range(
-    prefix: string,
-    options: { limit?: number; after?: string } = {},
-  ): Promise<RangeResult> {
+  async range(prefix: string, options: RangeOptions = {}): Promise<RangeResult> {
     checkPrefix(prefix);
     return (await this.#call({ type: 'range', prefix, ...options })) as RangeResult;
   }

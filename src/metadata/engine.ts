@@ -8,7 +8,15 @@ import { assert } from '../core/assert.js';
 import { HoldfastError } from '../core/errors.js';
 import { type Revision, revision } from '../core/units.js';
 import { checkKey, checkPrefix, checkTransaction } from './limits.js';
-import type { Compare, KeyValue, LeaseId, Operation, RangeResult, WatchEvent } from './store.js';
+import type {
+  Compare,
+  KeyValue,
+  LeaseId,
+  Operation,
+  RangeOptions,
+  RangeResult,
+  WatchEvent,
+} from './store.js';
 
 export interface StoredEntry extends KeyValue {
   readonly lease: LeaseId | null;
@@ -40,7 +48,7 @@ export class Engine {
     return found === undefined ? null : plain(found);
   }
 
-  range(prefix: string, options: { limit?: number; after?: string } = {}): RangeResult {
+  range(prefix: string, options: RangeOptions = {}): RangeResult {
     checkPrefix(prefix);
     const keys = this.#keys();
     const from = options.after !== undefined && options.after > prefix ? options.after : prefix;
@@ -54,7 +62,8 @@ export class Engine {
         more = true;
         break;
       }
-      entries.push(plain(this.#entries.get(key) as StoredEntry));
+      const entry = plain(this.#entries.get(key) as StoredEntry);
+      entries.push(options.keysOnly === true ? { ...entry, value: '' } : entry);
     }
     return { entries, revision: this.revision, more };
   }

@@ -29,6 +29,7 @@ export interface RangeRequest {
   readonly limit?: number;
   /** 0: the newest, read linearizably. */
   readonly revision?: Int64;
+  readonly keys_only?: boolean;
 }
 export interface RangeResponse {
   readonly header: RpcHeader;
@@ -112,6 +113,7 @@ const KV_MESSAGES = {
       range_end: field('bytes', 2),
       limit: field('int64', 3),
       revision: field('int64', 4),
+      keys_only: field('bool', 8),
     },
   },
   RangeResponse: {

@@ -23,6 +23,7 @@ import type {
   MemberHealth,
   MetadataStore,
   Operation,
+  RangeOptions,
   RangeResult,
   TransactionResult,
   Watch,
@@ -82,15 +83,12 @@ export class EtcdStore implements MetadataStore {
     }
   }
 
-  async range(
-    prefix: string,
-    options: { limit?: number; after?: string } = {},
-  ): Promise<RangeResult> {
+  async range(prefix: string, options: RangeOptions = {}): Promise<RangeResult> {
     checkPrefix(prefix);
     if (options.limit !== undefined && options.limit <= PAGE) {
-      return this.#page(prefix, options.after, options.limit, undefined);
+      return this.#page(prefix, options, options.limit, undefined);
     }
-    return this.#readAll(prefix, options.after, options.limit);
+    return this.#readAll(prefix, options);
   }
 
   async transact(
@@ -123,7 +121,7 @@ export class EtcdStore implements MetadataStore {
       clock: this.#options.clock,
       prefix,
       handlers,
-      readAll: () => this.#readAll(prefix, undefined, undefined),
+      readAll: () => this.#readAll(prefix, {}),
     });
     this.#watches.add(watch);
     // What a handler throws is a bug: as an unhandled rejection it stops the process.
@@ -168,14 +166,10 @@ export class EtcdStore implements MetadataStore {
   }
 
   /** All of a prefix as of one revision, in pages; once more if that revision is compacted away. */
-  async #readAll(
-    prefix: string,
-    after: string | undefined,
-    limit: number | undefined,
-  ): Promise<RangeResult> {
+  async #readAll(prefix: string, options: RangeOptions): Promise<RangeResult> {
     for (let attempt = 1; ; attempt++) {
       try {
-        return await this.#readPages(prefix, after, limit);
+        return await this.#readPages(prefix, options);
       } catch (error) {
         const compacted = error instanceof HoldfastError && error.code === 'CONFLICT';
         if (!compacted || attempt === COMPACTED_RETRIES) throw error;
@@ -183,17 +177,15 @@ export class EtcdStore implements MetadataStore {
     }
   }
 
-  async #readPages(
-    prefix: string,
-    after: string | undefined,
-    limit: number | undefined,
-  ): Promise<RangeResult> {
+  async #readPages(prefix: string, options: RangeOptions): Promise<RangeResult> {
+    const { limit, keysOnly = false } = options;
     const entries: KeyValue[] = [];
     let at: Revision | undefined;
-    let behind = after;
+    let behind = options.after;
     for (;;) {
       const wanted = limit === undefined ? PAGE : Math.min(PAGE, limit - entries.length);
-      const page = await this.#page(prefix, behind, wanted, at);
+      const rest = { keysOnly, ...(behind === undefined ? {} : { after: behind }) };
+      const page = await this.#page(prefix, rest, wanted, at);
       at ??= page.revision;
       for (const entry of page.entries) entries.push(entry);
       behind = page.entries.at(-1)?.key;
@@ -206,7 +198,7 @@ export class EtcdStore implements MetadataStore {
 
   async #page(
     prefix: string,
-    after: string | undefined,
+    { after, keysOnly = false }: RangeOptions,
     limit: number,
     at: Revision | undefined,
   ): Promise<RangeResult> {
@@ -216,6 +208,7 @@ export class EtcdStore implements MetadataStore {
       range_end: Buffer.from(prefixEnd(prefix)),
       limit,
       ...(at === undefined ? {} : { revision: String(at) }),
+      ...(keysOnly ? { keys_only: true } : {}),
     };
     const reply = await this.#connection.repeatable(RPC.range, request);
     return {

@@ -17,6 +17,7 @@ import type {
   LeaseId,
   MetadataStore,
   Operation,
+  RangeOptions,
   RangeResult,
   TransactionResult,
   Watch,
@@ -47,7 +48,7 @@ export class MemoryServer {
   }
 
   /** All keys under the prefix now, without a call. */
-  peekRange(prefix: string, options?: { limit?: number; after?: string }): RangeResult {
+  peekRange(prefix: string, options?: RangeOptions): RangeResult {
     return this.#engine.range(prefix, options);
   }
 
@@ -169,7 +170,7 @@ export class MemoryStore implements MetadataStore {
     }));
   }
 
-  async range(prefix: string, options?: { limit?: number; after?: string }): Promise<RangeResult> {
+  async range(prefix: string, options?: RangeOptions): Promise<RangeResult> {
     checkPrefix(prefix);
     return this.#call({ type: 'range', subject: prefix }, () =>
       this.server.peekRange(prefix, options),

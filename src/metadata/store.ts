@@ -34,6 +34,13 @@ export interface TransactionResult {
   readonly revision: Revision;
 }
 
+export interface RangeOptions {
+  readonly limit?: number;
+  readonly after?: string;
+  /** Values are not wanted: they may be empty. For finding out which keys have changed. */
+  readonly keysOnly?: boolean;
+}
+
 export interface RangeResult {
   /** Sorted by key. */
   readonly entries: readonly KeyValue[];
@@ -97,7 +104,7 @@ export interface MetadataStore {
   readonly name: string;
   get(key: string): Promise<{ entry: KeyValue | null; revision: Revision }>;
   /** All keys that begin with `prefix`, which must end in '/'. `after` continues behind a key. */
-  range(prefix: string, options?: { limit?: number; after?: string }): Promise<RangeResult>;
+  range(prefix: string, options?: RangeOptions): Promise<RangeResult>;
   /** Applies `operations` at once if every comparison holds. */
   transact(
     compare: readonly Compare[],

@@ -12,7 +12,12 @@ import type { SegmentId, VolumeId } from '../core/ids.js';
 import { lsn, offset, type Revision, revision } from '../core/units.js';
 import { decodeStored, encodeHead } from './encoding.js';
 import { chunkKey, chunkNumber, chunkPrefix, volumeKey } from './keys.js';
-import { TRANSACTION_MAX_BYTES, TRANSACTION_MAX_OPERATIONS, transactionBytes } from './limits.js';
+import {
+  RANGE_PAGE,
+  TRANSACTION_MAX_BYTES,
+  TRANSACTION_MAX_OPERATIONS,
+  transactionBytes,
+} from './limits.js';
 import {
   METADATA_SCHEMA,
   type PlannedSegment,
@@ -24,7 +29,7 @@ import {
 } from './model.js';
 import { brokenInvariant, commonStart } from './record-invariant.js';
 import { CHUNK_SEGMENTS, type ChunkEntry, decodeChunk, encodeChunk } from './sealed-chunks.js';
-import type { Compare, KeyValue, MetadataStore, Operation } from './store.js';
+import type { Compare, KeyValue, MetadataStore, Operation, RangeOptions } from './store.js';
 
 export interface StoredChunk {
   readonly number: number;
@@ -65,8 +70,9 @@ const CHUNKS_PAGE = 32;
 const RETRIES = 50;
 
 /**
- * The volume as of one moment, linearizably; null when there is none. `known` saves decoding what
- * is unchanged. Throws what decoding throws, and CONFLICT when it changes all the time.
+ * The volume as of one moment, linearizably; null when there is none. `known` saves reading chunks
+ * that are unchanged, and is the answer where nothing has changed. Throws what decoding throws, and
+ * CONFLICT when it changes all the time.
  */
 export async function readVolume(
   store: MetadataStore,
@@ -78,28 +84,85 @@ export async function readVolume(
     const { entry } = await store.get(volumeKey(volume));
     if (entry === null) return null;
     // A newer head may be one that changed the chunks while they were read.
-    if (entry.modRevision <= at) return assembled(volume, entry, chunks);
+    if (entry.modRevision > at) continue;
+    return isSame(known, entry, chunks) ? known : assembled(volume, entry, chunks);
   }
   const message = `the record of volume ${volume} changes all the time`;
   throw new HoldfastError('CONFLICT', message, { retryable: true });
 }
 
-/** All chunks; `revision` is the store's when the first of them were read. */
+function isSame(
+  known: VersionedVolume | null,
+  head: KeyValue,
+  chunks: readonly StoredChunk[],
+): known is VersionedVolume {
+  if (known?.modRevision !== head.modRevision || known.chunks.length !== chunks.length)
+    return false;
+  return chunks.every((chunk, at) => chunk === known.chunks[at]);
+}
+
+interface ReadChunks {
+  readonly chunks: StoredChunk[];
+  /** The store's when the first of them were read. */
+  readonly revision: Revision;
+}
+
+/** All chunks, in pages. */
 export async function readChunks(
   store: MetadataStore,
   volume: VolumeId,
   known: VersionedVolume | null = null,
-): Promise<{ readonly chunks: StoredChunk[]; readonly revision: Revision }> {
-  const prefix = chunkPrefix(volume);
+): Promise<ReadChunks> {
+  if (known !== null && known.chunks.length > CHUNKS_PAGE) return changes(store, volume, known);
   const chunks: StoredChunk[] = [];
+  const revision = await eachChunk(store, volume, { limit: CHUNKS_PAGE }, (entry) => {
+    chunks.push(chunkOf(volume, entry, known));
+  });
+  return { chunks, revision };
+}
+
+/** Reads which chunks there are, and those of them that have changed. */
+async function changes(
+  store: MetadataStore,
+  volume: VolumeId,
+  known: VersionedVolume,
+): Promise<ReadChunks> {
+  const entries: KeyValue[] = [];
+  const list = { limit: RANGE_PAGE, keysOnly: true };
+  const revision = await eachChunk(store, volume, list, (entry) => entries.push(entry));
+  const before = new Map(known.chunks.map((chunk) => [chunk.number, chunk]));
+  const chunks: StoredChunk[] = [];
+  let changed = 0;
+  for (const { key, modRevision } of entries) {
+    const same = before.get(chunkNumber(key) ?? -1);
+    if (same?.modRevision === modRevision) {
+      chunks.push(same);
+      continue;
+    }
+    changed += 1;
+    if (changed > CHUNKS_PAGE) return await readChunks(store, volume);
+    // One that is gone by now changed the head with it: all is read again.
+    const { entry } = await store.get(key);
+    if (entry !== null) chunks.push(chunkOf(volume, entry));
+  }
+  return { chunks, revision };
+}
+
+/** Page by page; resolves to the store's revision when the first was read. */
+async function eachChunk(
+  store: MetadataStore,
+  volume: VolumeId,
+  pages: RangeOptions,
+  visit: (entry: KeyValue) => void,
+): Promise<Revision> {
   let first: Revision | null = null;
   for (let after: string | undefined; ; ) {
-    const options = { limit: CHUNKS_PAGE, ...(after === undefined ? {} : { after }) };
-    const page = await store.range(prefix, options);
+    const options = { ...pages, ...(after === undefined ? {} : { after }) };
+    const page = await store.range(chunkPrefix(volume), options);
     first ??= page.revision;
-    for (const entry of page.entries) chunks.push(chunkOf(volume, entry, known));
+    page.entries.forEach(visit);
     after = page.entries.at(-1)?.key;
-    if (!page.more || after === undefined) return { chunks, revision: first };
+    if (!page.more || after === undefined) return first;
   }
 }
 

@@ -137,9 +137,12 @@ export class RepairSurvey {
   async refresh(volume: VolumeId, segment: SegmentId | false): Promise<void> {
     const { store, log } = this.#parts;
     try {
-      const found = await readVolume(store, volume, this.#volumes.get(volume) ?? null);
-      this.#forget(volume);
-      if (found !== null) this.#learn(volume, found);
+      const known = this.#volumes.get(volume) ?? null;
+      const found = await readVolume(store, volume, known);
+      if (found !== known) {
+        this.#forget(volume);
+        if (found !== null) this.#learn(volume, found);
+      }
       if (segment === false) return;
       const move = await readMove(store, volume, segment);
       if (move.modRevision === 0) this.#moves.delete(segment);

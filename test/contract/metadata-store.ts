@@ -178,6 +178,16 @@ const ranges: Body = async (t, open, root) => {
   }
   t.same(paged, names, 'pages together are all, each once');
   t.equal((await store.range(root, { limit: 30 })).more, false, 'an exact page has no more');
+  const keys = await store.range(root, { limit: 30, keysOnly: true });
+  t.same(
+    keys.entries.map(({ key, modRevision }) => ({ key, modRevision })),
+    all.entries.map(({ key, modRevision }) => ({ key, modRevision })),
+    'keys, and when they changed',
+  );
+  t.ok(
+    keys.entries.every(({ value }) => value === ''),
+    'without their values',
+  );
   t.same((await store.range(root, { after: `${root}k29` })).entries, []);
   t.same((await store.range(root, { after: '/zzz' })).entries, []);
   t.equal((await store.range(root, { after: '/' })).entries.length, 30);

@@ -14,7 +14,7 @@ import {
   decodeChunk,
   encodeChunk,
 } from '../../src/metadata/sealed-chunks.js';
-import type { Operation } from '../../src/metadata/store.js';
+import type { KeyValue, Operation, RangeOptions } from '../../src/metadata/store.js';
 import {
   changeOf,
   checkSize,
@@ -299,6 +299,57 @@ t.test('a head that changes between its chunks and itself is read again', async 
   if (before === null) throw new Error('it is there');
   server.transact([], changeOf(before, rolled(before.record)).operations);
   t.same((await world.wait(reading))?.record, rolled(volume(9)));
+});
+
+t.test('chunks that have not changed are not read again', async (t) => {
+  const world = new SimStores();
+  const server = world.server;
+  putVolume(server, volume(CHUNK_SEGMENTS * 40));
+  const { store } = world.connect();
+  let bytes = 0;
+  const counted = new Proxy(store, {
+    get: (of, name) => {
+      if (name === 'get') return async (key: string) => seen(await of.get(key));
+      return async (prefix: string, options: RangeOptions) => {
+        const page = await of.range(prefix, options);
+        for (const entry of page.entries) seen({ entry });
+        return page;
+      };
+    },
+  });
+  function seen<T extends { readonly entry: KeyValue | null }>(found: T): T {
+    bytes += found.entry?.value.length ?? 0;
+    return found;
+  }
+  const read = async (known: VersionedVolume | null): Promise<VersionedVolume> => {
+    bytes = 0;
+    const found = await world.wait(readVolume(counted, VOLUME, known));
+    const whole = await world.wait(readVolume(store, VOLUME));
+    t.ok(JSON.stringify(found) === JSON.stringify(whole), 'as if all had been read');
+    return found as VersionedVolume;
+  };
+  const first = await read(null);
+  const all = bytes;
+  t.equal(await read(first), first, 'nothing has changed');
+  t.ok(bytes < all / 20, `${bytes} bytes of ${all}`);
+
+  const [chunk] = first.chunks;
+  const elsewhere = [...THREE].reverse();
+  const moved = (chunk?.entries ?? []).map(({ sealed: one, dead }) => {
+    return { dead, sealed: { ...one, replicas: elsewhere } };
+  });
+  const value = encodeChunk(VOLUME, moved);
+  server.transact([], [{ type: 'put', key: chunkKey(VOLUME, 0), value }]);
+  const second = await read(first);
+  t.same(second.record.sealed[0]?.replicas, elsewhere, 'what repair has moved');
+  t.ok(bytes < all / 10, `${bytes} bytes of ${all}`);
+
+  const gone = ids(CHUNK_SEGMENTS, 2 * CHUNK_SEGMENTS);
+  const without = clearDeleted(deleteSealed(second.record, { epoch: epoch(1), segments: gone }), {
+    segments: gone,
+  });
+  server.transact([], changeOf(second, without).operations);
+  t.equal((await read(second)).chunks.length, 39, 'a chunk that is gone');
 });
 
 t.test('what repair has moved is taken over, and compared in the next swap', async (t) => {
