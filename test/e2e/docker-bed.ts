@@ -182,10 +182,15 @@ export class DockerBed {
     let bed: DockerBed | null = null;
     try {
       await bridge.open();
-      bed = new DockerBed(await Cluster.start({ host: bridge.address }), bridge, root);
+      const made = new DockerBed(await Cluster.start({ host: bridge.address }), bridge, root);
+      bed = made;
       makeImage(root);
-      for (let at = 0; at < machines; at++) await bed.#addHost(`machine${at}`, options);
-      return bed;
+      const names = Array.from({ length: machines }, (_, at) => `machine${at}`);
+      const added = await Promise.allSettled(names.map((name) => made.#addHost(name, options)));
+      const failed = added.find((one) => one.status === 'rejected');
+      if (failed !== undefined) throw failed.reason;
+      made.hosts.sort((a, b) => (a.machine.name < b.machine.name ? -1 : 1));
+      return made;
     } catch (thrown) {
       await bed?.close();
       bridge.close();
