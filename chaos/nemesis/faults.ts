@@ -128,8 +128,6 @@ async function machineDied(field: Field): Promise<Struck> {
   await mount.kill();
   const { arrive } = await field.takeOver(volume);
   await arrive();
-  // What an administrator does there once the machine is up again.
-  await mount.unmount();
   return { what, heal: done };
 }
 

@@ -4,6 +4,7 @@ import type { Application } from '../applications/application.js';
 import type { RecordedWorkers } from '../applications/recorded.js';
 import type { Registers } from '../applications/registers.js';
 import { type Client, mountOf, type Volume, type World } from '../machines/world.js';
+import { CommandFailed } from '../mount.js';
 import type { Chooser } from '../recorded/random.js';
 import { nowMs } from '../waits.js';
 
@@ -12,6 +13,8 @@ const GONE_MS = 60_000;
 /** All copies are made again: a lease of 10 s, the grace, a new leader's 30 s, the copies. */
 const WHOLE_MS = 300_000;
 const POLL_MS = 500;
+/** The exit code, as docs/CLI.md has it. */
+const NOT_FOUND = 12;
 
 export interface Applications {
   readonly registers: Registers | null;
@@ -120,8 +123,10 @@ export class Field {
       }
       await sleep(POLL_MS);
     }
-    // What it left for somebody to read.
-    await mount.unmount();
+    // What it left for somebody to read, unless that went with a later mount.
+    await mount.unmount().catch((error: Error) => {
+      if (!(error instanceof CommandFailed && error.code === NOT_FOUND)) throw error;
+    });
   }
 
   /** Why not every segment has all its copies on disks that answer; null when they have. */
