@@ -151,7 +151,9 @@ export class Service {
   append(entry: BatchEntry, done: AppendDone): boolean {
     assert(!this.#releasing, 'appends end before the release');
     if (this.#writer.stopped) {
-      this.#context.deps.clock.soon(() => done(this.#failure, null));
+      // By the time it is told, the owner has said why; without a reason it would read as success.
+      const why = (): HoldfastError => present(this.#failure, 'why the writer stopped');
+      this.#context.deps.clock.soon(() => done(why(), null));
       return true;
     }
     let pageBytes = 0;

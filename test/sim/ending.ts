@@ -4,8 +4,10 @@
  * total power loss takes nothing that was acknowledged (15, 14); and without the metadata store and
  * one replica the volume goes on (17).
  */
+import type { Incarnation } from '../../src/core/ids.js';
 import type { Replica, SealedSegment } from '../../src/metadata/model.js';
 import { MOVES, type ReplicaMove } from '../../src/metadata/replica-moves.js';
+import type { StorageMachine } from './machines.js';
 import type { OwnerProcess } from './owner-process.js';
 import { short, Violation } from './violation.js';
 import type { VolumeSim, World } from './world.js';
@@ -132,8 +134,10 @@ async function copies(world: World): Promise<void> {
  * Where too few nodes have a disk that can be used, those count that are.
  */
 function lacks(world: World, volume: VolumeSim, sealed: SealedSegment): string | null {
-  const usable = world.machines.filter(({ registered, removed, drained }) => {
-    return (registered ?? []).length > 0 && !removed && !drained;
+  const usable = world.machines.filter((machine) => {
+    const { registered, removed, drained } = machine;
+    const opens = (registered ?? []).some((disk) => canOpen(world, machine, disk));
+    return opens && !removed && !drained;
   });
   const isEnough = usable.length >= volume.replicas;
   let found = 0;
@@ -146,11 +150,8 @@ function lacks(world: World, volume: VolumeSim, sealed: SealedSegment): string |
     }
     if (machine.drained && isEnough) return `${machine.name}, which is drained`;
     found += 1;
-    const disk = machine.storage?.inspect().find((one) => {
-      return one.incarnation === replica.incarnation;
-    });
-    // A damaged disk may refuse to open; then it is for an operator to replace.
-    if (disk === undefined && world.checkers.replicas.isDamaged(replica.incarnation)) continue;
+    if (!canOpen(world, machine, replica.incarnation)) continue;
+    const disk = openDisk(machine, replica.incarnation);
     const copy = disk?.segments.find((one) => one.segment === sealed.segment);
     if (copy?.durableLength !== sealed.end || copy.sealedEnd !== sealed.end) {
       return `${machine.name} (${copy?.durableLength ?? 'nothing'} of ${sealed.end})`;
@@ -159,12 +160,21 @@ function lacks(world: World, volume: VolumeSim, sealed: SealedSegment): string |
   return isEnough && found < volume.replicas ? `only ${found} disks` : null;
 }
 
+/** A damaged disk may refuse to open; then it is for an operator to replace. */
+function canOpen(world: World, machine: StorageMachine, disk: Incarnation): boolean {
+  return openDisk(machine, disk) !== undefined || !world.checkers.replicas.isDamaged(disk);
+}
+
+function openDisk({ storage }: StorageMachine, disk: Incarnation) {
+  return storage?.inspect().find(({ incarnation }) => incarnation === disk);
+}
+
 /** What repair left behind: moves that never end, and copies of segments that are deleted. */
 function leftovers(world: World): string | null {
   // What is to be dropped by a node or disk that never comes up again waits for it.
   const isDown = ({ node, incarnation }: Replica): boolean => {
-    const disks = world.machines.find((one) => one.node === node)?.storage?.inspect() ?? [];
-    return !disks.some((one) => one.incarnation === incarnation);
+    const machine = world.machines.find((one) => one.node === node);
+    return machine === undefined || openDisk(machine, incarnation) === undefined;
   };
   for (const { key, value } of world.server.peekRange(MOVES).entries) {
     const { filling, leaving } = JSON.parse(value) as ReplicaMove;

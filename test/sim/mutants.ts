@@ -357,8 +357,8 @@ export const MUTANTS: readonly Mutant[] = [
     edits: [
       {
         file: 'metadata/stored-volume.js',
-        find: 'if (entry.modRevision <= at)',
-        replace: 'if (entry.modRevision > 0)',
+        find: 'if (entry.modRevision > at)',
+        replace: 'if (entry.modRevision < 0)',
       },
     ],
     why: 'A segment that a swap has just sealed is neither open nor sealed for who reads then.',

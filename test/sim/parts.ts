@@ -24,6 +24,7 @@ import { METADATA_SCHEMA, type Replica } from '../../src/metadata/model.js';
 import { NodeRegistration } from '../../src/metadata/nodes.js';
 import { Controller } from '../../src/replication/controller.js';
 import type { OwnerDeps } from '../../src/replication/owner-types.js';
+import { Scrubber } from '../../src/replication/scrubber.js';
 import type { SimProcess } from '../fixtures/sim-clock.js';
 import type { SimRandom } from '../fixtures/sim-random.js';
 import type { SimDrive, StorageMachine } from './machines.js';
@@ -37,6 +38,8 @@ const LEASE_TTL_SECONDS = 2;
 const REPAIR_TIMES = {
   ...{ surveyMs: 700, inventoryMs: 2_000, retryMs: 300, quietMs: 1_500, settleMs: 2_000 },
 };
+
+const SCRUB_TIMES = { lookMs: 900, noteMs: 2_000, retryMs: 1_500 };
 
 function credentials(world: World): Credentials {
   return { cluster: world.cluster, secret: Buffer.from('simulated secret') };
@@ -166,6 +169,42 @@ export function serve(
     ttlSeconds: LEASE_TTL_SECONDS,
   });
   controller.start();
+  scrub(world, machine, process, storage);
+}
+
+/** Verifies the node's own copies on a schedule. */
+function scrub(
+  world: World,
+  machine: StorageMachine,
+  process: SimProcess,
+  storage: StorageNode,
+): void {
+  const scrubber = new Scrubber({
+    store: world.metadata.attach(machine.name, process),
+    clock: process.clock,
+    log: logOf(world, machine.name),
+    node: machine.node,
+    disks: {
+      incarnations: () =>
+        storage
+          .stats()
+          .filter(({ state }) => state === 'ok' || state === 'full')
+          .map(({ incarnation }) => incarnation),
+      handle: (request, reply) => {
+        storage.handle(request, (answer) => {
+          if (request.type === 'copy') {
+            world.hit(`scrub.copy.${answer.status}`);
+            world.nodeReplied(machine, request, answer);
+          } else if (request.type === 'read') world.hit(`scrub.read.${answer.status}`);
+          reply(answer);
+          world.scheduler.notePromise();
+        });
+      },
+      takeRotten: (disk) => storage.takeRotten(disk),
+    },
+    times: SCRUB_TIMES,
+  });
+  scrubber.start();
 }
 
 /** What an owner sends passes the checkers first. */

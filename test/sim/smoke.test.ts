@@ -25,6 +25,8 @@ test('thirty seeds run without a violation', { timeout: 240_000 }, async (t) => 
     'reply.seal.OK',
     'reply.copy.OK',
     'read.ok',
+    'scrub.read.OK',
+    'scrub.copy.OK',
     'replay.ok',
   ]) {
     t.ok(coverage.get(name) > 0, `${name} is reached`);

@@ -176,7 +176,8 @@ export class World {
     this.begun = true;
     writePlacement(this);
     const { repairGraceMs } = this.spec;
-    const value = JSON.stringify({ schema: METADATA_SCHEMA, repairGraceMs });
+    const scrub = { scrubIntervalMs: 4_000, scrubBytesPerSecond: 2 ** 25 };
+    const value = JSON.stringify({ schema: METADATA_SCHEMA, repairGraceMs, ...scrub });
     this.apply([{ type: 'put', key: SETTINGS_KEY, value }]);
     for (const volume of this.volumes) this.#createVolume(volume);
     for (const volume of this.volumes) this.startOwner(volume, this.random.pick(this.hosts));
