@@ -10,11 +10,11 @@ import { build, compiled, filesUnder, main, ROOT, run, ScriptError, tool } from 
 import { checkNode, ensurePackages, ensureTestPackages, missingTestPackages } from './setup.mjs';
 
 const SIMULATOR = 'test/sim/main.ts';
-const SIMULATOR_RUNS = [['--seeds', '200']];
+const SIMULATOR_RUNS = [['--seeds', '100']];
 /** These start daemons and mostly wait for them: three at a time, after the others. */
 const SYSTEMS = /^test\/(e2e|crash)\//;
-/** These load the disk or measure how long something takes: one at a time, at the end. */
-const ALONE = /^test\/(crash\/|e2e\/(sigkill|size|space)\.)/;
+/** These fill the disk or measure how long something takes: one at a time, at the end. */
+const ALONE = /^test\/e2e\/(sigkill|size|space)\./;
 const FILES_A_RUN = 200; // a command line has a limit
 
 const totals = { passed: 0, failed: 0, skipped: 0 };
@@ -124,9 +124,9 @@ async function runTests(filters) {
   const alone = sources.filter((path) => ALONE.test(path));
   const systems = sources.filter((path) => SYSTEMS.test(path) && !ALONE.test(path));
   const units = sources.filter((path) => !SYSTEMS.test(path));
-  if (units.length > 0) await stage('tests', () => tap(units, 2));
+  if (units.length > 0) await stage('tests', () => tap(units, 3));
   if (systems.length > 0) await stage('tests of whole systems', () => tap(systems, 3));
-  if (alone.length > 0) await stage('tests of crashes and of time', () => tap(alone, 1));
+  if (alone.length > 0) await stage('tests of space and of time', () => tap(alone, 1));
   if (sources.length === 0) record('no test file matches', false);
 }
 

@@ -97,7 +97,8 @@ export class Machine {
     const [init] = childrenOf(holder.pid);
     if (init === undefined) throw new Error('the machine has no first process');
     const address = bridge.nextAddress();
-    const link = `${bridge.name}${address.split('.')[3]}`;
+    // No bridge has such a name: removeStale would take it for that of another process.
+    const link = `${bridge.name}-${address.split('.')[3]}`;
     await run('ip', 'link', 'add', link, 'type', 'veth', 'peer', 'eth0', 'netns', String(init));
     await run('ip', 'link', 'set', link, 'master', bridge.name, 'up');
     const machine = new Machine({ name, address, root, link, holder, init });
