@@ -13,8 +13,11 @@ const SIMULATOR = 'test/sim/main.ts';
 const SIMULATOR_RUNS = [['--seeds', '100']];
 /** These start daemons and mostly wait for them: three at a time, after the others. */
 const SYSTEMS = /^test\/(e2e|crash)\//;
-/** These fill the disk or measure how long something takes: one at a time, at the end. */
-const ALONE = /^test\/e2e\/(sigkill|size|space)\./;
+/**
+ * These load or fill the disk, measure how long something takes, or unmount what a test beside them
+ * may have copied into a namespace of its own: one at a time, at the end.
+ */
+const ALONE = /^test\/(crash\/|e2e\/(sigkill|size|space)\.)/;
 const FILES_A_RUN = 200; // a command line has a limit
 
 const totals = { passed: 0, failed: 0, skipped: 0 };

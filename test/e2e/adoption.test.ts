@@ -19,7 +19,7 @@ if (skip !== false) {
 }
 t.setTimeout(600_000);
 /** HOLDFAST_KILLS: of the random tests. */
-const KILLS = Number(process.env.HOLDFAST_KILLS ?? 6);
+const KILLS = Number(process.env.HOLDFAST_KILLS ?? 4);
 const WORKERS = 2;
 
 const bed = await MountBed.start();

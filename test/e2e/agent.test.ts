@@ -8,7 +8,7 @@ import { writableGroup } from '../../src/cli/scopes.js';
 import { MIB } from '../../src/core/units.js';
 import { cannotMount } from '../fuse/mounted.js';
 import { AgentProcess, cannotContain, Driver, groupOf } from './agent-bed.js';
-import { isAlive, isMounted, MountBed, shell, until } from './mount-bed.js';
+import { isAlive, isMounted, MountBed, processesBelow, shell, until } from './mount-bed.js';
 
 const skip = cannotMount() || cannotContain();
 if (skip !== false) {
@@ -145,11 +145,15 @@ t.test('versions that mounts use stay, others go when they are old', async (t) =
   t.notMatch(groups(), /mount-/, 'no cgroup is left but the last, which the next start removes');
 });
 
-/** Groups of mounts that hold no process are removed when another mount starts. */
+/** Groups of this bed's mounts. One that holds no process goes when another mount starts. */
 function groups(): string {
   const root = writableGroup() ?? '';
+  const ours = new Set(processesBelow(bed.runDirectory).map(String));
   return readdirSync(root)
     .filter((name) => name.startsWith('mount-'))
-    .filter((name) => readFileSync(join(root, name, 'cgroup.procs'), 'utf8') !== '')
+    .filter((name) => {
+      const pids = readFileSync(join(root, name, 'cgroup.procs'), 'utf8').split('\n');
+      return pids.some((pid) => ours.has(pid));
+    })
     .join(' ');
 }
