@@ -4,7 +4,15 @@
  * afterwards. The units are those of deploy/systemd, in a systemd of its own; it is told to stop
  * all of them at once, in one transaction, as it does when the machine is shut down.
  */
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -98,7 +106,10 @@ async function installUnits(): Promise<void> {
     writeFileSync(join(shared, 'tmp', `${at}`), text);
     await run(`mkdir -p "$(dirname ${path})" && cp ${shared}/tmp/${at} ${path}`);
   }
-  await run(`cp ${shipped}*.service /etc/systemd/system/ && ln -s ${program} /usr/local/bin/holdfast
+  // This tree may be where that systemd sees nothing, such as below /tmp.
+  cpSync(shipped, join(shared, 'units'), { recursive: true });
+  await run(`cp ${shared}/units/*.service /etc/systemd/system/
+    ln -s ${program} /usr/local/bin/holdfast
     systemctl daemon-reload`);
 }
 
