@@ -85,7 +85,10 @@ function count(parser, names) {
     if (names.length === 0 && result.skip === 'no tests found') {
       failed(result); // a file that means to skip says why
     } else if (result.skip || result.todo) {
-      if (!tested) add('skipped');
+      if (!tested) {
+        add('skipped');
+        console.log(`skipped ${[...names, result.name].join(' > ')}: ${result.skip || result.todo}`);
+      }
     } else if (!result.ok) {
       if (inside.failed === 0) failed(result);
     } else if (closes === undefined) add('passed');
