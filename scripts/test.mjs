@@ -87,7 +87,8 @@ function count(parser, names) {
     } else if (result.skip || result.todo) {
       if (!tested) {
         add('skipped');
-        console.log(`skipped ${[...names, result.name].join(' > ')}: ${result.skip || result.todo}`);
+        const what = [...names, result.name].join(' > ');
+        console.log(`skipped ${what}: ${result.skip || result.todo}`);
       }
     } else if (!result.ok) {
       if (inside.failed === 0) failed(result);

@@ -158,7 +158,7 @@ export function serve(
     credentials: credentials(world),
     identity: { role: 'node', id: machine.node },
   });
-  const controller = new Controller({
+  new Controller({
     store: world.metadata.attach(machine.name, process),
     clock: process.clock,
     random: random.fork('controller'),
@@ -167,8 +167,7 @@ export function serve(
     node: machine.node,
     times: REPAIR_TIMES,
     ttlSeconds: LEASE_TTL_SECONDS,
-  });
-  controller.start();
+  }).start();
   scrub(world, machine, process, storage);
 }
 
