@@ -2,7 +2,6 @@
  * What a disk's store takes and shows, apart from its engine (disk-store.ts): the parts that it is
  * composed of, its limits, and what the simulator's checkers and the metrics read from it.
  */
-
 import type { Confirmations } from '../core/confirmations.js';
 import type { ClusterId, Incarnation, NodeId, SegmentId } from '../core/ids.js';
 import type { Epoch, SegmentOffset } from '../core/units.js';

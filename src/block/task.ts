@@ -1,5 +1,4 @@
 /** What the parts that carry requests out share, and how replies are made. */
-
 import type { Confirmations } from '../core/confirmations.js';
 import type { Incarnation, SegmentId, VolumeId } from '../core/ids.js';
 import { epoch, offset } from '../core/units.js';

@@ -6,8 +6,8 @@
 import { decodeEntries, decodeSegmentBatch, FLAG_SEGMENT_HEADER } from '../block/wire/batch.js';
 import { ANY_NODE } from '../block/wire/handshake.js';
 import type { InventoryEntry, StatusBody } from '../block/wire/messages.js';
-import type { NodeRequests } from '../block/wire/requests.js';
-import { decodeSegmentHeader } from '../block/wire/segment-header.js';
+import type { NodeRequests, RequestTarget } from '../block/wire/requests.js';
+import { decodeSegmentHeader, type SegmentHeader } from '../block/wire/segment-header.js';
 import { HoldfastError } from '../core/errors.js';
 import type { Incarnation, SegmentId } from '../core/ids.js';
 import { INVENTORY_PAGE } from '../core/limits.js';
@@ -48,20 +48,30 @@ export async function inventoryOf(asked: AskedNode): Promise<FoundNode> {
     if (state === 'failed') {
       throw new HoldfastError('DISK_FAILED', `${address}: disk ${incarnation} has failed`);
     }
-    const entries: InventoryEntry[] = [];
-    for (let after: SegmentId | null = null; ; ) {
-      const request = { type: 'inventory', incarnation, after, limit: INVENTORY_PAGE } as const;
-      const { body, status: said } = await ask(requests, target, request);
-      if (body?.type !== 'inventory') {
-        throw new HoldfastError('UNAVAILABLE', `${address}: its inventory was refused (${said})`);
-      }
-      entries.push(...body.entries);
-      after = body.entries.at(-1)?.segment ?? null;
-      if (!body.more || after === null) break;
-    }
+    const entries = await segmentsOn(requests, target, incarnation);
     inventories.push({ node: status.node, incarnation, entries });
   }
   return { ...asked, status, inventories };
+}
+
+/** All that one disk has. Rejects with UNAVAILABLE etc.: then nothing is known of it. */
+export async function segmentsOn(
+  requests: NodeRequests,
+  target: RequestTarget,
+  incarnation: Incarnation,
+): Promise<InventoryEntry[]> {
+  const entries: InventoryEntry[] = [];
+  for (let after: SegmentId | null = null; ; ) {
+    const request = { type: 'inventory', incarnation, after, limit: INVENTORY_PAGE } as const;
+    const { body, status, incarnation: of } = await ask(requests, target, request);
+    if (status !== 'OK' || body?.type !== 'inventory' || of !== incarnation) {
+      const message = `${target.address}: its inventory was refused (${status})`;
+      throw new HoldfastError('UNAVAILABLE', message);
+    }
+    entries.push(...body.entries);
+    after = body.entries.at(-1)?.segment ?? null;
+    if (!body.more || after === null) return entries;
+  }
 }
 
 export function nodeRecord({ status, address }: FoundNode): NodeRecord {
@@ -189,16 +199,21 @@ function readHeader(
         return;
       }
       try {
-        const header = decodeSegmentBatch(page as Uint8Array);
-        if ((header.flags & FLAG_SEGMENT_HEADER) === 0) return resolve(null);
-        const [entry] = decodeEntries(header, page as Uint8Array);
-        resolve(entry === undefined ? null : decodeSegmentHeader(entry.record));
+        resolve(headerIn(page as Uint8Array));
       } catch (thrown) {
         if (thrown instanceof HoldfastError && thrown.code === 'MALFORMED') resolve(null);
         else reject(thrown);
       }
     });
   });
+}
+
+/** The header in a segment's first page; null: it begins with another batch. Throws MALFORMED. */
+export function headerIn(page: Uint8Array): SegmentHeader | null {
+  const header = decodeSegmentBatch(page);
+  if ((header.flags & FLAG_SEGMENT_HEADER) === 0) return null;
+  const [entry] = decodeEntries(header, page);
+  return entry === undefined ? null : decodeSegmentHeader(entry.record);
 }
 
 /** LSN and chain crc at `end`, which must be a batch's; null when no copy can be read so far. */

@@ -2,8 +2,7 @@
  * What accepting the loss of a volume's data would mean, before anybody does: which files and
  * ranges, which records at the end of the log, and whether the volume works afterwards.
  */
-import { decodeEntries, decodeSegmentBatch, FLAG_SEGMENT_HEADER } from '../block/wire/batch.js';
-import { decodeSegmentHeader, type SegmentHeader } from '../block/wire/segment-header.js';
+import type { SegmentHeader } from '../block/wire/segment-header.js';
 import { HoldfastError } from '../core/errors.js';
 import { formatSize } from '../core/sizes.js';
 import { type Lsn, lsn, offset, PAGE_BYTES } from '../core/units.js';
@@ -17,9 +16,11 @@ import { loadCheckpoint } from '../volume/checkpoint-loader.js';
 import { type LostFile, lostFiles, newestChange } from '../volume/lost-files.js';
 import { replayInto } from '../volume/mount.js';
 import type { VolumeState } from '../volume/state.js';
+import { headerIn } from './inventory.js';
 import {
   type Copies,
   type LostSegment,
+  type MissingCopy,
   type OpenState,
   openStates,
   withGoodCopies,
@@ -110,10 +111,7 @@ function headerOf(
   return new Promise((resolve) => {
     reader.readPages({ segment: segment.segment, replicas: holders }, 0, 1, (_, page) => {
       try {
-        const header = page === null ? null : decodeSegmentBatch(page);
-        const isFirst = header !== null && (header.flags & FLAG_SEGMENT_HEADER) !== 0;
-        const entry = isFirst && page !== null ? decodeEntries(header, page)[0] : undefined;
-        resolve(entry === undefined ? null : decodeSegmentHeader(entry.record));
+        resolve(page === null ? null : headerIn(page));
       } catch (thrown) {
         if (!(thrown instanceof HoldfastError)) throw thrown;
         resolve(null);
@@ -165,9 +163,8 @@ export function lossesOf(record: VolumeRecord, plan: LossPlan): string[] {
     const [from, to] = recordsOf(record, one);
     const bytes = one.pages.reduce((sum, { count }) => sum + count * PAGE_BYTES, 0);
     const of = `${formatSize(bytes)} of ${formatSize(one.sealed.end)}`;
-    const who = one.missing.map(({ node, why }) => `${node.slice(0, 8)}: ${why}`).join('; ');
     const where = `segment ${one.sealed.segment} (LSNs ${from} to ${to})`;
-    return `${where}: ${of} have no good copy (${who})`;
+    return `${where}: ${of} have no good copy (${reasons(one.missing)})`;
   });
   for (const { path, inode, ranges } of plan.files ?? []) {
     const where = ranges.map(({ offset: at, length }) => `${length} bytes at ${at}`);
@@ -178,12 +175,15 @@ export function lossesOf(record: VolumeRecord, plan: LossPlan): string[] {
   return sentences;
 }
 
+function reasons(missing: readonly MissingCopy[]): string {
+  return missing.map(({ node, why }) => `${node.slice(0, 8)}: ${why}`).join('; ');
+}
+
 function endLosses(record: VolumeRecord, plan: LossPlan): string[] {
   const parts = plan.open.map(({ segment, answered, needed, length, missing }) => {
-    const who = missing.map(({ node, why }) => `${node.slice(0, 8)}: ${why}`).join('; ');
     const enough = Math.max(needed, record.ackQuorum);
     const of = `${answered} of ${segment.replicas.length} replicas answer, ${enough} have to`;
-    const there = `${formatSize(length)} are there (${who})`;
+    const there = `${formatSize(length)} are there (${reasons(missing)})`;
     return `open segment ${segment.segment}: ${of}; ${there}`;
   });
   for (const { segment, length } of plan.dropped) {

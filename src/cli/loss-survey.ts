@@ -6,7 +6,7 @@
 import type { InventoryEntry } from '../block/wire/messages.js';
 import { HoldfastError } from '../core/errors.js';
 import type { Incarnation, SegmentId } from '../core/ids.js';
-import { INVENTORY_PAGE, READ_MAX_PAGES } from '../core/limits.js';
+import { READ_MAX_PAGES } from '../core/limits.js';
 import { offset, PAGE_BYTES } from '../core/units.js';
 import type {
   NodeRecord,
@@ -19,7 +19,8 @@ import type { Directory } from '../replication/directory.js';
 import { fenceQuorum } from '../replication/quorum.js';
 import { SegmentReader } from '../replication/reader.js';
 import type { PageSpan } from '../volume/lost-files.js';
-import { ask, type Session } from './session.js';
+import { segmentsOn } from './inventory.js';
+import type { Session } from './session.js';
 
 /** A copy that cannot be used, and why. */
 export interface MissingCopy {
@@ -62,18 +63,8 @@ export class Copies {
     const { node, address } = record;
     for (const { incarnation } of record.disks) {
       try {
-        for (let after: SegmentId | null = null; ; ) {
-          const request = { type: 'inventory', incarnation, after, limit: INVENTORY_PAGE } as const;
-          const reply = await ask(session.clients, { node, address }, request);
-          const { status, body } = reply;
-          if (status !== 'OK' || body?.type !== 'inventory' || reply.incarnation !== incarnation) {
-            throw new HoldfastError('DISK_FAILED', `its disk answers ${status}`);
-          }
-          for (const entry of body.entries) {
-            if (entry.volume === volume) this.#entries.set(entry.segment + incarnation, entry);
-          }
-          after = body.entries.at(-1)?.segment ?? null;
-          if (!body.more || after === null) break;
+        for (const entry of await segmentsOn(session.clients, { node, address }, incarnation)) {
+          if (entry.volume === volume) this.#entries.set(entry.segment + incarnation, entry);
         }
         this.#answered.add(incarnation);
       } catch (thrown) {

@@ -144,14 +144,14 @@ class MountProcess {
         if (again) return EXIT_AGAIN;
       }
     }
-    this.#noteEnd();
+    this.#noteEnd(fault);
     if (fault !== null) this.#link.say({ event: 'failed', fault: plainFault(fault) });
-    return fault === null ? 0 : EXIT_CODES[fault.code];
+    return exitStatus(fault);
   }
 
   /** So that nobody takes the silence that follows for a daemon that died. */
-  #noteEnd(): void {
-    this.#host.state.write(this.#spec.mount, StateFile.OVER, '');
+  #noteEnd(fault: HoldfastError | null): void {
+    this.#host.state.write(this.#spec.mount, StateFile.OVER, String(exitStatus(fault)));
   }
 
   /** Answers over the control socket and listens to signals from the first moment on. */
@@ -170,7 +170,7 @@ class MountProcess {
       this.#adoption = readAdoption(this.#host.state, this.#spec.mount, this.#intents);
       await monitor.listen();
       const fault = await this.#withSession();
-      if (this.#daemon?.handedOver !== true) this.#noteEnd();
+      if (this.#daemon?.handedOver !== true) this.#noteEnd(fault);
       return fault;
     } finally {
       control.close();
@@ -321,6 +321,10 @@ class MountProcess {
     const directory = await session.directory();
     await checkSecret({ cluster, secret }, directory.nodes());
   }
+}
+
+function exitStatus(fault: HoldfastError | null): number {
+  return fault === null ? 0 : EXIT_CODES[fault.code];
 }
 
 /** Not to be tried again in this process. */

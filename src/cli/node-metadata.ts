@@ -3,7 +3,6 @@
  * opened in the background for as long as that takes, and what needs it (SEAL, COPY, DELETE,
  * registration) waits.
  */
-
 import type { NodeRequests } from '../block/wire/requests.js';
 import type { Confirmations } from '../core/confirmations.js';
 import { asFault, HoldfastError } from '../core/errors.js';

@@ -14,7 +14,10 @@ export interface ProcessIdentity {
 
 /** One directory for each mount, with a few small files. Gone after a reboot. */
 export interface StateDirectory {
-  /** All entries, in no order; empty when nothing was ever mounted. */
+  /**
+   * All entries, in no order; empty when nothing was ever mounted. Names that begin with a dot are
+   * of what is being made or removed just now, by anybody, and are no entries.
+   */
   list(): string[];
   /**
    * Readable by root only, and there with these files or not at all. Throws UNAVAILABLE when it

@@ -48,7 +48,7 @@ export async function bindMount(
   if (there !== undefined) {
     if (isSame(there) && there.readOnly === readOnly) return commands.removeEmpty(mark);
     const isHalf = isSame(there) && readOnly && commands.kind(mark) === 'file';
-    if (!isHalf) throw otherwise(target, there);
+    if (!isHalf) throw takenBy(there, 'Unmount that first.');
     await umount(target);
   }
   const made = loop === null ? commands.makeDirectory(target) : commands.makeFile(target);
@@ -71,9 +71,13 @@ export async function bindMount(
   throw failed(`${source} cannot be bound to ${target}`, why);
 }
 
-function otherwise(target: string, { source, type, readOnly }: MountEntry): HoldfastError {
-  const message = `${target} has ${source} (${type}${readOnly ? ', read-only' : ''}) already`;
-  return new HoldfastError('ALREADY_EXISTS', message, { hint: 'Unmount that first.' });
+/** Something else than what is wanted is mounted there. */
+export function takenBy(
+  { mountPoint, source, type, readOnly }: MountEntry,
+  hint: string,
+): HoldfastError {
+  const message = `${mountPoint} has ${source} (${type}${readOnly ? ', read-only' : ''}) already`;
+  return new HoldfastError('ALREADY_EXISTS', message, { hint });
 }
 
 export async function unbindMount(

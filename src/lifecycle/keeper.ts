@@ -32,7 +32,7 @@ export const StateFile = {
   SETTLED: 'settled',
   /** The mount is to end as soon as there is a daemon that can end it. */
   STOP: 'stop',
-  /** The daemon has ended for good, by itself. */
+  /** The daemon has ended for good, by itself: the exit status that it is about to end with. */
   OVER: 'over',
   /** Exit status of a daemon that ended badly. */
   ENDED: 'ended',
@@ -87,7 +87,8 @@ const PATIENT_DEATHS = 4;
  * word a line, so that it can be replaced. Its standard input and output are the launcher's.
  *
  * A daemon that has served the mount and dies is followed by another, which adopts it. One that
- * ends by itself says so (OVER), and is not. A signal to end it is kept for a daemon that cannot
+ * ends by itself says so (OVER), and is not; it has ended as it says even when it is killed before
+ * it is gone. A signal to end it is kept for a daemon that cannot
  * hear it yet (STOP). A state directory that was never mounted is removed, and so is one whose
  * daemon ended in order.
  */
@@ -127,6 +128,7 @@ while :; do
   [ "$deaths" -lt ${PATIENT_DEATHS} ] || sleep 1
 done
 exec 3<&-
+[ -s "$state/${StateFile.OVER}" ] && status=$(cat "$state/${StateFile.OVER}")
 device=$(cat "$state/${StateFile.DEVICE}" 2>/dev/null)
 if [ -n "$device" ] && grep -q "^[0-9]* [0-9]* $device " /proc/self/mountinfo; then
   umount -i -c -l -- "$directory" && echo "$directory was unmounted" >&2

@@ -10,7 +10,7 @@ import { HoldfastError, invalid } from '../core/errors.js';
 import { MOUNT_TYPE, mountAt, unmountFuse } from '../fuse/launcher.js';
 import type { MountEntry } from '../io/fuse-device.js';
 import type { MachineCommands } from '../io/machine-commands.js';
-import { bindMount, unbindMount } from './binding.js';
+import { bindMount, takenBy, unbindMount } from './binding.js';
 import { type Found, publicView, volumesHere } from './here.js';
 import {
   attachLoop,
@@ -382,9 +382,8 @@ function sameFilesystem(
   throw taken(entry, name);
 }
 
-function taken({ mountPoint, source, type, readOnly }: MountEntry, name: string): HoldfastError {
-  const message = `${mountPoint} has ${source} (${type}${readOnly ? ', read-only' : ''}) already`;
-  return new HoldfastError('ALREADY_EXISTS', message, { hint: `It is not "${name}" as wanted.` });
+function taken(entry: MountEntry, name: string): HoldfastError {
+  return takenBy(entry, `It is not "${name}" as wanted.`);
 }
 
 function mountedAt(name: string, directory: string): HoldfastError {

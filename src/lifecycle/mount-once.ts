@@ -6,7 +6,7 @@ import { HoldfastError, invalid } from '../core/errors.js';
 import type { Clock } from '../io/clock.js';
 import type { MountHost } from '../io/mount-host.js';
 import type { MountRequest, MountStatus } from './mount-types.js';
-import { clearDeadAt, listMounts, type StopOptions, stopMount } from './mounts.js';
+import { clearDead, mountsAt, type StopOptions, stopMount } from './mounts.js';
 import type { MachineMountRequest, MountLocation } from './volume-types.js';
 
 const POLL_MS = 100;
@@ -59,9 +59,8 @@ export async function mountOnce(
 }
 
 async function lively(deps: FuseMountsHere, mountPoint: string): Promise<MountStatus | null> {
-  const all = await listMounts(deps);
-  const there = all.filter(({ directory, state }) => directory === mountPoint && state !== 'dead');
-  return there.at(-1) ?? null;
+  const [there] = await mountsAt(deps, mountPoint);
+  return there === undefined || there.state === 'dead' ? null : there;
 }
 
 /** Whether it is mounted as wanted; false: it is on its way there or away. */
@@ -101,7 +100,7 @@ export async function unmountOnce(
   const { clock } = deps;
   const deadline = clock.monotonic() + (options.timeoutMs ?? PATIENCE_MS);
   for (;;) {
-    const there = (await listMounts(deps)).find(({ directory }) => directory === mountPoint);
+    const [there, ...others] = await mountsAt(deps, mountPoint);
     if (there === undefined) return;
     const { state } = there;
     if (state !== 'starting' && state !== 'stopping') {
@@ -109,7 +108,8 @@ export async function unmountOnce(
       await stopMount(deps, mountPoint, options).catch((thrown) => {
         if (!(wasLost && isEndOfLost(thrown))) throw thrown;
       });
-      return await clearDeadAt(deps, mountPoint);
+      for (const one of others) if (one.state === 'dead') await clearDead(deps.host, one);
+      return;
     }
     if (clock.monotonic() >= deadline) throw onItsWay(there);
     await new Promise<void>((resolve) => clock.after(POLL_MS, resolve));

@@ -62,14 +62,20 @@ export async function listMounts({ host }: MountsDeps): Promise<MountStatus[]> {
   return found.filter((one) => one !== null).sort((a, b) => (a.directory < b.directory ? -1 : 1));
 }
 
+/** All at one directory: the one that counts, which is a dead one only where no other is, first. */
+export async function mountsAt(deps: MountsDeps, mountPoint: string): Promise<MountStatus[]> {
+  const there = (await listMounts(deps)).filter((one) => one.directory === mountPoint);
+  const first = there.findLast(({ state }) => state !== 'dead') ?? there[0];
+  return first === undefined ? [] : [first, ...there.filter((one) => one !== first)];
+}
+
 /**
  * The mount at a directory; a dead one, whose state may be left there, only when no other is.
  * Throws NOT_FOUND.
  */
 export async function findMount(deps: MountsDeps, directory: string): Promise<MountStatus> {
   const mountPoint = deps.host.mounts.resolve(directory);
-  const there = (await listMounts(deps)).filter((one) => one.directory === mountPoint);
-  const found = there.findLast(({ state }) => state !== 'dead') ?? there[0];
+  const [found] = await mountsAt(deps, mountPoint);
   if (found !== undefined) return found;
   const hint = 'See "holdfast mounts" for what is mounted.';
   throw new HoldfastError('NOT_FOUND', `no volume is mounted at ${mountPoint}`, { hint });
@@ -135,15 +141,8 @@ function canCommit({ state, live }: MountStatus): boolean {
   return state === 'mounted' || state === 'unresponsive' || (state === 'adopting' && live !== null);
 }
 
-/** Of every dead mount at this directory, beside the one that was there last. */
-export async function clearDeadAt(deps: MountsDeps, mountPoint: string): Promise<void> {
-  for (const one of await listMounts(deps)) {
-    if (one.state === 'dead' && one.directory === mountPoint) await clearDead(deps.host, one);
-  }
-}
-
 /** Removes what a dead daemon left: the mount that answers nothing, and its state directory. */
-async function clearDead(host: MountHost, status: MountStatus): Promise<void> {
+export async function clearDead(host: MountHost, status: MountStatus): Promise<void> {
   await unmountDead(host, status);
   host.state.remove(status.mount);
 }

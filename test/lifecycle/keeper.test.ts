@@ -142,6 +142,15 @@ t.test('a daemon that ends by itself is not followed', async (t) => {
   t.equal(runs(state), 1);
 });
 
+t.test('one that is killed after it has said how it ends has ended so', async (t) => {
+  const inOrder = keep(t, `${RAN}printf 0 > "$1/over"; kill -9 $$`, true);
+  t.equal(await inOrder.ended, 0);
+  t.notOk(existsSync(inOrder.state));
+  const badly = keep(t, `${RAN}printf 17 > "$1/over"; kill -9 $$`, true);
+  t.equal(await badly.ended, 17);
+  t.equal(readFileSync(join(badly.state, StateFile.ENDED), 'utf8').trim(), '17');
+});
+
 t.test('a mount is handed over to what is the program then', async (t) => {
   const next = '/bin/sh\\n-c\\necho "y $1" > "$1/next"; : > "$1/over"; exit 18\\nnext\\n';
   const script = `${RAN}printf '${next}' > "$1/program"; exit 75`;

@@ -188,10 +188,15 @@ class RunDirectory implements StateDirectory {
     this.#sweep();
     const made = `${HIDDEN}new-${entry}`;
     this.#make(this.path(made));
-    for (const [file, text] of Object.entries(files)) {
-      writeFileSync(this.path(made, file), text, { mode: 0o600 });
+    try {
+      for (const [file, text] of Object.entries(files)) {
+        writeFileSync(this.path(made, file), text, { mode: 0o600 });
+      }
+      renameSync(this.path(made), this.path(entry));
+    } catch (thrown) {
+      rmSync(this.path(made), { recursive: true, force: true });
+      throw this.#fault(thrown);
     }
-    renameSync(this.path(made), this.path(entry));
   }
 
   write(entry: string, file: string, text: string): void {
