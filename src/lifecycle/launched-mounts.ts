@@ -11,6 +11,7 @@ import type { Random } from '../io/random.js';
 import { resultOf } from './agent-protocol.js';
 import type { MountStarter } from './mount-once.js';
 import type { MountRequest, MountStatus } from './mount-types.js';
+import { StartTurns } from './start-turns.js';
 
 export type Scope =
   | { readonly type: 'systemd'; readonly memoryMaxBytes: number }
@@ -51,12 +52,18 @@ const OOM_SCORE_ADJUST = -900;
 
 export class LaunchedMounts implements MountStarter {
   readonly #deps: LaunchDeps;
+  readonly #turns: StartTurns;
 
   constructor(deps: LaunchDeps) {
     this.#deps = deps;
+    this.#turns = new StartTurns(deps.clock);
   }
 
-  async start(request: MountRequest): Promise<MountStatus> {
+  start(request: MountRequest): Promise<MountStatus> {
+    return this.#turns.run(() => this.#start(request));
+  }
+
+  async #start(request: MountRequest): Promise<MountStatus> {
     const { files, random, commands } = this.#deps;
     const id = Buffer.from(random.bytes(ID_BYTES)).toString('hex');
     const paths = files.write(id, JSON.stringify(request));

@@ -1,24 +1,7 @@
 /** One operation at a time on a volume, and none for ever. */
 import { test } from 'tap';
-import type { Clock } from '../../src/io/clock.js';
 import { OperationLocks } from '../../src/lifecycle/operation-locks.js';
-import { SimStores } from '../metadata/sim-store.js';
-
-/** Between two ticks, everything that waited for a promise goes on. */
-function ticking(): { readonly world: SimStores; readonly clock: Clock } {
-  const world = new SimStores();
-  const { clock } = world.connect().process;
-  const tick = (): void => {
-    world.scheduler.notePromise();
-    clock.after(5, tick);
-  };
-  tick();
-  return { world, clock };
-}
-
-function after(clock: Clock, ms: number): Promise<void> {
-  return new Promise((resolve) => clock.after(ms, resolve));
-}
+import { after, ticking } from './ticking.js';
 
 test('operations on one key follow one another, on others they do not wait', async (t) => {
   const { world, clock } = ticking();
