@@ -8,6 +8,7 @@ import { HoldfastError, invalid } from '../core/errors.js';
 import { COPY_TIMEOUT_MS } from '../core/limits.js';
 import { formatSize, parseSize } from '../core/sizes.js';
 import type { Replica, SealedSegment, VolumeRecord } from '../metadata/model.js';
+import { copyRequest } from '../replication/copy-request.js';
 import type { Directory } from '../replication/directory.js';
 import { Pace } from '../replication/pace.js';
 import { meaningOf } from '../replication/scrubber.js';
@@ -107,16 +108,10 @@ async function verified(
   directory: Directory,
   { volume: { volume }, sealed, replica }: Task,
 ): Promise<string | null> {
-  const { segment, createEpoch, end, crc, replicas } = sealed;
   const { node, incarnation } = replica;
   const address = directory.address(node);
   if (address === null) return 'its node is not known';
-  const sources = replicas.flatMap((one) => {
-    const at = directory.address(one.node);
-    return at === null || one.incarnation === incarnation ? [] : [{ ...one, address: at }];
-  });
-  const ids = { incarnation, segment, volume, createEpoch } as const;
-  const request = { type: 'copy', ...ids, sources, end, crc } as const;
+  const request = copyRequest(volume, sealed, incarnation, (id) => directory.address(id));
   for (let tries = 1; ; tries++) {
     const [error, status] = await new Promise<[string | null, string]>((resolve) => {
       session.clients.send({ node, address }, request, COPY_TIMEOUT_MS, (fault, reply) => {
@@ -125,7 +120,7 @@ async function verified(
     });
     if (status === 'OK') return null;
     // Deleted or moved since it was listed: nothing that anybody would miss.
-    if (status === 'UNCONFIRMED' && !(await isListed(session, volume, replica, segment)))
+    if (status === 'UNCONFIRMED' && !(await isListed(session, volume, replica, sealed.segment)))
       return null;
     if (status !== 'BUSY' || tries === BUSY_TRIES) return error ?? meaningOf(status);
     await new Promise<void>((resolve) => session.clock.after(BUSY_MS, resolve));

@@ -9,7 +9,7 @@
 import type { NodeRequests } from '../block/wire/requests.js';
 import { HoldfastError } from '../core/errors.js';
 import type { NodeId, SegmentId } from '../core/ids.js';
-import { COPY_MAX_SOURCES, COPY_TIMEOUT_MS, LEASE_GRACE_AFTER_OUTAGE_MS } from '../core/limits.js';
+import { COPY_TIMEOUT_MS, LEASE_GRACE_AFTER_OUTAGE_MS } from '../core/limits.js';
 import type { Clock, Timer } from '../io/clock.js';
 import type { Log } from '../io/log.js';
 import type { Random } from '../io/random.js';
@@ -17,6 +17,7 @@ import type { DirectoryCache } from '../metadata/directory-cache.js';
 import type { Replica } from '../metadata/model.js';
 import { type MoveOutcome, ReplicaMoves, type VersionedMove } from '../metadata/replica-moves.js';
 import type { Compare, MetadataStore } from '../metadata/store.js';
+import { copyRequest } from './copy-request.js';
 import { IdleVolumes } from './idle-volumes.js';
 import { Pace } from './pace.js';
 import { ending, planRepair, type RepairStep, type RepairSummary } from './repair-plan.js';
@@ -311,20 +312,14 @@ export class Repair {
     const { volume, segment } = of;
     const sealed = this.#survey.sealed(segment);
     if (sealed === null) return 'gone';
-    const { createEpoch, end, crc } = sealed;
     const { directory } = this.#options;
     const disks = this.#survey.disks();
-    const sources = sealed.replicas
-      .filter((one) => one.incarnation !== to.incarnation && !of.incomplete.has(one.incarnation))
-      .filter((one) => ['good', 'leaving'].includes(stateIn(disks, one)))
-      .flatMap((one) => {
-        const address = directory.address(one.node);
-        return address === null ? [] : [{ ...one, address }];
-      })
-      .slice(0, COPY_MAX_SOURCES);
     const { incarnation } = to;
-    const ids = { incarnation, segment, volume, createEpoch } as const;
-    const request = { type: 'copy', ...ids, sources, end, crc } as const;
+    const addressOf = (node: NodeId): string | null => directory.address(node);
+    const request = copyRequest(volume, sealed, incarnation, addressOf, (one) => {
+      const isWhole = !of.incomplete.has(one.incarnation);
+      return isWhole && ['good', 'leaving'].includes(stateIn(disks, one));
+    });
     const reply = await this.#survey.ask(to.node, request, COPY_TIMEOUT_MS);
     if (reply === null) return 'no answer';
     return reply.incarnation === incarnation ? reply.status : 'INCARNATION';

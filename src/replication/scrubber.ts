@@ -10,7 +10,7 @@
 import type { Reply, Request } from '../block/wire/messages.js';
 import { HoldfastError } from '../core/errors.js';
 import type { Incarnation, NodeId, SegmentId, VolumeId } from '../core/ids.js';
-import { COPY_MAX_SOURCES, INVENTORY_PAGE, READ_MAX_PAGES } from '../core/limits.js';
+import { INVENTORY_PAGE, READ_MAX_PAGES } from '../core/limits.js';
 import { PAGE_BYTES, pageIndex } from '../core/units.js';
 import type { Clock, Timer } from '../io/clock.js';
 import type { Log } from '../io/log.js';
@@ -24,7 +24,8 @@ import {
 } from '../metadata/scrub-progress.js';
 import { type ClusterSettings, DEFAULT_SETTINGS, readSettings } from '../metadata/settings.js';
 import type { MetadataStore } from '../metadata/store.js';
-import { readVolume } from '../metadata/stored-volume.js';
+import { readVolume, type VersionedVolume } from '../metadata/stored-volume.js';
+import { copyRequest } from './copy-request.js';
 import { Pace } from './pace.js';
 
 /** The node's own disks, as its storage offers them. */
@@ -248,9 +249,10 @@ export class Scrubber {
       if (retryAt <= now) marked.set(segment, volume);
       else marked.delete(segment);
     }
+    const records = new Map<VolumeId, VersionedVolume>();
     for (const [segment, volume] of [...marked]) {
       if (this.#isStopped) return;
-      const why = await this.#mendOne(place, volume, segment);
+      const why = await this.#mendOne(place, volume, segment, records);
       this.#collect(place);
       marked.delete(segment);
       this.#judge(place, { volume, segment }, why);
@@ -283,26 +285,29 @@ export class Scrubber {
       log.error({ disk, volume, segment, why }, 'A rotten copy cannot be repaired.');
   }
 
-  /** Null when the copy is good, or is none any more; else why it is not. */
-  async #mendOne(place: Place, volume: VolumeId, segment: SegmentId): Promise<string | null> {
+  /**
+   * Null when the copy is good, or is none any more; else why it is not. `records`: as they were
+   * read for the copies before, so that only what has changed since is read again.
+   */
+  async #mendOne(
+    place: Place,
+    volume: VolumeId,
+    segment: SegmentId,
+    records: Map<VolumeId, VersionedVolume>,
+  ): Promise<string | null> {
     const { store, log } = this.#options;
     const { incarnation } = place;
     try {
-      const record = (await readVolume(store, volume, null))?.record;
-      const sealed = record?.sealed.find((one) => one.segment === segment);
+      const found = await readVolume(store, volume, records.get(volume) ?? null);
+      if (found !== null) records.set(volume, found);
+      const sealed = found?.record.sealed.find((one) => one.segment === segment);
       if (sealed === undefined) return null;
-      const { createEpoch, end, crc, replicas } = sealed;
-      if (!replicas.some((one) => one.incarnation === incarnation)) return null;
+      if (!sealed.replicas.some((one) => one.incarnation === incarnation)) return null;
       const nodes = new Map((await listNodes(store)).map(({ node, address }) => [node, address]));
-      const sources = replicas
-        .filter((one) => one.incarnation !== incarnation)
-        .map((one) => ({ ...one, address: nodes.get(one.node) ?? '' }))
-        .filter(({ address }) => address !== '')
-        .slice(0, COPY_MAX_SOURCES);
-      const ids = { incarnation, segment, volume, createEpoch } as const;
-      const { status } = await this.#ask({ type: 'copy', ...ids, sources, end, crc });
+      const request = copyRequest(volume, sealed, incarnation, (node) => nodes.get(node) ?? null);
+      const { status } = await this.#ask(request);
       if (status !== 'OK') return meaningOf(status);
-      const isGood = await this.#verify(place, { segment, length: end });
+      const isGood = await this.#verify(place, { segment, length: sealed.end });
       if (isGood !== true) return 'it was repaired, and does not verify';
       place.repaired += 1;
       this.#isNews = true;

@@ -9,6 +9,7 @@ import type { Monotonic, Revision } from '../core/units.js';
 import type { SealedSegment, VolumeRecord } from '../metadata/model.js';
 import { type VersionedVolume, withinOneSwap } from '../metadata/stored-volume.js';
 import { clearDeleted } from '../metadata/volume-record.js';
+import { copyRequest } from './copy-request.js';
 import type { OwnerContext } from './owner-context.js';
 import { answersFor } from './quorum.js';
 import {
@@ -119,19 +120,15 @@ export class Upkeep {
   #request(job: Job, kind: JobKind): Request {
     const to = present(job.segment.replicas[job.replica], 'a replica of the segment');
     const { incarnation } = to;
-    const { segment, createEpoch, replicas } = job.segment;
+    const { segment } = job.segment;
     const { volume } = this.#context.options;
     if (kind === 'delete') {
       return { type: 'delete', incarnation, segment, volume, revision: job.revision };
     }
-    const { end, crc } = present(job.sealed, 'a sealed segment');
+    const sealed = present(job.sealed, 'a sealed segment');
+    const { end, crc } = sealed;
     if (kind === 'seal') return { type: 'seal', incarnation, segment, volume, end, crc };
-    const sources = replicas.flatMap(({ node, incarnation: disk }, index) => {
-      const address = this.#context.deps.directory.address(node);
-      return index === job.replica || address === null
-        ? []
-        : [{ node, address, incarnation: disk }];
-    });
-    return { type: 'copy', incarnation, segment, volume, createEpoch, sources, end, crc };
+    const { directory } = this.#context.deps;
+    return copyRequest(volume, sealed, incarnation, (node) => directory.address(node));
   }
 }

@@ -175,13 +175,19 @@ test('a rotten data page is answered with DISK, never with its bytes', async (t)
   t.equal(rig.read(seg(1), 0, log.end / PAGE_BYTES).status, 'DISK');
 });
 
-test('a rotten sidecar is rebuilt from the heads of the batches', async (t) => {
+/** A stopped store with a sealed segment, of whose sidecar one bit is wrong. */
+function withRottenSidecar(): { readonly rig: Rig; readonly log: Log } {
   const rig = new Rig().format().open();
   const log = filled(rig, 20);
   rig.seal(seg(1), log.end, log.crc);
   rig.store.stop(() => {});
   rig.scheduler.runFor(20_000);
   inode(rig, '.sums').flipBit(0, 3);
+  return { rig, log };
+}
+
+test('a rotten sidecar is rebuilt from the heads of the batches', async (t) => {
+  const { rig, log } = withRottenSidecar();
   rig.crash(false).open();
   const reply = rig.read(seg(1), 0, log.end / PAGE_BYTES);
   if (reply.body?.type !== 'read') throw new Error(reply.status);
@@ -189,12 +195,7 @@ test('a rotten sidecar is rebuilt from the heads of the batches', async (t) => {
 });
 
 test('a sealed copy of which sidecar and heads are rotten is readable after a COPY', async (t) => {
-  const rig = new Rig().format().open();
-  const log = filled(rig, 20);
-  rig.seal(seg(1), log.end, log.crc);
-  rig.store.stop(() => {});
-  rig.scheduler.runFor(20_000);
-  inode(rig, '.sums').flipBit(0, 3);
+  const { rig, log } = withRottenSidecar();
   inode(rig, '.data').flipBit(3, 9);
   rig.crash(false).open();
   const pages = log.end / PAGE_BYTES;
