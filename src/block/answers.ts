@@ -125,6 +125,22 @@ function wholeBatch(bytes: Buffer): BatchHeader | 'longer' | null {
   }
 }
 
+/** What single pages are read into, one behind the other: cheaper than memory of its own for each. */
+const SLAB_BYTES = 64 * 1024;
+let slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
+let slabAt = 0;
+
+/** Memory for a reply, which lives until it is sent; so a few pages do not hold up a whole slab. */
+function replyMemory(bytes: number): Buffer {
+  if (bytes > SLAB_BYTES / 4) return Buffer.allocUnsafeSlow(bytes);
+  if (slabAt + bytes > SLAB_BYTES) {
+    slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
+    slabAt = 0;
+  }
+  slabAt += bytes;
+  return slab.subarray(slabAt - bytes, slabAt);
+}
+
 export function answerRead(
   task: Task,
   state: Segment,
@@ -138,7 +154,7 @@ export function answerRead(
     return;
   }
   const file = engine.files.get(state.id);
-  const data = Buffer.allocUnsafe(count * PAGE_BYTES);
+  const data = replyMemory(count * PAGE_BYTES);
   file.read(data, page * PAGE_BYTES, (error, bytesRead) => {
     const verdict = decide(state, request);
     if (verdict.act === 'answer') return replies.send(reply, verdict.status, state);

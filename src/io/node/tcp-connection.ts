@@ -22,7 +22,8 @@ const LINGER_MS = 5_000;
 /** All connections read into it, one after the other, and copy out of it before they return. */
 const READ_BUFFER = Buffer.allocUnsafeSlow(64 * 1024);
 
-const WRITE_BUFFER_BYTES = 16 * 1024;
+/** What leaves by itself at FLUSH_BYTES, and the small part that brought it there. */
+const WRITE_BUFFER_BYTES = FLUSH_BYTES + GATHER_MAX_BYTES;
 /** What is small is copied together here, and given to the kernel at once. */
 let writeBuffer = Buffer.allocUnsafeSlow(WRITE_BUFFER_BYTES);
 

@@ -1,8 +1,7 @@
 /**
  * Cuts a TCP byte stream into frames. What is read goes through one buffer that is used again and
- * again, and frames are copied out of it; the rest of a large frame is read to where it belongs, so
- * that most of its bytes are never copied, and no byte of a stream is ever garbage. Pure: chunks
- * in, frames out.
+ * again, and the frames that are whole are copied out of it together; the rest of a large frame is
+ * read to where it belongs, so that most of its bytes are never copied. Pure: chunks in, frames out.
  */
 import { assert } from '../../core/assert.js';
 import { malformed } from '../../core/errors.js';
@@ -14,14 +13,16 @@ const ROOM_MIN_BYTES = 32 * 1024;
 const EMPTY = Buffer.alloc(0);
 
 /**
- * INVARIANT: either `#partial` is a frame whose length is known and of which `#filled` bytes have
- * come, or it is null and `#chunk` from `#at` on has not been looked at, and may end inside a
- * length.
+ * INVARIANT: `#whole` from `#wholeAt` on comes first in the stream, and is whole frames. Behind it,
+ * either `#partial` is a frame whose length is known and of which `#filled` bytes have come, or it
+ * is null and `#chunk` from `#at` on has not been looked at, and may end inside a length.
  */
 export class FrameReader {
   #maxFrameBytes: number;
   #chunk: Buffer = EMPTY;
   #at = 0;
+  #whole: Buffer = EMPTY;
+  #wholeAt = 0;
   #partial: Buffer | null = null;
   #filled = 0;
 
@@ -31,6 +32,10 @@ export class FrameReader {
 
   /** Copies what has not been taken out yet: the chunk's memory is about to change. */
   keep(): void {
+    if (this.#wholeAt === this.#whole.length) {
+      this.#whole = EMPTY;
+      this.#wholeAt = 0;
+    }
     const isLooked = this.#at === this.#chunk.length;
     this.#chunk = isLooked ? EMPTY : Buffer.from(this.#chunk.subarray(this.#at));
     this.#at = 0;
@@ -54,9 +59,10 @@ export class FrameReader {
     this.#maxFrameBytes = bytes;
   }
 
-  /** Whether bytes of an unfinished frame are here. */
+  /** Whether bytes are here that nobody has taken out. */
   get isInside(): boolean {
-    return this.#partial !== null || this.#at < this.#chunk.length;
+    const isTaken = this.#wholeAt === this.#whole.length && this.#at === this.#chunk.length;
+    return this.#partial !== null || !isTaken;
   }
 
   /**
@@ -74,26 +80,47 @@ export class FrameReader {
   }
 
   /**
-   * The next whole frame, or null when more bytes are needed. Throws MALFORMED for one too large.
+   * The next whole frame, or null when more bytes are needed; frames that came together share their
+   * memory. Throws MALFORMED for one too large.
    */
   next(): Buffer | null {
-    if (this.#partial !== null) return this.#fill(this.#partial);
+    if (this.#wholeAt === this.#whole.length) {
+      if (this.#partial !== null) return this.#fill(this.#partial);
+      const bytes = this.#wholeBytes();
+      if (bytes === 0) return this.#begin();
+      this.#whole = Buffer.from(this.#chunk.subarray(this.#at, this.#at + bytes));
+      this.#wholeAt = 0;
+      this.#at += bytes;
+    }
+    const start = this.#wholeAt + LENGTH_BYTES;
+    this.#wholeAt = start + this.#whole.readUInt32LE(this.#wholeAt);
+    return this.#whole.subarray(start, this.#wholeAt);
+  }
+
+  /** How much of the chunk is whole frames, up to one that is too large. */
+  #wholeBytes(): number {
     const chunk = this.#chunk;
-    const left = chunk.length - this.#at;
+    let end = this.#at;
+    while (chunk.length - end >= LENGTH_BYTES) {
+      const length = chunk.readUInt32LE(end);
+      if (length > this.#maxFrameBytes || length > chunk.length - end - LENGTH_BYTES) break;
+      end += LENGTH_BYTES + length;
+    }
+    return end - this.#at;
+  }
+
+  /** Begins a frame of which a part is here, if its length is. */
+  #begin(): Buffer | null {
+    const left = this.#chunk.length - this.#at;
     if (left < LENGTH_BYTES) {
       this.#compact(left);
       return null;
     }
-    const length = chunk.readUInt32LE(this.#at);
+    const length = this.#chunk.readUInt32LE(this.#at);
     if (length > this.#maxFrameBytes) {
       throw malformed(`frame of ${length} bytes, at most ${this.#maxFrameBytes} are allowed here`);
     }
     this.#at += LENGTH_BYTES;
-    if (length <= left - LENGTH_BYTES) {
-      const start = this.#at;
-      this.#at += length;
-      return Buffer.from(chunk.subarray(start, start + length));
-    }
     // Memory for the whole frame at once, so that nothing is copied twice; the limit has been
     // checked, and is small until the peer has proved itself.
     this.#partial = Buffer.allocUnsafeSlow(length);
