@@ -52,8 +52,13 @@ function perform(kind: string, register: number, value: number): string {
 /** What failed has to be opened anew: a mount may be another one by then. */
 function close(): void {
   if (open === null) return;
-  closeSync(open);
+  const fd = open;
   open = null;
+  try {
+    closeSync(fd);
+  } catch {
+    // it is closed; a mount that was lost says so here once more
+  }
 }
 
 function store(fd: number, register: number, value: number): string {
