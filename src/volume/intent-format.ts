@@ -90,15 +90,20 @@ export interface IntentBatch {
   readonly turn: number;
   /** All operations of the batches before belong to records below this LSN. */
   readonly after: number;
+  /** Understood each time that they are asked for, as most never are. Throws MALFORMED. */
   readonly entries: readonly IntentEntry[];
+  /** Likewise. */
   readonly results: readonly Result[];
 }
 
 /** What a dead process left. */
 export interface FoundIntents {
   readonly identity: IntentIdentity;
-  /** By sequence; older ones may be missing, and any that the log contains. */
-  readonly batches: readonly IntentBatch[];
+  /**
+   * By sequence; older ones may be missing, and any that the log contains. Tens of MiB: none are
+   * left once they were applied.
+   */
+  readonly batches: IntentBatch[];
   /** Replies that may not have reached the kernel. */
   readonly results: readonly Result[];
 }
@@ -140,7 +145,7 @@ export function sealBatch(
 
 /**
  * What stands in a file. Null when it has no header: nothing was ever promised by it. Throws
- * VERSION, or MALFORMED when what was written whole cannot be understood.
+ * VERSION, or MALFORMED when results that were written whole cannot be understood.
  */
 export function readIntents(file: Buffer): FoundIntents | null {
   const identity = readIdentity(file);
@@ -198,20 +203,43 @@ function readRegion(region: Buffer): IntentBatch[] {
     if (head === null || (former !== undefined && head.sequence !== former.sequence + 1)) {
       return batches;
     }
-    const { control, data, sequence, turn, after, end } = head;
-    const parts = decodeEntries(new ByteReader(control), new ByteReader(data));
-    batches.push({ sequence, turn, after, ...parts });
-    at = end;
+    batches.push(new FoundBatch(head));
+    at = head.end;
   }
 }
 
-interface Head {
+/** A whole batch, as it stands in the file. */
+interface Head extends Pick<IntentBatch, 'sequence' | 'turn' | 'after'> {
   readonly control: Buffer;
   readonly data: Buffer;
+  readonly end: number;
+}
+
+class FoundBatch implements IntentBatch {
   readonly sequence: number;
   readonly turn: number;
   readonly after: number;
-  readonly end: number;
+  readonly #head: Head;
+
+  constructor(head: Head) {
+    this.sequence = head.sequence;
+    this.turn = head.turn;
+    this.after = head.after;
+    this.#head = head;
+  }
+
+  get entries(): readonly IntentEntry[] {
+    return this.#decode().entries;
+  }
+
+  get results(): readonly Result[] {
+    return this.#decode().results;
+  }
+
+  #decode(): Pick<IntentBatch, 'entries' | 'results'> {
+    const { control, data } = this.#head;
+    return decodeEntries(new ByteReader(control), new ByteReader(data));
+  }
 }
 
 /** Null unless a whole batch stands there. */
@@ -277,5 +305,6 @@ function decodePatch(control: ByteReader, lsn: number): IntentEntry {
 
 function decodeResult(control: ByteReader): Result {
   const request = { low: control.u32('request'), high: control.u32('request') };
-  return { request, bytes: control.bytes(control.u16('length'), 'result') };
+  // A copy, since it may be kept for long: not all of the file with it.
+  return { request, bytes: Buffer.from(control.bytes(control.u16('length'), 'result')) };
 }
