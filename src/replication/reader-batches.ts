@@ -219,6 +219,7 @@ class BatchReading {
     if (header.pageCount >= SKIPPED_PAGES) this.#window = 1;
     else if (!this.#headsOnly) return;
     if (this.#at / PAGE_BYTES > this.#askPage) this.#beginRun();
+    if (!this.#headsOnly) this.#need = pagesStart(header) / PAGE_BYTES;
   }
 
   #check(header: BatchHeader): void {

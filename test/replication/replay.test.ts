@@ -289,6 +289,26 @@ t.test('a lost data page is missed by nobody: replay needs heads only', async (t
   }
 });
 
+t.test('nor behind a head that is smaller than the one before it', async (t) => {
+  for (const pages of [40, 256]) {
+    const w = new World();
+    const open = w.begin(1);
+    // So that much is asked for at once.
+    write(open, 300);
+    const heads: number[] = [];
+    for (let i = 0; i < 30; i++) {
+      heads.push(open.at / PAGE_BYTES);
+      open.record('r'.repeat(i % 3 === 0 ? 30_000 : 1), pages);
+    }
+    w.nodes.putAll(open.segment, open.bytes());
+    for (const batch of [1, 4, 13, 29]) lose(w, open, (heads[batch] as number) + 1);
+    const { error, next, records } = w.replayStored(0, [{ writer: open }]);
+    t.equal(error, null, `${pages} pages each`);
+    t.equal(next, 330);
+    t.equal(records.length, 330);
+  }
+});
+
 t.test('the only copy of a page is found wherever it is', async (t) => {
   const { w, open } = threeSegments();
   for (const writer of w.writers) w.nodes.putAll(writer.segment, writer.bytes());
@@ -313,6 +333,13 @@ t.test('batches with much data are skipped, runs of small ones are read in bulk'
   write(data, 30, 500);
   t.equal(large.replay(0, [{ writer: data }]).error, null);
   t.ok(asked(large).pages < 80, `${asked(large).pages} pages for 30 batches of 2 MiB`);
+
+  const full = new World();
+  const records = full.begin(1);
+  for (let i = 0; i < 30; i++) records.record('r'.repeat(40_000), 256);
+  t.equal(full.replay(0, [{ writer: records }]).error, null);
+  t.ok(asked(full).requests < 40, `${asked(full).requests} requests for 30 heads of 40 KiB`);
+  t.ok(asked(full).pages < 400, `${asked(full).pages} pages for them`);
 
   const small = new World();
   const fine = small.begin(1);
