@@ -3,6 +3,7 @@
  * docs/BENCHMARKS.md says what each workload is and how to read the table.
  */
 import { parseArgs } from 'node:util';
+import { adoptionTable, runAdoption } from './adoption.js';
 import { Aborted } from './filesystem/command.js';
 import {
   type FilesystemOptions,
@@ -16,15 +17,17 @@ import { lifecycleTable, runLifecycle } from './lifecycle.js';
 import { logTable, runLog } from './log.js';
 
 const USAGE = `usage: npm run bench -- [options]
-  --only NAME,...    these workloads: log, lifecycle, wal, kbench, vitastor, or names of the table
+  --only NAME,...    these workloads: log, lifecycle, adoption, wal, kbench, vitastor, or names of
+                     the table
   --peers NAME,...   next to these: ext4, glusterfs, none (ext4)
   --without-holdfast measures the peers only
-  --rounds N         how often; figures are medians (1; for log 5, for lifecycle 3)
+  --rounds N         how often; figures are medians (1; log 5, lifecycle 3, adoption 20)
   --scale X          sizes and times, as multiples of the usual ones (1)
   --directory DIR    where everything is made, and removed at the end (.)
   --json             prints values instead of a table
   --node-arg ARG     for the storage nodes' Node.js, such as --cpu-prof
   --part NAME,...    of log: commit, depth, large, read
+  --files N          of adoption: how many there are in the volume (100000)
 `;
 
 const INTERRUPTED = 130;
@@ -52,6 +55,7 @@ function options() {
         scale: { type: 'string', default: '1' },
         directory: { type: 'string', default: '.' },
         'node-arg': { type: 'string', multiple: true, default: [] },
+        files: { type: 'string', default: '100000' },
       },
     }).values;
   } catch (thrown) {
@@ -63,6 +67,7 @@ const values = options();
 const LOG_SECONDS = 2;
 const LOG_ROUNDS = 5;
 const LIFECYCLE_ROUNDS = 3;
+const ADOPTION_ROUNDS = 20;
 
 function positive(text: string, name: string): number {
   const value = Number(text);
@@ -113,7 +118,19 @@ async function main(): Promise<void> {
     const figures = await runLifecycle({ ...common, rounds: rounds ?? LIFECYCLE_ROUNDS });
     return print({ lifecycle: figures }, () => lifecycleTable(figures));
   }
+  if (names.includes('adoption')) {
+    if (names.length > 1) fail('"adoption" is measured alone');
+    if (process.getuid?.() !== 0) fail('mounting needs root');
+    const files = positive(values.files, 'files');
+    const kills = rounds ?? ADOPTION_ROUNDS;
+    const figures = await runAdoption({ ...common, files, kills, progress });
+    return print({ adoption: figures }, () => adoptionTable(figures));
+  }
   await filesystem(names, { ...common, rounds: rounds ?? 1, scale });
+}
+
+function progress(line: string): void {
+  process.stderr.write(`bench: ${line}\n`);
 }
 
 async function filesystem(
@@ -125,7 +142,7 @@ async function filesystem(
     ...common,
     targets,
     workloads: workloads(names),
-    progress: (line: string) => void process.stderr.write(`bench: ${line}\n`),
+    progress,
   };
   const missing = missingPrograms(all);
   if (missing.length > 0) fail(missing.join('\nbench: '));
