@@ -102,10 +102,14 @@ export class VolumeMount {
     return mountAt(table, this.directory) !== undefined;
   }
 
-  /** SIGKILL to the daemon alone; resolves once another one serves the mount. */
-  async killDaemon(): Promise<void> {
+  /** SIGKILL to the daemon alone; what it returns resolves once another one serves the mount. */
+  killDaemon(): () => Promise<void> {
     const { daemonPid } = this;
     kill(daemonPid);
+    return () => this.#adopted(daemonPid);
+  }
+
+  async #adopted(daemonPid: number): Promise<void> {
     const deadline = Date.now() + ADOPTED_MS;
     for (;;) {
       const all = JSON.parse(await this.#holdfast('mounts', '--json')) as MountStatus[];

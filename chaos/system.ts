@@ -98,7 +98,7 @@ export class System {
 
   /** SIGKILL to the daemon alone; resolves once another one serves the mount. */
   killDaemon(): Promise<void> {
-    return this.#mount.killDaemon();
+    return this.#mount.killDaemon()();
   }
 
   /** SIGKILL to the daemon and its keeper: nobody goes on with the mount. */

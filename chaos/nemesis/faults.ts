@@ -94,8 +94,9 @@ async function cutPair(field: Field): Promise<Struck> {
 
 async function killDaemon(field: Field): Promise<Struck> {
   const volume = aVolume(field);
-  await mountOf(volume.client, volume.name).killDaemon();
-  return { what: `${volume.name} on ${volume.client.machine.name}`, heal: done };
+  // Where etcd is gone meanwhile, its successor waits for that.
+  const adopted = mountOf(volume.client, volume.name).killDaemon();
+  return { what: `${volume.name} on ${volume.client.machine.name}`, heal: adopted };
 }
 
 /** Its owner is cut off or stands still; then it comes back, and has nothing any more. */

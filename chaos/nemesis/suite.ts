@@ -184,11 +184,12 @@ export class Suite {
     }
     await this.#rest(this.#choose.between(...(this.#options.holdMs ?? HOLD_MS)));
     const name = names.join(' + ');
-    for (const { heal, what } of struck) {
-      await heal().catch((error: Error) => {
+    const healing = struck.map(({ heal, what }) =>
+      heal().catch((error: Error) => {
         throw new Error(`${name} (${what}): ${error.message}`);
-      });
-    }
+      }),
+    );
+    await Promise.all(healing);
     const healed = nowMs();
     await this.#resumed(healed, name);
     const waits = this.#pulse.longest(from, nowMs());
