@@ -42,6 +42,8 @@ export const FLAG_SEGMENT_HEADER = 1;
 
 const ENTRY_HEADER_BYTES = 8;
 const HEADER_CRC_AT = 124;
+/** What stands between a head and the next page, and more. */
+const PADDING = Buffer.alloc(PAGE_BYTES);
 
 export interface BatchHeader {
   readonly flags: number;
@@ -299,9 +301,10 @@ function verifyBody(header: BatchHeader, bytes: Uint8Array, pages: number): void
 }
 
 function verifyPadding(header: BatchHeader, bytes: Uint8Array): void {
-  for (let i = headBytes(header); i < pagesStart(header); i++) {
-    if (bytes[i] !== 0) throw malformed('batch: padding is not zero');
-  }
+  const [from, to] = [headBytes(header), pagesStart(header)];
+  // At once, not byte by byte: of small batches it is most, and replay and takeover read many.
+  const isZero = PADDING.compare(bytes, from, to, 0, to - from) === 0;
+  if (!isZero) throw malformed('batch: padding is not zero');
 }
 
 /** Decodes and fully verifies a batch in wire form that fills `bytes` exactly. */

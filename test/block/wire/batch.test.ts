@@ -105,6 +105,20 @@ t.test('every flipped bit of a batch is noticed, on the wire and in a segment', 
   t.pass('all were typed errors');
 });
 
+t.test('padding is zero from its first byte to its last', async (t) => {
+  const { header, parts } = sample();
+  const bytes = inSegment(sample());
+  const start = batch.pagesStart(header);
+  const malformed = { code: 'MALFORMED', message: /padding/ };
+  for (const at of [parts[0]?.length ?? 0, start - 2, start - 1]) {
+    const bad = Buffer.from(bytes);
+    bad[at] = 1;
+    t.throws(() => batch.decodeSegmentBatch(bad), malformed, `byte ${at}`);
+    t.throws(() => batch.verifyHead(header, bad.subarray(0, start)), malformed, `byte ${at}`);
+  }
+  t.doesNotThrow(() => batch.verifyHead(header, bytes.subarray(0, start)));
+});
+
 t.test('any cut of a batch is MALFORMED', async (t) => {
   const bytes = wire(sample());
   for (const length of [0, 1, 127, 128, 150, bytes.length - 1]) {
