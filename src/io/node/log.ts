@@ -1,8 +1,12 @@
 /**
  * The operator's log: one JSON object a line on standard error (pino), or one plain line for a
  * person at a terminal. Written synchronously, so that the last line before a crash is there.
+ *
+ * INVARIANT: a log that cannot be written, as on a full disk, ends nothing. Its next lines are kept
+ * until it can; once they are too many, the rest is left out.
  */
 import { pino } from 'pino';
+import { KIB } from '../../core/units.js';
 import type { Log } from '../log.js';
 
 export const LOG_LEVELS = ['error', 'warn', 'info', 'silent'] as const;
@@ -13,6 +17,9 @@ export interface LogOptions {
   /** Default: plain lines where standard error is a terminal. */
   readonly json?: boolean;
 }
+
+/** Of lines that could not be written yet. */
+const KEPT_BYTES = 64 * KIB;
 
 const NAMES: Readonly<Record<number, string>> = { 30: 'info', 40: 'warn', 50: 'error' };
 
@@ -30,7 +37,11 @@ export function plainLine(json: string): string {
 export function createLog(options: LogOptions): Log {
   const isJson = options.json ?? !process.stderr.isTTY;
   const settings = { level: options.level, base: null };
-  if (isJson) return pino(settings, pino.destination({ fd: 2, sync: true }));
+  if (isJson) {
+    const standardError = pino.destination({ fd: 2, sync: true, maxLength: KEPT_BYTES });
+    standardError.on('error', () => {});
+    return pino(settings, standardError);
+  }
   const destination = { write: (line: string) => void process.stderr.write(plainLine(line)) };
   return pino(settings, destination);
 }
