@@ -12,6 +12,7 @@ import type { Directory } from '../replication/directory.js';
 import { type LogView, logView } from '../replication/log-view.js';
 import { SegmentReader } from '../replication/reader.js';
 import type { ReplayTail } from '../replication/replay-core.js';
+import type { SaidLengths } from '../replication/takeover-rules.js';
 import { loadCheckpoint } from '../volume/checkpoint-loader.js';
 import { type LostFile, lostFiles, newestChange } from '../volume/lost-files.js';
 import { replayInto } from '../volume/mount.js';
@@ -34,6 +35,8 @@ export interface LossPlan {
   readonly open: readonly OpenState[];
   /** Whether too few replicas tell where the log ends. */
   readonly isEndUnknown: boolean;
+  /** How much of each of `open` stays: the taker ends the log with no less. */
+  readonly stays: SaidLengths;
   /** Of `open`, those that would be dropped although there is something of them. */
   readonly dropped: readonly OpenState[];
   /** The log as far as it is there ends before this LSN; null: not known. */
@@ -54,15 +57,24 @@ export async function planLoss(
   const { copies, lost, isMounted } = found;
   const open = openStates(record, copies);
   const isEndUnknown = !isMounted && open.some(({ isEnough }) => !isEnough);
-  const none = { files: null, nextLsn: null, newest: null, dropped: [] };
-  const plan = { lost, open, isEndUnknown, ...none };
-  if (record.labels[RAW_LOG_LABEL.key] === RAW_LOG_LABEL.value) return { ...plan, hopeless: null };
-  if (lost.length === 0 && !isEndUnknown) return { ...plan, files: [], hopeless: null };
+  const none = { files: null, nextLsn: null, newest: null, dropped: [], stays: new Map() };
+  const empty = { lost, open, isEndUnknown, ...none };
+  const isRaw = record.labels[RAW_LOG_LABEL.key] === RAW_LOG_LABEL.value;
+  if (lost.length === 0 && !isEndUnknown) {
+    return { ...empty, files: isRaw ? null : [], hopeless: null };
+  }
   const { clock, clients: requests } = session;
   const reader = new SegmentReader({ clock, requests, directory });
+  let plan: LossPlan = { ...empty, hopeless: null };
   try {
-    const sealed = record.sealed.map((one) => withGoodCopies(copies, one));
     const tails = isMounted ? [] : await tailsOf(reader, open);
+    const dropped = isMounted ? [] : open.slice(tails.length).filter(({ length }) => length > 0);
+    const ends = open.map(
+      ({ segment }, index) => [segment.segment, tails[index]?.end ?? 0] as const,
+    );
+    plan = { ...plan, dropped, stays: new Map(ends) };
+    if (isRaw) return plan;
+    const sealed = record.sealed.map((one) => withGoodCopies(copies, one));
     const view = logView(reader, { ...record, sealed }, tails);
     const { state, nextLsn } = await stateOf(session, view, record);
     if (state.isEmpty) return { ...plan, hopeless: 'nothing of its log is left' };
@@ -71,9 +83,8 @@ export async function planLoss(
     let step = walk.next();
     while (!step.done) step = walk.next();
     const newest = newestChange(state);
-    const dropped = isMounted ? [] : open.slice(tails.length).filter(({ length }) => length > 0);
     return {
-      ...{ ...plan, files: step.value, nextLsn, dropped, hopeless: null },
+      ...{ ...plan, files: step.value, nextLsn },
       newest: newest === null ? null : new Date(newest).toISOString(),
     };
   } catch (thrown) {

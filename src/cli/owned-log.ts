@@ -14,6 +14,7 @@ import type { MetadataStore } from '../metadata/store.js';
 import type { Directory } from '../replication/directory.js';
 import { LogOwner } from '../replication/owner.js';
 import type { Appended, OwnerState, ReplayedRecord } from '../replication/owner-api.js';
+import type { SaidLengths } from '../replication/takeover-rules.js';
 
 export interface OwnedLogParts {
   readonly clock: Clock;
@@ -25,7 +26,7 @@ export interface OwnedLogParts {
   /** Where this process runs, for people. */
   readonly address: string;
   /** As OwnerOptions has it. */
-  readonly acceptLoss?: boolean;
+  readonly acceptLoss?: SaidLengths;
 }
 
 export class OwnedLog {
@@ -50,7 +51,7 @@ export class OwnedLog {
       volume,
       owner: idFromBytes<OwnerId>(parts.random.bytes(16)),
       address: parts.address,
-      acceptLoss: parts.acceptLoss === true,
+      ...(parts.acceptLoss === undefined ? {} : { acceptLoss: parts.acceptLoss }),
     });
     return new Promise((resolve, reject) => {
       const timer = parts.clock.after(timeoutMs, () => {

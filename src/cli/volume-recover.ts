@@ -5,7 +5,7 @@
  * ends with what is there.
  *
  * INVARIANT: without the flag nothing is changed; with it nothing is removed but what lies behind
- * the end that was said.
+ * the end that was said: the taker is told that end, and waits for whoever has what is before it.
  */
 import type { Command } from 'commander';
 import { parseDuration } from '../core/durations.js';
@@ -127,13 +127,24 @@ async function accept(
   const noted = more > 0 ? [...losses.slice(0, LOSSES_NOTED), `and ${more} more`] : losses;
   await writeGivenUp(store, volume, { at, segments, losses: noted });
   if (!plan.isEndUnknown) return;
-  const parts = { clock, random, store, requests, directory, log, address, acceptLoss: true };
-  const owned = await OwnedLog.take(parts, volume, timeoutMs);
+  const acceptLoss = plan.stays;
+  const parts = { clock, random, store, requests, directory, log, address, acceptLoss };
+  const owned = await OwnedLog.take(parts, volume, timeoutMs).catch((thrown) => {
+    throw thrown instanceof HoldfastError && thrown.code === 'TIMEOUT' ? unseen(thrown) : thrown;
+  });
   try {
     await owned.release();
   } finally {
     owned.owner.stop();
   }
+}
+
+/** The taker waited for what was shown, or for nodes to write to. */
+function unseen({ code, message }: HoldfastError): HoldfastError {
+  const hint =
+    'Not all that was said to be there answers now, or too few nodes are up: look again, ' +
+    'without --accept-loss.';
+  return new HoldfastError(code, message, { retryable: true, hint });
 }
 
 /** What is written next needs an ack quorum of nodes, whatever is given up. */

@@ -145,6 +145,7 @@ export class Acquisition {
   #claimed(now: Monotonic): void {
     const record = this.#record();
     const { retryMinMs, retryMaxMs, createGraceMs, replanMs, acceptLossMs } = this.#context.limits;
+    const { acceptLoss: said } = this.#context.options;
     const { ackQuorum, epoch, volume } = record;
     const base = record.sealed.at(-1)?.endLsn ?? (record.root === null ? lsn(0) : null);
     this.#takeover = newTakeover({
@@ -155,7 +156,7 @@ export class Acquisition {
       baseLsn: base,
       retryMinMs,
       retryMaxMs,
-      acceptLossMs: this.#context.options.acceptLoss === true ? acceptLossMs : null,
+      acceptLoss: said === undefined ? null : { afterMs: acceptLossMs, said },
     });
     this.#creation = newCreation({
       ackQuorum,

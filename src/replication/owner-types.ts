@@ -25,6 +25,7 @@ import { CHUNK_SEGMENTS } from '../metadata/sealed-chunks.js';
 import type { MetadataStore } from '../metadata/store.js';
 import type { Directory } from './directory.js';
 import type { OwnerState } from './owner-api.js';
+import type { SaidLengths } from './takeover-rules.js';
 
 /** The seams an owner acts through. It closes none of them. */
 export interface OwnerDeps {
@@ -93,9 +94,9 @@ export interface OwnerOptions {
   readonly idleOnly?: boolean;
   /**
    * Goes on without replicas that do not answer, although only they may have what was acknowledged
-   * last: for `volume recover --accept-loss` alone.
+   * last, and ends with no less than was said: for `volume recover --accept-loss` alone.
    */
-  readonly acceptLoss?: boolean;
+  readonly acceptLoss?: SaidLengths;
   readonly limits?: Partial<OwnerLimits>;
 }
 

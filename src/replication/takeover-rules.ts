@@ -10,7 +10,7 @@ import type { FenceBody, Reply } from '../block/wire/messages.js';
 import type { SegmentHeader } from '../block/wire/segment-header.js';
 import { assert } from '../core/assert.js';
 import { HoldfastError } from '../core/errors.js';
-import type { VolumeId } from '../core/ids.js';
+import type { SegmentId, VolumeId } from '../core/ids.js';
 import { type Lsn, offset, type SegmentOffset } from '../core/units.js';
 import type { OpenSegment } from '../metadata/model.js';
 import { readFirstBatch } from './chain.js';
@@ -33,6 +33,12 @@ export type Decision =
   | { readonly type: 'undecided'; readonly why: string }
   | { readonly type: 'decided'; readonly ends: readonly End[] }
   | { readonly type: 'inconsistent'; readonly reason: HoldfastError };
+
+/**
+ * Where a loss was accepted: how many bytes of each open segment were said to stay, 0 for one that
+ * is dropped. Of a segment that is not in it nothing was said, so that none of it is given up.
+ */
+export type SaidLengths = ReadonlyMap<SegmentId, number>;
 
 /** An OK reply to FENCE as evidence. The first batch is believed only when all of it verifies. */
 export function fencedOf(volume: VolumeId, segment: OpenSegment, reply: Reply): Fenced {
@@ -113,9 +119,28 @@ export function decideEnds(
 /**
  * What is kept where too few replicas answer and those that are silent were given up, in so many
  * words, by whoever runs the cluster: the longest prefix that is there. What only the silent ones
- * have behind it is lost, and so is a segment that continues what is not there any more.
+ * have behind it is lost, and so is a segment that continues what is not there any more. Never
+ * less than `said`: somebody who has it may be silent just now.
  */
 export function decideWithLoss(
+  open: readonly OpenSegment[],
+  replies: readonly (readonly Fenced[])[],
+  said: SaidLengths,
+): Decision {
+  const decision = decideLongest(open, replies);
+  if (decision.type !== 'decided') return decision;
+  for (const [index, { segment }] of open.entries()) {
+    const end = decision.ends[index];
+    const kept = end?.type === 'kept' ? end.end : 0;
+    const least = said.get(segment);
+    if (least !== undefined && kept >= least) continue;
+    const stays = least === undefined ? 'nothing' : `that ${least} bytes`;
+    return { type: 'undecided', why: `of ${segment} ${kept} bytes answer, ${stays} was said` };
+  }
+  return decision;
+}
+
+function decideLongest(
   open: readonly OpenSegment[],
   replies: readonly (readonly Fenced[])[],
 ): Decision {

@@ -22,7 +22,14 @@ import {
   type RecoveryEvent,
   stepRecovery,
 } from './recovery.js';
-import { decideEnds, decideWithLoss, type End, type Fenced, fencedOf } from './takeover-rules.js';
+import {
+  decideEnds,
+  decideWithLoss,
+  type End,
+  type Fenced,
+  fencedOf,
+  type SaidLengths,
+} from './takeover-rules.js';
 
 export interface TakeoverConfig {
   readonly volume: VolumeId;
@@ -36,10 +43,16 @@ export interface TakeoverConfig {
   readonly retryMinMs: number;
   readonly retryMaxMs: number;
   /**
-   * Replicas that have not answered so long after a round began are given up, with whatever only
-   * they have; null: they are waited for, as they must be unless somebody decides otherwise.
+   * Replicas that have not answered `afterMs` after a round began are given up, with whatever only
+   * they have, once those that answered have what was `said` to stay; null: they are waited for, as
+   * they must be unless somebody decides otherwise.
    */
-  readonly acceptLossMs: number | null;
+  readonly acceptLoss: AcceptLoss | null;
+}
+
+export interface AcceptLoss {
+  readonly afterMs: number;
+  readonly said: SaidLengths;
 }
 
 /** Asking one replica of one open segment. */
@@ -66,8 +79,9 @@ export type TakeoverPhase =
       readonly type: 'fencing';
       readonly slots: Slots;
       readonly restartAt: number;
-      /** From then on silent replicas are given up. */
-      readonly lossAt: number;
+      /** When silent replicas are given up; Infinity once they are. */
+      lossAt: number;
+      lossy: boolean;
       why: string;
     }
   | {
@@ -173,7 +187,12 @@ export function stepTakeover(state: TakeoverState, event: TakeoverEvent): Takeov
 function tick(state: TakeoverState, now: Monotonic): TakeoverEffect[] {
   const { phase } = state;
   if (phase.type === 'fencing') {
-    if (now >= phase.lossAt) return decide(state, phase.slots, now);
+    if (now >= phase.lossAt) {
+      phase.lossAt = Number.POSITIVE_INFINITY;
+      phase.lossy = true;
+      const effects = decide(state, phase.slots, now);
+      if (state.phase !== phase) return effects;
+    }
     if (now >= phase.restartAt) return beginRound(state, null, now);
     return sendFences(state, phase.slots, now);
   }
@@ -196,8 +215,9 @@ function beginRound(
   );
   const leavesOut = slots.some((ofSegment) => ofSegment.some((slot) => slot.excluded));
   const restartAt = leavesOut ? now + 2 * state.config.retryMaxMs : Number.POSITIVE_INFINITY;
-  const lossAt = now + (state.config.acceptLossMs ?? Number.POSITIVE_INFINITY);
-  state.phase = { type: 'fencing', slots, restartAt, lossAt, why: 'no answers yet' };
+  const lossAt = now + (state.config.acceptLoss?.afterMs ?? Number.POSITIVE_INFINITY);
+  const why = 'no answers yet';
+  state.phase = { type: 'fencing', slots, restartAt, lossAt, lossy: false, why };
   // A volume that never was open has nothing to fence.
   return open.length === 0 ? decide(state, slots, now) : sendFences(state, slots, now);
 }
@@ -272,11 +292,12 @@ function evidence(slots: readonly Slot[]): Fenced[] {
 }
 
 function decide(state: TakeoverState, slots: Slots, now: Monotonic): TakeoverEffect[] {
-  const { open, ackQuorum } = state.config;
+  const { open, ackQuorum, acceptLoss } = state.config;
   assert(state.phase.type === 'fencing', 'decides from fences');
-  const lossy = now >= state.phase.lossAt;
+  const said = state.phase.lossy ? (acceptLoss?.said ?? null) : null;
+  const lossy = said !== null;
   const found = slots.map(evidence);
-  const decision = lossy ? decideWithLoss(open, found) : decideEnds(open, found, ackQuorum);
+  const decision = lossy ? decideWithLoss(open, found, said) : decideEnds(open, found, ackQuorum);
   switch (decision.type) {
     case 'undecided':
       state.phase.why = decision.why;

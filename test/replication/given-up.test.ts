@@ -1,8 +1,10 @@
 /** Data that was given up, at the owner: nobody waits for it, and all else goes on. */
 import t from 'tap';
+import type { SegmentId } from '../../src/core/ids.js';
 import { PAGE_BYTES } from '../../src/core/units.js';
 import { writeGivenUp } from '../../src/metadata/given-up.js';
 import type { SealedSegment } from '../../src/metadata/model.js';
+import type { FakeNode } from './owner-nodes.js';
 import { expectedLog, OwnerWorld, type TestOwner, VOLUME } from './owner-world.js';
 
 const TINY = { segmentSoftBytes: 16 * PAGE_BYTES };
@@ -15,6 +17,22 @@ function reading(one: TestOwner, { segment }: SealedSegment): () => string | nul
     result = error?.code ?? 'OK';
   });
   return () => result;
+}
+
+/** The nodes of the current segment. */
+function holders(world: OwnerWorld): FakeNode[] {
+  const [current] = world.record.open;
+  return world.nodes.filter(({ replica }) =>
+    current?.replicas.some(({ node }) => node === replica.node),
+  );
+}
+
+/** What `volume recover` says to stay of the open segments. */
+function said(world: OwnerWorld): Map<SegmentId, number> {
+  const lengths = world.record.open.map(({ segment }): [SegmentId, number] => {
+    return [segment, Math.max(...world.nodes.map((node) => node.length(segment)))];
+  });
+  return new Map(lengths);
 }
 
 t.test('a read of what only silent nodes have waits until that is given up', async (t) => {
@@ -58,17 +76,30 @@ t.test('a taker that accepts the loss goes on with the one replica that answers'
   const one = await world.serving();
   await world.appended(one, 20);
   one.process.kill();
-  const [current] = world.record.open;
-  const holders = world.nodes.filter(({ replica }) =>
-    current?.replicas.some(({ node }) => node === replica.node),
-  );
-  for (const node of holders.slice(1)) node.state = 'down';
+  for (const node of holders(world).slice(1)) node.state = 'down';
   const patient = world.start();
   await world.pass(60_000);
   t.equal(patient.owner.state.type, 'taking-over', 'they may have more');
   patient.owner.stop();
-  const taker = await world.serving({ acceptLoss: true });
+  const taker = await world.serving({ acceptLoss: said(world) });
   t.same(await world.replayed(taker), expectedLog(20), 'the one had all of it');
   await world.appended(taker, 5);
   t.same(await world.replayed(taker), expectedLog(25));
+});
+
+t.test('a node that was said to have the rest is waited for, others are not', async (t) => {
+  const world = new OwnerWorld({ nodes: 5 });
+  const one = await world.serving();
+  await world.appended(one, 20);
+  one.process.kill();
+  const stays = said(world);
+  const [kept, ...others] = holders(world);
+  for (const node of others) node.state = 'down';
+  if (kept !== undefined) kept.state = 'down';
+  const taker = world.start({ acceptLoss: stays });
+  await world.pass(15_000);
+  t.equal(taker.owner.state.type, 'taking-over', 'nobody has what was said to stay');
+  if (kept !== undefined) kept.state = 'up';
+  await world.until(() => taker.owner.state.type === 'serving');
+  t.same(await world.replayed(taker), expectedLog(20), 'it restarted');
 });

@@ -22,6 +22,7 @@ import {
   type Stream,
 } from '../../src/replication/stream.js';
 import {
+  type AcceptLoss,
   newTakeover,
   stepTakeover,
   type TakeoverEffect,
@@ -189,6 +190,11 @@ t.test('where the open segments end', (t) => {
   t.end();
 });
 
+/** Pages of A and of B that were said to stay. */
+function said(...pages: number[]): Map<SegmentId, number> {
+  return new Map(pages.map((count, i) => [open(i).segment, count * P]));
+}
+
 function shown(decision: Decision): string {
   if (decision.type === 'inconsistent') return decision.reason.code;
   if (decision.type === 'undecided') return decision.type;
@@ -200,13 +206,24 @@ function shown(decision: Decision): string {
 t.test('where they end when those that are silent were given up', (t) => {
   const one = [A];
   const two = [A, B];
-  t.equal(shown(decideWithLoss(one, [[has(2), suspect(9, 4)]])), 'A 4', 'the longest');
-  t.equal(shown(decideWithLoss(one, [[]])), 'A 0');
-  t.equal(shown(decideWithLoss(two, [[has(5)], [has(2, H3)]])), 'A 3, B 2', 'where it was rolled');
-  t.equal(shown(decideWithLoss(two, [[has(2)], [has(2, H3)]])), 'A 2, B abandoned', 'a hole');
-  t.equal(shown(decideWithLoss(two, [[has(5)], [has(2)]])), 'A 5, B abandoned', 'no header');
-  t.equal(shown(decideWithLoss(two, [[has(5)], []])), 'A 5, B abandoned');
-  t.equal(shown(decideWithLoss(two, [[has(5)], [has(2, header(B, 3))]])), 'INCONSISTENT');
+  const ends = (
+    segments: readonly OpenSegment[],
+    replies: readonly (readonly Fenced[])[],
+    stays = said(0, 0),
+  ): string => shown(decideWithLoss(segments, replies, stays));
+  t.equal(ends(one, [[has(2), suspect(9, 4)]]), 'A 4', 'the longest');
+  t.equal(ends(one, [[]]), 'A 0');
+  t.equal(ends(two, [[has(5)], [has(2, H3)]]), 'A 3, B 2', 'where it was rolled');
+  t.equal(ends(two, [[has(2)], [has(2, H3)]]), 'A 2, B abandoned', 'a hole');
+  t.equal(ends(two, [[has(5)], [has(2)]]), 'A 5, B abandoned', 'no header');
+  t.equal(ends(two, [[has(5)], []]), 'A 5, B abandoned');
+  t.equal(ends(two, [[has(5)], [has(2, header(B, 3))]]), 'INCONSISTENT');
+  t.equal(ends(one, [[has(4)]], said(4)), 'A 4');
+  t.equal(ends(one, [[has(3)]], said(4)), 'undecided', 'less than was said to stay');
+  t.equal(ends(one, [[]], said(4)), 'undecided');
+  t.equal(ends(two, [[has(5)], [has(1, H3)]], said(3, 2)), 'undecided');
+  t.equal(ends(two, [[has(5)], [has(2)]], said(3, 2)), 'undecided', 'its header will be read');
+  t.equal(ends(two, [[has(5)], []], said(5)), 'undecided', 'nothing was said of B');
   t.end();
 });
 
@@ -233,7 +250,7 @@ function written(segment: OpenSegment, batches: number): { stream: Stream; bytes
 function taker(
   segments: readonly OpenSegment[],
   ackQuorum = 2,
-  acceptLossMs: number | null = null,
+  acceptLoss: AcceptLoss | null = null,
 ): TakeoverState {
   return newTakeover({
     volume: VOLUME,
@@ -243,7 +260,7 @@ function taker(
     baseLsn: lsn(0),
     retryMinMs: 50,
     retryMaxMs: 400,
-    acceptLossMs,
+    acceptLoss,
   });
 }
 
@@ -513,7 +530,7 @@ t.test('silent replicas are waited for, unless what only they have was given up'
   fenced(patient, 1, { pages: 6 });
   stepTakeover(patient, { type: 'tick', now: 1e6 as Monotonic });
   t.equal(patient.phase.type, 'fencing', 'for ever');
-  const state = taker([A], 2, 5_000);
+  const state = taker([A], 2, { afterMs: 5_000, said: said(6) });
   stepTakeover(state, { type: 'start', now: NOW });
   t.same(show(fenced(state, 1, { pages: 6 })), [], 'the others have their time');
   const late = NOW + 5_000;
@@ -524,15 +541,29 @@ t.test('silent replicas are waited for, unless what only they have was given up'
 });
 
 t.test('with enough answers nothing is given up, and nobody waits', (t) => {
-  const state = taker([A], 2, 5_000);
+  const state = taker([A], 2, { afterMs: 5_000, said: said(6) });
   stepTakeover(state, { type: 'start', now: NOW });
   fenced(state, 0, { pages: 2 });
   t.same(show(fenced(state, 2, { pages: 6 })), ['read 6 of 2']);
   t.end();
 });
 
-t.test('when nobody answers, an accepted loss is all of the open segment', (t) => {
-  const state = taker([A], 2, 5_000);
+t.test('what was said to stay is waited for, and asked for', (t) => {
+  const state = taker([A], 2, { afterMs: 5_000, said: said(6) });
+  stepTakeover(state, { type: 'start', now: NOW });
+  for (const replica of [0, 1, 2]) fenced(state, replica, null);
+  fenced(state, 0, { pages: 5 });
+  const late = (NOW + 5_000) as Monotonic;
+  t.same(show(stepTakeover(state, { type: 'tick', now: late })), ['fence 1', 'fence 2']);
+  t.equal(takeoverDeadline(state), Number.POSITIVE_INFINITY, 'until they answer');
+  t.same(show(fenced(state, 1, null)), []);
+  t.ok(Number.isFinite(takeoverDeadline(state)), 'and again');
+  t.same(show(fenced(state, 2, { pages: 6 })), ['read 6 of 2'], 'at once, when it is there');
+  t.end();
+});
+
+t.test('when nothing was said to stay and nobody answers, all of the segment is given up', (t) => {
+  const state = taker([A], 2, { afterMs: 5_000, said: said(0) });
   stepTakeover(state, { type: 'start', now: NOW });
   t.same(show(stepTakeover(state, { type: 'tick', now: (NOW + 5_000) as Monotonic })), [
     'recovered 0',
