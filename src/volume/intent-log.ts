@@ -152,14 +152,16 @@ export class IntentLog {
 
   /**
    * What was recorded so far takes the place of the mount's former intents: from here on it holds,
-   * and records may be given to the log. Throws DISK_FULL or DISK_FAILED.
+   * and records may be given to the log. Throws DISK_FULL or DISK_FAILED; it may then be tried
+   * again.
    */
   establish(): void {
     assert(!this.#founded, 'an intent log is established once');
-    for (const batch of this.#staged) {
-      assert(this.#write(batch), 'before anything is in the log there is room');
+    let next = this.#staged[0];
+    for (; next !== undefined; next = this.#staged[0]) {
+      assert(this.#write(next), 'before anything is in the log there is room');
+      this.#staged.shift();
     }
-    this.#staged.length = 0;
     this.#turn++;
     this.#file.establish();
     this.#founded = true;
@@ -323,6 +325,8 @@ export class IntentLog {
     try {
       this.#file.write(this.#parts(batch, sequence), at);
     } catch (thrown) {
+      // It is written again as it was.
+      batch.control.truncate(head.length);
       this.#failed(asFault(thrown, 'DISK_FAILED'));
       return false;
     }

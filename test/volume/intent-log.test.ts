@@ -279,6 +279,27 @@ test('without the file, replies wait for the log itself', async (t) => {
   t.ok(told(bench.found()).made.includes(11));
 });
 
+test('what could not be written is written as it was, once there is room', async (t) => {
+  const bench = new Bench();
+  const full = new HoldfastError('DISK_FULL', 'no room in memory');
+  bench.create(1, 9);
+  bench.intents.error = full;
+  t.throws(() => bench.log.establish(), { code: 'DISK_FULL' });
+  t.throws(() => bench.log.establish(), { code: 'DISK_FULL' });
+  bench.intents.error = null;
+  bench.log.establish();
+  t.same(told(bench.found()), { made: [9], replies: [9] });
+  bench.intents.error = full;
+  const sent: number[] = [];
+  bench.create(1, 10, sent);
+  bench.turn();
+  bench.intents.error = null;
+  bench.create(1, 11, sent);
+  bench.turn();
+  t.same(sent, [10, 11]);
+  t.same(told(bench.found()).made, [9, 10, 11]);
+});
+
 test('replies that are carried over stay until they have been given', async (t) => {
   const carried = [{ request: named(5), bytes: Buffer.from('reply 5') }];
   const bench = new Bench(carried);
