@@ -13,6 +13,7 @@ import { planBalance } from './balance-plan.js';
 import {
   type DiskState,
   Disks,
+  isReadable,
   type RepairDisk,
   type RepairSegment,
   type RepairView,
@@ -21,7 +22,7 @@ import {
 export type RepairStep =
   /** A listed replica lacks something. */
   | { readonly type: 'complete'; readonly of: RepairSegment; readonly to: Replica }
-  /** A new copy; also one that was begun before. */
+  /** A new copy; also one that was begun before, or that is there and not listed. */
   | {
       readonly type: 'fill';
       readonly of: RepairSegment;
@@ -197,7 +198,7 @@ function look(disks: Disks, of: RepairSegment): Look {
     const state = disks.state(replica);
     const isWhole = !of.incomplete.has(replica.incarnation);
     if (isWhole && state !== 'gone') counting += 1;
-    if (isWhole && (state === 'good' || state === 'leaving')) readable += 1;
+    if (isReadable(of, replica, state)) readable += 1;
     if (state === 'leaving') leaving += 1;
     if (state === 'good' && !isWhole) toComplete.push(replica);
     if (state !== 'good' && state !== 'away') continue;
@@ -206,6 +207,18 @@ function look(disks: Disks, of: RepairSegment): Look {
     lasting += 1;
   }
   return { counting, lasting, leaving, readable, toComplete, others };
+}
+
+/** Whole copies that nothing counts on, and that may take the place of one that cannot be read. */
+function useful(disks: Disks, of: RepairSegment): readonly Replica[] {
+  return of.unlisted.filter((one) => {
+    const end = ending(of, (replica) => disks.state(replica), one, null);
+    return disks.state(one) === 'good' && end.type === 'finish';
+  });
+}
+
+function isAmong(list: readonly Replica[], { incarnation }: Replica): boolean {
+  return list.some((one) => one.incarnation === incarnation);
 }
 
 /** One turn's steps, within its bounds. */
@@ -221,17 +234,24 @@ class Turn {
 
   take(disks: Disks, { of, readable, why, others }: Need): void {
     const { filling, instead } = of;
+    const unlisted = readable > 0 ? [] : useful(disks, of);
     if (filling !== null) {
+      const isVain = unlisted.length > 0 && !isAmong(unlisted, filling);
       // Whoever came back, or was not to leave after all, counts again.
       const { type } = ending(of, (one) => disks.state(one), filling, instead);
-      if (type === 'abandon' || disks.state(filling) !== 'good') {
+      if (type === 'abandon' || disks.state(filling) !== 'good' || isVain) {
         this.steps.push({ type: 'abandon', of });
         return;
       }
     }
-    if (readable === 0) return;
+    const [found] = unlisted;
+    if (readable === 0 && found === undefined) return;
     if (filling !== null) {
       this.add({ type: 'fill', of, to: filling, instead, why: instead === null ? why : 'balance' });
+      return;
+    }
+    if (found !== undefined) {
+      this.add({ type: 'fill', of, to: found, instead: null, why });
       return;
     }
     const incomplete = others.find(

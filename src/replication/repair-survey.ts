@@ -53,6 +53,8 @@ export class RepairSurvey {
   readonly #began: number;
   readonly #volumes = new Map<VolumeId, VersionedVolume>();
   readonly #segments = new Map<SegmentId, KnownSegment>();
+  /** Volumes whose records were there when last read, and of no use. */
+  readonly #unreadable = new Set<VolumeId>();
   readonly #firstSeen = new Map<SegmentId, number>();
   readonly #moves = new Map<SegmentId, VersionedMove>();
   readonly #missingSince = new Map<Incarnation, number>();
@@ -60,6 +62,8 @@ export class RepairSurvey {
   readonly #failed = new Set<Incarnation>();
   readonly #free = new Map<Incarnation, number>();
   readonly #incomplete = new Map<SegmentId, Set<Incarnation>>();
+  /** Whole copies beside the list. */
+  readonly #unlisted = new Map<SegmentId, Map<Incarnation, Replica>>();
   /** Copies that nothing names, of segments that are alive. */
   readonly #surplus = new Map<string, { readonly of: VersionedMove; readonly on: Replica }>();
   /** Nodes of which was told that they do not know what they were asked. */
@@ -96,6 +100,11 @@ export class RepairSurvey {
     return this.#segments.get(segment)?.sealed ?? null;
   }
 
+  /** Whether the segment is known to be no more; false of one whose record cannot be read. */
+  isOver(volume: VolumeId, segment: SegmentId): boolean {
+    return !this.#unreadable.has(volume) && !this.#segments.has(segment);
+  }
+
   move(volume: VolumeId, segment: SegmentId): VersionedMove {
     return moveOf(this.#moves, volume, segment);
   }
@@ -114,6 +123,7 @@ export class RepairSurvey {
     for (const volume of [...this.#volumes.keys()]) {
       if (!ids.has(volume)) this.#forget(volume);
     }
+    for (const volume of this.#unreadable) if (!ids.has(volume)) this.#unreadable.delete(volume);
     const moves = await listMoves(store);
     this.#moves.clear();
     for (const move of moves) this.#moves.set(move.segment, move);
@@ -139,6 +149,7 @@ export class RepairSurvey {
     try {
       const known = this.#volumes.get(volume) ?? null;
       const found = await readVolume(store, volume, known);
+      this.#unreadable.delete(volume);
       if (found !== known) {
         this.#forget(volume);
         if (found !== null) this.#learn(volume, found);
@@ -152,6 +163,7 @@ export class RepairSurvey {
         thrown instanceof HoldfastError &&
         ['INCONSISTENT', 'MALFORMED', 'VERSION'].includes(thrown.code);
       if (!isLasting) throw thrown;
+      this.#unreadable.add(volume);
       const { code, message } = thrown;
       log.error({ volume, code, error: message }, 'The record of a volume cannot be read.');
     }
@@ -276,8 +288,10 @@ export class RepairSurvey {
     const { volume, replicas: wanted } = record;
     const { segment, end: bytes, replicas } = sealed;
     const { filling, instead, leaving } = this.move(volume, segment);
+    const move = { filling, instead, leaving };
     const incomplete = this.#incomplete.get(segment) ?? new Set();
-    return { volume, segment, bytes, wanted, replicas, incomplete, filling, instead, leaving };
+    const unlisted = [...(this.#unlisted.get(segment)?.values() ?? [])];
+    return { volume, segment, bytes, wanted, replicas, incomplete, unlisted, ...move };
   }
 
   /** Asks every node that lives what is on its disks, and compares it with what is known here. */
@@ -333,6 +347,11 @@ export class RepairSurvey {
       else incomplete.delete(on.incarnation);
       if (incomplete.size > 0) this.#incomplete.set(segment, incomplete);
       else this.#incomplete.delete(segment);
+      const unlisted = this.#unlisted.get(segment) ?? new Map<Incarnation, Replica>();
+      if (!isNamed && listed.get(segment) === true) unlisted.set(on.incarnation, on);
+      else unlisted.delete(on.incarnation);
+      if (unlisted.size > 0) this.#unlisted.set(segment, unlisted);
+      else this.#unlisted.delete(segment);
       const move = this.move(volume.record.volume, segment);
       const isInMove = [move.filling, ...move.leaving].some(
         (one) => one?.incarnation === on.incarnation,

@@ -36,6 +36,8 @@ export interface RepairSegment {
   readonly instead: Replica | null;
   /** Disks that were replaced, and may still have their copy. */
   readonly leaving: readonly Replica[];
+  /** Disks beside the list whose node says that they have a whole copy. */
+  readonly unlisted: readonly Replica[];
 }
 
 export interface RepairView {
@@ -110,4 +112,13 @@ export class Disks {
 /** A disk that nobody knows is gone. */
 export function stateIn(disks: readonly RepairDisk[], { incarnation }: Replica): DiskState {
   return disks.find((one) => one.incarnation === incarnation)?.state ?? 'gone';
+}
+
+/** Whether a listed copy can be read now, as far as is known. */
+export function isReadable(
+  { incomplete }: Pick<RepairSegment, 'incomplete'>,
+  replica: Replica,
+  state: DiskState,
+): boolean {
+  return !incomplete.has(replica.incarnation) && (state === 'good' || state === 'leaving');
 }

@@ -4,25 +4,34 @@
  * (replica-moves.ts), so whoever leads next goes on where this one ended, at whatever step.
  *
  * INVARIANT: a disk joins the list of a segment's replicas only after it has answered that
- * segment's COPY; everything written carries the leader's guard.
+ * segment's COPY; a DROP of a living segment is sent only after as many listed disks as are to have
+ * it have shown, in answer to a question of just then, that they do; everything written carries the
+ * leader's guard.
  */
 import type { NodeRequests } from '../block/wire/requests.js';
 import { HoldfastError } from '../core/errors.js';
-import type { NodeId, SegmentId } from '../core/ids.js';
+import type { NodeId, SegmentId, VolumeId } from '../core/ids.js';
 import { COPY_TIMEOUT_MS, LEASE_GRACE_AFTER_OUTAGE_MS } from '../core/limits.js';
+import { PAGE_BYTES, pageIndex } from '../core/units.js';
 import type { Clock, Timer } from '../io/clock.js';
 import type { Log } from '../io/log.js';
 import type { Random } from '../io/random.js';
 import type { DirectoryCache } from '../metadata/directory-cache.js';
-import type { Replica } from '../metadata/model.js';
+import type { Replica, SealedSegment } from '../metadata/model.js';
 import { type MoveOutcome, ReplicaMoves, type VersionedMove } from '../metadata/replica-moves.js';
 import type { Compare, MetadataStore } from '../metadata/store.js';
 import { copyRequest } from './copy-request.js';
 import { IdleVolumes } from './idle-volumes.js';
 import { Pace } from './pace.js';
-import { ending, planRepair, type RepairStep, type RepairSummary } from './repair-plan.js';
+import {
+  type Ending,
+  ending,
+  planRepair,
+  type RepairStep,
+  type RepairSummary,
+} from './repair-plan.js';
 import { RepairSurvey } from './repair-survey.js';
-import { type RepairDisk, type RepairSegment, stateIn } from './repair-view.js';
+import { isReadable, type RepairDisk, type RepairSegment, stateIn } from './repair-view.js';
 
 export interface RepairTimes {
   /** How often everything is read. */
@@ -218,8 +227,8 @@ export class Repair {
   /** Has copies removed that were replaced, and the rest of moves of segments that are no more. */
   async #clear(move: VersionedMove, disks: readonly RepairDisk[]): Promise<void> {
     if (this.#running.has(move.segment)) return;
-    const isAlive = this.#survey.sealed(move.segment) !== null;
-    const left = isAlive || move.filling === null ? move.leaving : [...move.leaving, move.filling];
+    const isOver = this.#survey.isOver(move.volume, move.segment) && move.filling !== null;
+    const left = isOver ? [...move.leaving, move.filling] : move.leaving;
     for (const replica of left) {
       const state = stateIn(disks, replica);
       if (state === 'good' || state === 'leaving') this.#drop(move, replica, true);
@@ -230,22 +239,63 @@ export class Repair {
   }
 
   #drop(move: VersionedMove, on: Replica, isInMove: boolean): void {
+    const key = move.segment + on.incarnation;
+    if (this.#dropping.size >= MAX_DROPS || this.#dropping.has(key)) return;
+    if (this.#notBefore.has(key) || this.#running.has(move.segment)) return;
+    this.#dropping.add(key);
+    void this.#dropped(move, on, isInMove).then(
+      (isDone) => {
+        if (!isDone) this.#later(key);
+        this.#dropping.delete(key);
+      },
+      (thrown) => {
+        this.#later(key);
+        this.#dropping.delete(key);
+        this.#report(thrown, 'A copy that was replaced is kept for now; trying again.');
+      },
+    );
+  }
+
+  /** False when the copy must stay for now, or the disk did not say that it is gone. */
+  async #dropped(move: VersionedMove, on: Replica, isInMove: boolean): Promise<boolean> {
     const { volume, segment } = move;
     const { incarnation } = on;
-    const key = segment + incarnation;
-    if (this.#dropping.size >= MAX_DROPS || this.#dropping.has(key)) return;
-    if (this.#notBefore.has(key) || this.#running.has(segment)) return;
-    this.#dropping.add(key);
+    if (!(await this.#isSpare(volume, segment)) || this.#stopped) return false;
     const request = { type: 'drop', incarnation, segment, volume } as const;
-    void this.#survey.ask(on.node, request).then(async (reply) => {
-      const isDone = reply?.status === 'OK' && reply.incarnation === incarnation;
-      if (!isDone) this.#later(key);
-      else if (!isInMove) this.#survey.forgetSurplus(move, on);
-      else if (!this.#stopped && !this.#running.has(segment)) {
-        await this.#settled(move, this.#moves.forget(this.#survey.move(volume, segment), on));
-      }
-      this.#dropping.delete(key);
-    });
+    const reply = await this.#survey.ask(on.node, request);
+    if (reply?.status !== 'OK' || reply.incarnation !== incarnation) return false;
+    if (!isInMove) this.#survey.forgetSurplus(move, on);
+    else if (!this.#stopped && !this.#running.has(segment)) {
+      await this.#settled(move, this.#moves.forget(this.#survey.move(volume, segment), on));
+    }
+    return true;
+  }
+
+  /**
+   * Whether a copy that the segment's list does not name can be spared: the segment is no more, or
+   * as many listed disks as are to have it do have it, asked now. That a node confirms a DROP says
+   * only that nothing counts on that copy, not that those which count are there.
+   */
+  async #isSpare(volume: VolumeId, segment: SegmentId): Promise<boolean> {
+    await this.#survey.refresh(volume, segment);
+    const sealed = this.#survey.sealed(segment);
+    const of = this.#survey.segment(segment);
+    if (sealed === null || of === null) return this.#survey.isOver(volume, segment);
+    const disks = this.#survey.disks();
+    const known = of.replicas.filter((one) => isReadable(of, one, stateIn(disks, one)));
+    const needed = Math.min(of.wanted, of.replicas.length);
+    if (known.length < needed) return false;
+    const found = await Promise.all(known.map((one) => this.#holds(sealed, one)));
+    return found.filter((holds) => holds).length >= needed;
+  }
+
+  /** Whether the disk's copy reaches the segment's end: its last page can be read, and verifies. */
+  async #holds({ segment, end }: SealedSegment, { node, incarnation }: Replica): Promise<boolean> {
+    if (end === 0) return true;
+    const page = pageIndex(end / PAGE_BYTES - 1);
+    const request = { type: 'read', incarnation, segment, page, count: 1 } as const;
+    const reply = await this.#survey.ask(node, request);
+    return reply?.status === 'OK' && reply.incarnation === incarnation;
   }
 
   /** After a change of a move, whatever came of it: reads what is there now. */
@@ -316,10 +366,9 @@ export class Repair {
     const disks = this.#survey.disks();
     const { incarnation } = to;
     const addressOf = (node: NodeId): string | null => directory.address(node);
-    const request = copyRequest(volume, sealed, incarnation, addressOf, (one) => {
-      const isWhole = !of.incomplete.has(one.incarnation);
-      return isWhole && ['good', 'leaving'].includes(stateIn(disks, one));
-    });
+    const request = copyRequest(volume, sealed, incarnation, addressOf, (one) =>
+      isReadable(of, one, stateIn(disks, one)),
+    );
     const reply = await this.#survey.ask(to.node, request, COPY_TIMEOUT_MS);
     if (reply === null) return 'no answer';
     return reply.incarnation === incarnation ? reply.status : 'INCARNATION';
@@ -352,7 +401,10 @@ export class Repair {
       if (known === null || now === null) return;
       if (move.filling?.incarnation !== to.incarnation) return;
       const disks = this.#survey.disks();
-      const end = ending(now, (one) => stateIn(disks, one), to, move.instead);
+      const isThere = stateIn(disks, to) === 'good';
+      const end: Ending = isThere
+        ? ending(now, (one) => stateIn(disks, one), to, move.instead)
+        : { type: 'abandon' };
       const outcome = await (end.type === 'finish'
         ? this.#moves.finish(known, move, end.drop)
         : this.#moves.abandon(move));

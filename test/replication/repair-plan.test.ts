@@ -32,7 +32,8 @@ function disk(node: number, state: DiskState = 'good', changes: Partial<RepairDi
 }
 
 function segment(n: number, nodes: readonly number[], changes: Partial<RepairSegment> = {}) {
-  const none = { incomplete: new Set<Incarnation>(), filling: null, instead: null, leaving: [] };
+  const move = { filling: null, instead: null, leaving: [] };
+  const none = { incomplete: new Set<Incarnation>(), unlisted: [], ...move };
   const ids = { volume: VOLUME, segment: hex(1000 + n) as SegmentId };
   return { ...ids, bytes: 64 * MIB, wanted: 3, replicas: nodes.map(on), ...none, ...changes };
 }
@@ -151,6 +152,20 @@ t.test('what was begun is ended, or abandoned when it is of no use any more', as
   t.same(said(plan(lost, [begun]).steps), ['abandon 1']);
   const balance = { ...begun, instead: on(3) };
   t.same(said(plan(back, [balance]).steps), ['fill 1 on 4'], 'for balance it still is');
+});
+
+t.test('a whole copy beside the list takes the place of one that cannot be read', async (t) => {
+  const gone = [disk(1, 'gone'), disk(2, 'gone'), disk(3, 'gone'), disk(4), disk(5)];
+  const left = segment(1, [1, 2, 3], { unlisted: [on(4)] });
+  t.same(said(plan(gone, [left]).steps), ['fill 1 on 4']);
+  t.same(said(plan(gone, [{ ...left, filling: on(4) }]).steps), ['fill 1 on 4']);
+  t.same(said(plan(gone, [{ ...left, filling: on(5) }]).steps), ['abandon 1'], 'from nothing');
+  const away = gone.map((one) => (one.node === on(4).node ? disk(4, 'away') : one));
+  t.same(said(plan(away, [left]).steps), [], 'it cannot be read either');
+  const twin = { ...on(4), incarnation: hex(777) as Incarnation };
+  const counting = segment(1, [1, 2, 4], { unlisted: [twin] });
+  const both = [...away, { ...disk(4), incarnation: twin.incarnation }];
+  t.same(said(plan(both, [counting]).steps), [], 'one of its node is waited for');
 });
 
 t.test('a copy that is not whole is completed where it stands', async (t) => {

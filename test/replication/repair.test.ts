@@ -1,0 +1,78 @@
+/** Repair beside nodes that lose disks at the wrong moment: the last good copy is never dropped. */
+import t from 'tap';
+import { liveKey } from '../../src/metadata/keys.js';
+import type { Replica } from '../../src/metadata/model.js';
+import { startDrain } from '../../src/metadata/node-states.js';
+import { RepairWorld } from './repair-world.js';
+
+type Six = [Replica, Replica, Replica, Replica, Replica, Replica];
+
+t.test('what replaced a copy is whole: the copy goes', async (t) => {
+  const world = await RepairWorld.start();
+  const [a, b, c, d, e] = world.disks as Six;
+  await world.move(a, d, false);
+  world.holders.add(e);
+  await world.repair();
+  t.same(world.listed, [b, c, d]);
+  t.same(world.holders, new Set([b, c, d]), 'that of the move, and one that nothing names');
+});
+
+t.test('a copy that was replaced outlives those that replaced it', async (t) => {
+  const world = await RepairWorld.start();
+  const [a, b, c, d] = world.disks as Six;
+  await world.move(a, d, false);
+  for (const one of [b, c, d]) world.destroy(one);
+  await world.repair();
+  t.ok(world.holders.has(a), 'it is the last one');
+  t.ok(world.listed.includes(a), 'and counts again');
+  t.equal(world.holders.size, 3, 'others were made from it');
+  t.same(new Set(world.listed), world.holders);
+});
+
+t.test('a copy that nothing names is kept while those that are named are not whole', async (t) => {
+  const world = await RepairWorld.start();
+  const [a, b, c, , e] = world.disks as Six;
+  for (const one of [a, b, c]) world.holders.delete(one);
+  world.holders.add(e);
+  await world.repair();
+  t.ok(world.holders.has(e));
+  t.equal(world.listed.length, 3);
+  t.same(new Set(world.listed), world.holders, 'and copies are made from it');
+});
+
+t.test('the new disk dies between its COPY and the DROP of the old one', async (t) => {
+  const world = await RepairWorld.start(1);
+  const [a, b] = world.disks as Six;
+  for (const one of world.disks.slice(2)) world.destroy(one);
+  await world.stores.wait(startDrain(world.store, world.clock, a.node));
+  // Nobody is told: its registration stands, and the last inventory says that it has the copy.
+  let drops = 0;
+  world.onRequest = ({ type }, on) => {
+    if (type === 'drop' && on === a) drops += 1;
+    if (world.listed.includes(b) && on === b) {
+      world.holders.delete(b);
+      world.silent.add(b);
+    }
+  };
+  await world.repair();
+  t.same(world.listed, [b], 'the list says so');
+  t.equal(drops, 0);
+  t.ok(world.holders.has(a), 'the old copy is the only one');
+});
+
+t.test('a disk that is gone when its copy is complete does not join the list', async (t) => {
+  const world = await RepairWorld.start();
+  const [a, b, c, d, e, f] = world.disks as Six;
+  for (const one of [e, f]) world.destroy(one);
+  await world.stores.wait(startDrain(world.store, world.clock, a.node));
+  let made = 0;
+  world.onRequest = ({ type }, on) => {
+    if (type !== 'copy' || on !== d) return;
+    made += 1;
+    // The answer is on its way while its registration runs out.
+    world.stores.server.transact([], [{ type: 'delete', key: liveKey(d.node) }]);
+  };
+  await world.repair();
+  t.ok(made > 0);
+  t.same(world.listed, [a, b, c]);
+});
