@@ -1,8 +1,9 @@
 /**
  * The whole cluster's metadata as one JSON file, and back. An export shows one revision; an import
  * raises the cluster's generation and sets each volume's epoch above the largest that any node
- * knows, so that nobody who held a volume before can go on writing to it beside a new owner. Owners
- * and live keys are not imported. Refuses rather than guesses.
+ * knows, so that nobody who held a volume before can go on writing to it beside a new owner. Lists
+ * of replicas follow what the nodes have. Owners and live keys are not imported. Refuses rather than
+ * guesses.
  */
 import { assert } from '../core/assert.js';
 import { crc32 } from '../core/checksum.js';
@@ -47,6 +48,7 @@ import {
   type PlacementRecord,
   type VolumeRecord,
 } from './model.js';
+import { relocated } from './relocation.js';
 import { REPORT_KEY } from './repair-report.js';
 import { type NodeKnowledge, type StaleVolume, staleVolumes } from './staleness.js';
 import type { Compare, KeyValue, MetadataStore, Operation } from './store.js';
@@ -162,17 +164,13 @@ export async function importCluster(
   checkUnique(content.volumes);
   if (options.acceptLoss !== true) refuseStale(staleVolumes(content.volumes, options));
   const before = await store.range(ROOT);
-  if (options.replace !== true && before.entries.some(({ key }) => !isOfNodes(key))) {
-    throw invalid(
-      `${store.name} holds metadata already; nothing was changed`,
-      'Use an empty store, or replace what it holds with --force.',
-    );
-  }
+  if (options.replace !== true) refuseUsed(store, before.entries);
   const generation = nextGeneration(before.entries, content.cluster);
   const guard = await beginImport(store, before.entries, generation);
   const known = new Map(before.entries.map((entry) => [entry.key, entry.value]));
   const largest = largestEpochs(known, options.maxEpochs);
-  const wanted = operationsOf(content, largest);
+  const volumes = relocated(content.volumes, options.inventories ?? []);
+  const wanted = operationsOf({ ...content, volumes }, largest);
   const keys = new Set(wanted.map((operation) => operation.key));
   const own = [CLUSTER_KEY, IMPORT_KEY];
   const removed: Operation[] = before.entries
@@ -194,6 +192,15 @@ export async function importCluster(
   ]);
   if (result.committed) return cluster;
   throw disturbed(store);
+}
+
+/** Throws INVALID when the store holds more than `entries` that nodes put there by themselves. */
+export function refuseUsed({ name }: MetadataStore, entries: readonly KeyValue[]): void {
+  if (entries.every(({ key }) => isOfNodes(key))) return;
+  throw invalid(
+    `${name} holds metadata already; nothing was changed`,
+    'Use an empty store, or replace what it holds with --force.',
+  );
 }
 
 /** Above all that the store has had, also when an import of it was interrupted. */

@@ -17,6 +17,7 @@ import {
   ROOT,
   volumeKey,
 } from '../../src/metadata/keys.js';
+import type { Replica } from '../../src/metadata/model.js';
 import type { RebuildEntry } from '../../src/metadata/rebuild-types.js';
 import { REPORT_KEY } from '../../src/metadata/repair-report.js';
 import { staleVolumes } from '../../src/metadata/staleness.js';
@@ -30,8 +31,8 @@ import {
 } from '../../src/metadata/transfer.js';
 import { claimEpoch, roll, sealAtTakeover } from '../../src/metadata/volume-record.js';
 import { Volumes } from '../../src/metadata/volumes.js';
-import { putVolume } from '../fixtures/volume-record.js';
-import { at, blank, fresh, id, owner, segmentId, THREE, VOLUME } from './samples.js';
+import { peekVolume, putVolume } from '../fixtures/volume-record.js';
+import { at, blank, fresh, id, owner, replicas, segmentId, THREE, VOLUME } from './samples.js';
 import { SimStores } from './sim-store.js';
 
 const claimed = claimEpoch(blank, { owner: owner('a'), planned: [fresh('1')] });
@@ -272,6 +273,41 @@ test('an export of the same epoch that is older than the nodes', async (t) => {
   t.match(seen([entry(first, { state: 'sealed' })], open), /before segment 0+1 was sealed/);
   t.match(seen([entry(first, { state: 'deleted' })]), /before segment 0+1 was deleted, which it/);
   t.match(seen(whole.map((one) => ({ ...one, volume: id('f') }))) ?? 'fine', /fine/);
+});
+
+test('a list follows the moves that the export does not know of', async (t) => {
+  const source = await filled();
+  const exported = decodeExport(await source.wait(exportCluster(source.connect().store)));
+  const [sealed] = longer.sealed;
+  if (sealed === undefined) throw new Error('the sample has segments');
+  const content = { ...exported, volumes: [{ ...longer, sealed: [sealed] }] };
+  const [a, b, c, d, e] = replicas('1', '2', '3', '4', '5') as [Replica, ...Replica[]];
+  const twin = { node: id<NodeId>('4'), incarnation: id<Incarnation>('d44') };
+  const { segment, end: length, crc, createEpoch } = sealed;
+  const whole = { segment, volume: VOLUME, createEpoch, maxEpoch: epoch(1), length, crc };
+  const listed = async (
+    holders: readonly (Replica | undefined)[],
+    changes: Partial<RebuildEntry> = {},
+  ): Promise<readonly Replica[]> => {
+    const entry = { ...whole, state: 'sealed', suspectFrom: null, ...changes } as const;
+    const inventories = [a, b, c, d, e, twin].map((one) => ({
+      ...(one as Replica),
+      entries: holders.includes(one) ? [entry] : [],
+    }));
+    const target = new SimStores();
+    const { store } = target.connect();
+    const options = { maxEpochs: new Map<VolumeId, Epoch>(), inventories };
+    await target.wait(importCluster(store, content, options));
+    return peekVolume(target.server, VOLUME)?.record.sealed[0]?.replicas ?? [];
+  };
+  t.same(await listed([a, b, c, d]), [a, b, c], 'all that are listed have it');
+  t.same(await listed([b, c, d]), [b, c, d], 'moved to one that is not listed');
+  t.same(await listed([d, e]), [d, e, a], 'one that has none has a place where there is one');
+  t.same(await listed([a, d, twin]), [a, d, b], 'one of a node');
+  t.same(await listed([]), [a, b, c], 'nobody knows better');
+  t.same(await listed([d, e], { state: 'open' }), [a, b, c], 'a copy that was begun is none');
+  t.same(await listed([d, e], { crc: 78 }), [a, b, c], 'these are other bytes');
+  t.same(await listed([d, e], { suspectFrom: offset(0) }), [a, b, c]);
 });
 
 test('a damaged export is refused', async (t) => {

@@ -3,6 +3,8 @@ import t from 'tap';
 import { liveKey } from '../../src/metadata/keys.js';
 import type { Replica } from '../../src/metadata/model.js';
 import { startDrain } from '../../src/metadata/node-states.js';
+import { largestEpochs } from '../../src/metadata/rebuild.js';
+import { decodeExport, exportCluster, importCluster } from '../../src/metadata/transfer.js';
 import { RepairWorld } from './repair-world.js';
 
 type Six = [Replica, Replica, Replica, Replica, Replica, Replica];
@@ -75,4 +77,24 @@ t.test('a disk that is gone when its copy is complete does not join the list', a
   await world.repair();
   t.ok(made > 0);
   t.same(world.listed, [a, b, c]);
+});
+
+t.test('an export older than some moves is imported: no copy goes', async (t) => {
+  const world = await RepairWorld.start();
+  const { stores, store } = world;
+  const [a, b, c, d, e, f] = world.disks as Six;
+  const content = decodeExport(await stores.wait(exportCluster(store)));
+  for (const [from, to] of [
+    [a, d],
+    [b, e],
+    [c, f],
+  ] as const)
+    await world.move(from, to, true);
+  const inventories = world.inventories();
+  const options = { maxEpochs: largestEpochs(inventories), inventories, replace: true };
+  await stores.wait(importCluster(store, content, options));
+  t.same(world.listed, [d, e, f], 'the nodes say where they are');
+  for (const one of world.disks) world.register(one);
+  await world.repair();
+  t.same(world.holders, new Set([d, e, f]));
 });
