@@ -284,13 +284,22 @@ function operationsOf(content: ClusterExport, largest: ReadonlyMap<VolumeId, Epo
     ...content.placement.map((one) => put(placementKey(one.replicas), encodePlacement(one))),
     ...content.volumes.flatMap((volume) => {
       const raised = raiseEpoch(volume, largest.get(volume.volume) ?? epoch(0));
-      const { operations } = changeOf(null, raised);
+      const { operations } = changeOf(null, keptInTrash(raised));
       // What is in the trash has given its name up.
       return volume.trash === undefined
         ? [...operations, put(nameKey(volume.name), volume.volume)]
-        : [...operations, put(trashKey(volume.volume), volume.trash.keptUntil ?? FOREVER)];
+        : [...operations, put(trashKey(volume.volume), FOREVER)];
     }),
   ];
+}
+
+/**
+ * What was in the trash when it was exported may have been restored since, which nobody knows any
+ * more: nothing of it expires, so that somebody says first which it is.
+ */
+function keptInTrash(record: VolumeRecord): VolumeRecord {
+  const { trash } = record;
+  return trash === undefined ? record : { ...record, trash: { ...trash, keptUntil: null } };
 }
 
 /** The record as nobody's, at an epoch above `largest` and above its own. */

@@ -4,7 +4,7 @@ import type { VolumeId } from '../../src/core/ids.js';
 import { epoch, lsn, offset } from '../../src/core/units.js';
 import { initCluster } from '../../src/metadata/cluster.js';
 import { decodeVolume, encodePresence, encodeVolume } from '../../src/metadata/encoding.js';
-import { nameKey, ownerKey, volumeKey } from '../../src/metadata/keys.js';
+import { nameKey, ownerKey, trashKey, volumeKey } from '../../src/metadata/keys.js';
 import { METADATA_SCHEMA, type VolumeRecord } from '../../src/metadata/model.js';
 import { rebuildVolumes } from '../../src/metadata/rebuild.js';
 import { brokenSuccession } from '../../src/metadata/record-invariant.js';
@@ -14,7 +14,7 @@ import {
   exportCluster,
   importCluster,
 } from '../../src/metadata/transfer.js';
-import { isExpired, VolumeTrash } from '../../src/metadata/trash.js';
+import { FOREVER, isExpired, VolumeTrash } from '../../src/metadata/trash.js';
 import {
   beginPurge,
   claimEpoch,
@@ -185,6 +185,26 @@ test('an export holds what is in the trash, and gives names to nobody in it', as
   const empty = new SimStores().connect();
   const imported = importCluster(empty.store, doubled, { maxEpochs: new Map() });
   await t.rejects(imported, { code: 'INCONSISTENT' });
+});
+
+test('what was restored after the export is imported into the trash, and never expires', async (t) => {
+  const all = await place();
+  const { world, trash, volumes } = all;
+  const [kept, purged] = [await made(all), await made(all, 'old')];
+  for (const one of [kept, purged]) await world.wait(trash.remove(one, removal));
+  await world.wait(trash.beginPurge(purged));
+  const { store } = world.connect();
+  const content = decodeExport(await world.wait(exportCluster(store)));
+  await world.wait(trash.restore(kept, 'db'));
+  const options = { maxEpochs: new Map(), replace: true };
+  await world.wait(importCluster(store, content, options));
+  const head = async (volume: VolumeId) => (await world.wait(volumes.head(volume)))?.record;
+  t.match((await head(kept))?.trash, { keptUntil: null, purging: false });
+  t.equal(world.server.peek(trashKey(kept))?.value, FOREVER);
+  const wallMs = Number.MAX_SAFE_INTEGER;
+  t.equal(await world.codeOf(trash.beginPurge(kept, { wallMs })), 'CONFLICT');
+  t.equal((await head(purged))?.trash?.purging, true, 'nothing of that one comes back');
+  t.match((await world.wait(trash.restore(kept, 'db'))).record, { name: 'db' });
 });
 
 test('two volumes of one name come back from disks in the trash, and stay there', async (t) => {
