@@ -1,6 +1,6 @@
 /**
  * How long programs wait when the daemon of their mount is killed: with nothing in the volume, and
- * with so many files. What a successor costs apart from this volume, the start of a program, is
+ * with ever more files. What a successor costs apart from this volume, the start of a program, is
  * visible beside it: an empty volume, and the start of a bare Node.js in the same minutes.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -20,8 +20,9 @@ export interface AdoptionBenchOptions {
   readonly directory: string;
   readonly nodeArgs: readonly string[];
   readonly signal: AbortSignal;
-  readonly files: number;
-  /** Of the daemon of the full volume, and of the empty one. */
+  /** How many there are in the volume, one measurement after the other: it is filled up. */
+  readonly files: readonly number[];
+  /** Each time, and of the daemon of the empty volume. */
   readonly kills: number;
   readonly progress: (line: string) => void;
 }
@@ -111,39 +112,47 @@ export async function runAdoption(options: AdoptionBenchOptions): Promise<Adopti
   progress('starting holdfast');
   const target = await startHoldfast(parent, nodeArgs);
   try {
-    const mountPoint = dirname(target.directory);
-    const empty = await measure(mountPoint, target.directory, 0, options);
-    await fill(target.directory, options);
-    return [empty, await measure(mountPoint, target.directory, files, options)];
+    const figures: AdoptionFigure[] = [];
+    let made = 0;
+    for (const wanted of [0, ...files]) {
+      await fill(target.directory, made, wanted, options);
+      made = wanted;
+      figures.push(await measure(target.directory, made, options));
+    }
+    return figures;
   } finally {
     progress('cleaning up');
     await target.close();
   }
 }
 
-async function fill(directory: string, options: AdoptionBenchOptions): Promise<void> {
-  const { files, signal, progress } = options;
+async function fill(
+  directory: string,
+  made: number,
+  wanted: number,
+  { signal, progress }: AdoptionBenchOptions,
+): Promise<void> {
   const began = performance.now();
   const make = async (from: number): Promise<number> => {
-    const to = Math.min(files, from + FILL_AT_ONCE);
+    const to = Math.min(wanted, from + FILL_AT_ONCE);
     const argv = [process.execPath, LOAD, 'fill', directory, String(from), String(to)];
     await run(argv, { signal, timeLimitMs: FILL_LIMIT_MS });
     return to;
   };
-  for (let made = 0; made < files; ) {
-    const parts = Array.from({ length: FILLERS }, (_, index) => made + index * FILL_AT_ONCE);
-    made = Math.max(...(await Promise.all(parts.filter((from) => from < files).map(make))));
-    const rate = (made / (performance.now() - began)) * 1000;
-    progress(`${made.toLocaleString('en-US')} files, ${short(rate)} a second`);
+  for (let there = made; there < wanted; ) {
+    const parts = Array.from({ length: FILLERS }, (_, index) => there + index * FILL_AT_ONCE);
+    there = Math.max(...(await Promise.all(parts.filter((from) => from < wanted).map(make))));
+    const rate = ((there - made) / (performance.now() - began)) * 1000;
+    progress(`${there.toLocaleString('en-US')} files, ${short(rate)} a second`);
   }
 }
 
 async function measure(
-  mountPoint: string,
   directory: string,
   files: number,
   { kills, signal, progress }: AdoptionBenchOptions,
 ): Promise<AdoptionFigure> {
+  const mountPoint = dirname(directory);
   const waits: number[] = [];
   const bare: number[] = [];
   let residentBytes = 0;

@@ -27,7 +27,7 @@ const USAGE = `usage: npm run bench -- [options]
   --json             prints values instead of a table
   --node-arg ARG     for the storage nodes' Node.js, such as --cpu-prof
   --part NAME,...    of log: commit, depth, large, read
-  --files N          of adoption: how many there are in the volume (100000)
+  --files N,...      of adoption: how many there are in the volume (100000)
 `;
 
 const INTERRUPTED = 130;
@@ -121,7 +121,8 @@ async function main(): Promise<void> {
   if (names.includes('adoption')) {
     if (names.length > 1) fail('"adoption" is measured alone');
     if (process.getuid?.() !== 0) fail('mounting needs root');
-    const files = positive(values.files, 'files');
+    const files = list(values.files).map((one) => positive(one, 'files'));
+    if (files.some((one, index) => one <= (files[index - 1] ?? 0))) fail('--files takes ever larger numbers');
     const kills = rounds ?? ADOPTION_ROUNDS;
     const figures = await runAdoption({ ...common, files, kills, progress });
     return print({ adoption: figures }, () => adoptionTable(figures));
