@@ -122,7 +122,8 @@ async function main(): Promise<void> {
     if (names.length > 1) fail('"adoption" is measured alone');
     if (process.getuid?.() !== 0) fail('mounting needs root');
     const files = list(values.files).map((one) => positive(one, 'files'));
-    if (files.some((one, index) => one <= (files[index - 1] ?? 0))) fail('--files takes ever larger numbers');
+    const isFilled = files.every((one, index) => one > (files[index - 1] ?? 0));
+    if (!isFilled) fail('--files takes ever larger numbers');
     const kills = rounds ?? ADOPTION_ROUNDS;
     const figures = await runAdoption({ ...common, files, kills, progress });
     return print({ adoption: figures }, () => adoptionTable(figures));
