@@ -40,7 +40,7 @@ import {
   StateFile,
 } from '../lifecycle/keeper.js';
 import { MountDaemon } from '../lifecycle/mount-daemon.js';
-import { readDevice, readSpec, writeInit } from '../lifecycle/mount-files.js';
+import { readDevice, readInit, readSpec, writeInit, writeNote } from '../lifecycle/mount-files.js';
 import type { LiveStatus, MountSpec } from '../lifecycle/mount-types.js';
 import type { DirectoryCache } from '../metadata/directory-cache.js';
 import { EXIT_CODES } from './errors.js';
@@ -137,7 +137,7 @@ class MountProcess {
       if (!(thrown instanceof HoldfastError)) throw thrown;
       fault = thrown;
       // Nobody waits for what an adoption has to say: it goes to the log.
-      if (this.#adoption !== null) {
+      if (readInit(this.#host.state, this.#spec.mount) !== null) {
         const again = mayPass(fault);
         const { volume } = this.#spec;
         this.#log.error({ volume, code: fault.code, again }, `Not adopted: ${fault.message}`);
@@ -151,7 +151,7 @@ class MountProcess {
 
   /** So that nobody takes the silence that follows for a daemon that died. */
   #noteEnd(fault: HoldfastError | null): void {
-    this.#host.state.write(this.#spec.mount, StateFile.OVER, String(exitStatus(fault)));
+    writeNote(this.#host.state, this.#spec.mount, StateFile.OVER, String(exitStatus(fault)));
   }
 
   /** Answers over the control socket and listens to signals from the first moment on. */

@@ -20,11 +20,13 @@ export interface StateDirectory {
    */
   list(): string[];
   /**
-   * Readable by root only, and there with these files or not at all. Throws UNAVAILABLE when it
-   * cannot be made.
+   * Readable by root only, and there with these files or not at all. Throws DISK_FULL or
+   * UNAVAILABLE when it cannot be made.
    */
   create(entry: string, files: Readonly<Record<string, string>>): void;
-  /** Replaces the file at once: readers see the old or the new text. */
+  /**
+   * Replaces the file at once: readers see the old or the new text. Throws DISK_FULL, UNAVAILABLE.
+   */
   write(entry: string, file: string, text: string): void;
   /** Null when there is none. */
   read(entry: string, file: string): string | null;

@@ -83,16 +83,8 @@ function areOurs(
 }
 
 /** The volume that the mount had. Rejects with FENCED when somebody else has had it since. */
-export async function inherit(
-  parts: {
-    readonly clock: Clock;
-    readonly volumes: Volumes;
-    readonly onWaiting: (text: string) => void;
-  },
-  adoption: Adoption,
-): Promise<VolumeRecord> {
-  const { clock, volumes, onWaiting } = parts;
-  const found = await untilAvailable(clock, onWaiting, () => volumes.get(adoption.volume));
+export async function inherit(volumes: Volumes, adoption: Adoption): Promise<VolumeRecord> {
+  const found = await volumes.get(adoption.volume);
   if (found === null) {
     throw new HoldfastError('NOT_FOUND', `volume ${adoption.volume} is not there any more`);
   }
@@ -100,7 +92,10 @@ export async function inherit(
   return found.record;
 }
 
-/** The intent log of a daemon that has taken its volume over, with what it took on from another. */
+/**
+ * The intent log of a daemon that has taken its volume over, with what it took on from another.
+ * Throws DISK_FULL or DISK_FAILED.
+ */
 export function beginIntents(
   parts: {
     readonly intents: IntentFiles;
@@ -109,15 +104,21 @@ export function beginIntents(
   },
   identity: IntentIdentity,
 ): IntentLog {
-  return new IntentLog({
-    file: parts.intents.create(),
-    identity,
-    carried: parts.adoption?.intents?.results ?? [],
-    onFault: ({ code, message }) => {
-      const fields = { volume: identity.volume, code, error: message };
-      parts.log.error(fields, 'Changes are answered only once they are committed.');
-    },
-  });
+  const file = parts.intents.create();
+  try {
+    return new IntentLog({
+      file,
+      identity,
+      carried: parts.adoption?.intents?.results ?? [],
+      onFault: ({ code, message }) => {
+        const fields = { volume: identity.volume, code, error: message };
+        parts.log.error(fields, 'Changes are answered only once they are committed.');
+      },
+    });
+  } catch (thrown) {
+    file.close();
+    throw thrown;
+  }
 }
 
 /** What the FUSE session has to know of its predecessor. */
@@ -152,19 +153,24 @@ export function nextEpoch(record: VolumeRecord): Epoch {
 export async function untilAvailable<T>(
   clock: Clock,
   onWaiting: (text: string) => void,
-  work: () => Promise<T>,
+  work: () => T | Promise<T>,
 ): Promise<T> {
   for (;;) {
     try {
       return await work();
     } catch (thrown) {
       if (!(thrown instanceof HoldfastError) || !mayPass(thrown)) throw thrown;
-      onWaiting(`waiting: ${thrown.message}`);
+      onWaiting(waitingFor(thrown.message));
       await new Promise<void>((resolve) => clock.after(RETRY_MS, resolve));
     }
   }
 }
 
+export function waitingFor(what: string): string {
+  return `waiting: ${what}`;
+}
+
+/** A full run directory passes as well: it holds what was answered, so nobody may give that up. */
 export function mayPass({ code, retryable }: HoldfastError): boolean {
-  return retryable || code === 'UNAVAILABLE' || code === 'TIMEOUT';
+  return retryable || code === 'UNAVAILABLE' || code === 'TIMEOUT' || code === 'DISK_FULL';
 }

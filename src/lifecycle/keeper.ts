@@ -96,7 +96,7 @@ export const KEEPER_SCRIPT = `
 state=$1 directory=$2 daemon= deaths=0
 cd /
 trap '' HUP
-trap ': > "$state/${StateFile.STOP}"; kill -TERM "$daemon" 2>/dev/null' TERM INT
+trap 'true > "$state/${StateFile.STOP}"; kill -TERM "$daemon" 2>/dev/null' TERM INT
 exec 4<&0 5>&1 </dev/null >/dev/null
 start() {
   set --
@@ -141,6 +141,6 @@ if [ "$status" -eq 0 ] || [ -z "$device" ]; then
 fi
 echo "the mount daemon of $directory ended with status $status" >&2
 echo "$status" > "$state/${StateFile.ENDED}"
-rm -f -- "$state/${StateFile.CONTROL}" "$state/${StateFile.INTENTS}"
+rm -f -- "$state/${StateFile.CONTROL}"
 exit "$status"
 `;

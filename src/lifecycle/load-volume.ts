@@ -40,13 +40,19 @@ export function loadVolume(options: LoadOptions): Promise<VolumeFilesystem> {
     replayed += bytes;
     heard(`replaying the log: ${steps(replayed)} MiB`);
   };
+  const { adopted } = options;
+  const onFull = (fault: HoldfastError): void => {
+    heardAt = clock.monotonic();
+    adopted?.onFull?.(fault);
+  };
+  const waiting = adopted === undefined ? {} : { adopted: { ...adopted, onFull } };
   return new Promise((resolve, reject) => {
     const watch = (): void => {
       if (clock.monotonic() - heardAt < LOAD_TIMEOUT_MS) timer = clock.after(WATCH_MS, watch);
       else reject(stuck(volume, doing));
     };
     let timer = clock.after(WATCH_MS, watch);
-    mountVolume({ ...options, onLoaded, onReplayed }, (error, filesystem) => {
+    mountVolume({ ...options, ...waiting, onLoaded, onReplayed }, (error, filesystem) => {
       timer.cancel();
       if (error !== null) reject(error);
       else resolve(present(filesystem, 'a filesystem'));

@@ -1,5 +1,6 @@
 /** What a mount daemon is made of, and which volumes it can mount. */
 import { HoldfastError } from '../core/errors.js';
+import type { VolumeId } from '../core/ids.js';
 import { COMMIT_INTERVAL_DEFAULT_MS } from '../core/limits.js';
 import type { InitReply } from '../fuse/encode.js';
 import type { Clock } from '../io/clock.js';
@@ -9,11 +10,16 @@ import type { MountHost } from '../io/mount-host.js';
 import type { Random } from '../io/random.js';
 import type { VolumeKind, VolumeRecord } from '../metadata/model.js';
 import { RAW_LOG_LABEL } from '../metadata/names.js';
+import type { Presence } from '../metadata/presence.js';
 import type { MetadataStore } from '../metadata/store.js';
+import type { Volumes } from '../metadata/volumes.js';
 import type { Directory } from '../replication/directory.js';
 import type { OwnerDeps } from '../replication/owner-types.js';
 import type { Adoption, IntentFiles } from './adoption.js';
 import type { MountSpec } from './mount-types.js';
+
+const PRESENCE_PATIENCE_MS = 2_000;
+const PRESENCE_POLL_MS = 20;
 
 export interface MountDaemonDeps {
   readonly clock: Clock;
@@ -57,6 +63,27 @@ export function commitInterval(
   { settings }: Pick<VolumeRecord, 'settings'>,
 ): number {
   return commitIntervalMs ?? settings?.commitIntervalMs ?? COMMIT_INTERVAL_DEFAULT_MS;
+}
+
+/** Who owns the volume now, for the log; nothing when nobody can be asked. */
+export async function ownerNow(
+  volumes: Volumes,
+  volume: VolumeId,
+): Promise<{ readonly takenBy?: string }> {
+  try {
+    const address = (await volumes.head(volume))?.record.owner?.address;
+    return address === undefined ? {} : { takenBy: address };
+  } catch {
+    return {};
+  }
+}
+
+/** So that whoever tries to mount it from now on is told; not that anything depended on it. */
+export async function untilPublished(clock: Clock, presence: Presence): Promise<void> {
+  const deadline = clock.monotonic() + PRESENCE_PATIENCE_MS;
+  while (!presence.published && clock.monotonic() < deadline) {
+    await new Promise<void>((resolve) => clock.after(PRESENCE_POLL_MS, resolve));
+  }
 }
 
 /**

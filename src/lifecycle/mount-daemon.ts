@@ -26,6 +26,8 @@ import {
   connectionOf,
   inherit,
   nextEpoch,
+  untilAvailable,
+  waitingFor,
 } from './adoption.js';
 import { awaitTurn } from './claim.js';
 import { CommitWatch } from './commit-watch.js';
@@ -38,9 +40,11 @@ import {
   commitInterval,
   type MountDaemonDeps,
   type MountDaemonHandlers,
+  ownerNow,
   unlessEnded,
+  untilPublished,
 } from './mount-daemon-parts.js';
-import { type Claimed, writeOwnership } from './mount-files.js';
+import { type Claimed, writeNote, writeOwnership } from './mount-files.js';
 import type { LiveStatus, MountPhase, MountSpec } from './mount-types.js';
 import { releaseVolume } from './release-volume.js';
 import { takeOver } from './take-over.js';
@@ -51,8 +55,6 @@ const RECORD_POLL_MS = 3_000;
 const NOTICE_MS = 200;
 /** Users of a mount that was taken away keep their EIO, or their last calls, so long. */
 const LAST_USERS_MS = 5_000;
-const PRESENCE_PATIENCE_MS = 2_000;
-const PRESENCE_POLL_MS = 20;
 const HEARTBEAT_MS = 2_000;
 /** A daemon that has served for so long did not die of what its predecessor died of. */
 const SETTLED_MS = 500;
@@ -126,8 +128,9 @@ export class MountDaemon {
     this.#filesystem = await this.#mountVolume(present(this.#owner, 'an owner'));
     // Given up while it was loaded: its release has come and gone.
     if (this.#isOver) this.#filesystem.stop();
-    this.#writeClaims([]);
-    if (adoption === null) await this.#published();
+    await this.#patiently(() => this.#writeClaims([]));
+    const presence = present(this.#presence, 'a presence');
+    if (adoption === null) await untilPublished(this.#deps.clock, presence);
     this.#assertHeld();
     this.#commits = new CommitWatch(this.#deps.clock, this.#filesystem.history, () => this.#isOver);
     this.#watch();
@@ -145,11 +148,21 @@ export class MountDaemon {
   }
 
   async #inherited(adoption: Adoption): Promise<VolumeRecord> {
-    const onWaiting = (text: string): void => this.#progress(text);
-    const { clock } = this.#deps;
-    const record = await inherit({ clock, volumes: this.#volumes, onWaiting }, adoption);
+    const record = await this.#patiently(() => inherit(this.#volumes, adoption));
     this.#record = record;
     return record;
+  }
+
+  /** A mount that lives waits for what it needs, and says so; one that is being made does not. */
+  #patiently<T>(work: () => T | Promise<T>): T | Promise<T> {
+    const { clock, adoption } = this.#deps;
+    if (adoption === null) return work();
+    return untilAvailable(clock, (text) => this.#waits(text), work);
+  }
+
+  #waits(text: string): void {
+    if (text !== this.#detail) this.#deps.log.warn({ volume: this.#spec.volume }, text);
+    this.#progress(text);
   }
 
   /** Throws what has become of the volume meanwhile, if it is not this process's any more. */
@@ -175,7 +188,8 @@ export class MountDaemon {
     const owner = new LogOwner(this.#deps, { ...identity, ...reaped });
     this.#owner = owner;
     const next = nextEpoch(record);
-    this.#writeClaims([...(adoption?.claims ?? []), { owner: id, epoch: next }]);
+    const claims = [...(adoption?.claims ?? []), { owner: id, epoch: next }];
+    await this.#patiently(() => this.#writeClaims(claims));
     await takeOver({
       owner,
       clock,
@@ -206,16 +220,7 @@ export class MountDaemon {
     writeOwnership(state, this.#spec.mount, { owner, volume, claims: all });
   }
 
-  /** So that whoever tries to mount it from now on is told; not that anything depended on it. */
-  async #published(): Promise<void> {
-    const { clock } = this.#deps;
-    const deadline = clock.monotonic() + PRESENCE_PATIENCE_MS;
-    while (this.#presence?.published !== true && clock.monotonic() < deadline) {
-      await new Promise<void>((resolve) => clock.after(PRESENCE_POLL_MS, resolve));
-    }
-  }
-
-  #mountVolume(owner: LogOwner): Promise<VolumeFilesystem> {
+  async #mountVolume(owner: LogOwner): Promise<VolumeFilesystem> {
     const { clock } = this.#deps;
     const { readOnly, volume } = this.#spec;
     const record = present(this.#record, 'a record');
@@ -224,9 +229,10 @@ export class MountDaemon {
     const parts = { owner, roots: logRoots(owner), clock, sizeBytes, readOnly, commitIntervalMs };
     const onProgress = (text: string): void => this.#progress(text);
     const { adoption } = this.#deps;
-    const adopted = adoption === null ? {} : { adopted: adoption };
-    const intents = readOnly ? {} : { intents: this.#intentLog() };
-    return loadVolume({ ...parts, ...adopted, ...intents, volume, onProgress });
+    const onFull = ({ message }: HoldfastError): void => this.#waits(waitingFor(message));
+    const adopted = adoption === null ? {} : { adopted: { ...adoption, onFull } };
+    const intents = readOnly ? {} : { intents: await this.#patiently(() => this.#intentLog()) };
+    return await loadVolume({ ...parts, ...adopted, ...intents, volume, onProgress });
   }
 
   #intentLog(): IntentLog {
@@ -280,7 +286,7 @@ export class MountDaemon {
     this.#phase = 'mounted';
     this.#detail = 'serving';
     clock.after(SETTLED_MS, () => {
-      if (!this.#isOver) host.state.write(mount, StateFile.SETTLED, '');
+      if (!this.#isOver) writeNote(host.state, mount, StateFile.SETTLED, '');
     });
     if (adoption === null) return;
     log.info({ volume, directory }, 'The mount goes on with a new daemon.');
@@ -390,22 +396,13 @@ export class MountDaemon {
     if (this.#session === null) return;
     this.#phase = 'failed';
     this.#detail = reason.message;
-    const by = reason.code === 'FENCED' ? await this.#newOwner() : {};
+    const lost = present(this.#record, 'a record').volume;
+    const by = reason.code === 'FENCED' ? await ownerNow(this.#volumes, lost) : {};
     const { code } = reason;
     const message = `The mount has lost its volume: ${reason.message}`;
     log.error({ volume, directory, code, ...by }, message);
     await this.#unmount({ lazy: true });
     clock.after(LAST_USERS_MS, () => void this.#endAnyway());
-  }
-
-  async #newOwner(): Promise<{ readonly takenBy?: string }> {
-    try {
-      const found = await this.#volumes.head(present(this.#record, 'a record').volume);
-      const address = found?.record.owner?.address;
-      return address === undefined ? {} : { takenBy: address };
-    } catch {
-      return {};
-    }
   }
 
   /** Everything that was asked for is committed, or never will be: gives the volume back. */
@@ -440,7 +437,7 @@ export class MountDaemon {
       presence: this.#presence,
     });
     if (isReleased) return;
-    host.state.write(this.#spec.mount, StateFile.UNRELEASED, '');
+    writeNote(host.state, this.#spec.mount, StateFile.UNRELEASED, '');
     // The keeper removes it with all the rest: whoever waits for the end shall have seen it.
     await new Promise<void>((resolve) => clock.after(NOTICE_MS, resolve));
   }

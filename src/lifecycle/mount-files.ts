@@ -80,6 +80,15 @@ export function programText(program: readonly string[]): string {
   return `${[...program, 'mount-daemon'].join('\n')}\n`;
 }
 
+/** A note that only spares others a wait or a look: without room for it, it is left out. */
+export function writeNote(state: StateDirectory, mount: MountId, file: string, text: string): void {
+  try {
+    state.write(mount, file, text);
+  } catch {
+    // what it says shows in other ways, later
+  }
+}
+
 /** Null as long as the kernel was not answered. */
 export function readInit(state: StateDirectory, mount: MountId): InitReply | null {
   return readJson(state, mount, StateFile.INIT, init);

@@ -23,6 +23,8 @@ import { placeOf } from './segments.js';
 import type { VolumeState } from './state.js';
 import { timeNow } from './time.js';
 
+const ROOM_POLL_MS = 500;
+
 export interface MountOptions extends HistoryOptions {
   /** In the state `serving`. */
   readonly owner: VolumeOwner;
@@ -33,7 +35,11 @@ export interface MountOptions extends HistoryOptions {
    * The kernel's mount outlived the former daemon: its inodes may still be held, and what it had
    * recorded last is in what it left, or in the log. Null: it left nothing that is not in the log.
    */
-  readonly adopted?: { readonly intents: FoundIntents | null };
+  readonly adopted?: {
+    readonly intents: FoundIntents | null;
+    /** Told, again and again, that it waits for room for its own intents. */
+    readonly onFull?: (fault: HoldfastError) => void;
+  };
   readonly readOnly?: boolean;
   readonly cachePages?: number;
   readonly checkpointLimits?: CheckpointLimits;
@@ -106,7 +112,8 @@ export function mountVolume(options: MountOptions, done: Mounted): void {
       } catch (thrown) {
         fault = asFault(thrown, 'INCONSISTENT');
       }
-      done(fault, filesystem);
+      if (filesystem === null) done(fault, null);
+      else establish(options, filesystem, done);
     };
     replayInto(loaded.state, owner, loaded.replayFrom, ended, count);
   });
@@ -131,6 +138,23 @@ function serve(
     else history.perform(format);
   }
   if (!adopted && !readOnly) filesystem.endOrphans();
-  history.intents?.establish();
   return filesystem;
+}
+
+/** Nothing goes to the log before. Who has a predecessor's intents to lose waits for room. */
+function establish(options: MountOptions, filesystem: VolumeFilesystem, done: Mounted): void {
+  try {
+    filesystem.history.intents?.establish();
+  } catch (thrown) {
+    const fault = asFault(thrown, 'INCONSISTENT');
+    const { clock, adopted } = options;
+    if (fault.code !== 'DISK_FULL' || adopted?.onFull === undefined) {
+      done(fault, null);
+      return;
+    }
+    adopted.onFull(fault);
+    clock.after(ROOM_POLL_MS, () => establish(options, filesystem, done));
+    return;
+  }
+  done(null, filesystem);
 }

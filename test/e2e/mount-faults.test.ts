@@ -1,8 +1,9 @@
 /** What a mount does when its daemon, its keeper, nodes, the metadata store or its rights go. */
-import { existsSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
+import type { MountStatus } from '../../src/lifecycle/mount-types.js';
 import { distRoot, startNode } from '../fixtures/processes.js';
 import { cannotMount } from '../fuse/mounted.js';
 import { isAlive, isMounted, MountBed, shell, until } from './mount-bed.js';
@@ -18,6 +19,41 @@ const bed = await MountBed.start();
 t.teardown(() => bed.close());
 t.afterEach(() => bed.assertNothingLeft());
 const directory = bed.directory('mnt');
+
+/** A small file system of its own as the run directory. */
+class SmallRoom {
+  readonly #path: string;
+
+  private constructor(path: string) {
+    this.#path = path;
+  }
+
+  static async make(path: string): Promise<SmallRoom> {
+    mkdirSync(path, { recursive: true });
+    const { status, text } = await shell(`mount -t tmpfs -o size=16m,mode=700 none ${path}`);
+    if (status !== 0) throw new Error(text);
+    return new SmallRoom(path);
+  }
+
+  /** To the last page. */
+  fill(): void {
+    const file = openSync(join(this.#path, 'filler'), 'w');
+    const page = Buffer.alloc(4096);
+    try {
+      for (;;) writeSync(file, page);
+    } catch {
+      closeSync(file);
+    }
+  }
+
+  free(): void {
+    rmSync(join(this.#path, 'filler'));
+  }
+
+  async end(): Promise<void> {
+    await shell(`umount -l ${this.#path}`);
+  }
+}
 
 const write = (name: string): Promise<{ status: number | null; text: string }> =>
   shell(`cd ${directory} && echo ${name} > ${name} && sync ${name}`);
@@ -86,6 +122,32 @@ t.test('a daemon whose keeper was killed goes on, and ends in order', async (t) 
   t.match(await bed.mounts(), [{ state: 'mounted', keeperPid: null }]);
   t.equal((await bed.holdfast('umount', directory)).code, 0);
   await until('it is gone', () => !isAlive(live.pid));
+});
+
+t.test('a full run directory costs nobody what was answered', async (t) => {
+  const room = await SmallRoom.make(bed.runDirectory);
+  t.teardown(() => room.end());
+  const { live } = await bed.mount('db', directory, '--commit-interval', '60');
+  await shell(`echo answered > ${directory}/answered`);
+  room.fill();
+  const large = `head -c 2000000 /dev/zero > ${directory}/large`;
+  t.equal((await shell(large)).status, 0, 'it goes on, slower');
+  const { mount } = (await bed.mounts())[0] as MountStatus;
+  process.kill(live.pid, 'SIGKILL');
+  await until('it is dead', () => !isAlive(live.pid));
+  let waiting: string | undefined;
+  const deadline = Date.now() + 60_000;
+  while (!/ENOSPC/.test(waiting ?? '') && Date.now() < deadline) {
+    waiting = (await bed.mounts()).map(({ state, live }) => `${state} ${live?.detail}`)[0];
+  }
+  t.match(waiting, /^adopting waiting: .*cannot be used: ENOSPC/, 'and says what it waits for');
+  await sleep(1_500);
+  t.match(await bed.mounts(), [{ mount, state: 'adopting' }], 'for as long as it takes');
+  room.free();
+  t.equal((await shell(`cat ${directory}/answered`)).text, 'answered');
+  t.equal((await shell(`wc -c < ${directory}/large`)).text, '2000000');
+  t.match(bed.log('db'), /"msg":"waiting: .*ENOSPC/, 'also in the log');
+  t.equal((await bed.holdfast('umount', directory)).code, 0);
 });
 
 t.test('a newer owner: EIO, a line in the log, the mount goes, nothing is written', async (t) => {

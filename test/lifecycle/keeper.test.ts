@@ -103,6 +103,14 @@ t.test('SIGTERM is passed on, and waited for', async (t) => {
   t.notOk(existsSync(state));
 });
 
+t.test('a signal that cannot be kept is passed on all the same', async (t) => {
+  const script = `mkdir "$1/stop"; trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done`;
+  const { keeper, ended, lines } = keep(t, script, true);
+  while (lines.length === 0) await sleep(10);
+  process.kill(keeper.pid, 'SIGTERM');
+  t.equal(await ended, 0);
+});
+
 /** Daemon scripts that note that they ran, and have served the mount before. */
 const RAN = 'echo x >> "$1/ran"; : > "$1/init.json"; ';
 
@@ -122,11 +130,11 @@ t.test('a daemon that dies after it has served is followed by another', async (t
 });
 
 t.test('daemons that die one after the other are given up', async (t) => {
-  const { state, ended, log } = keep(t, `${RAN}exit 70`, true);
+  const { state, ended, log } = keep(t, `${RAN}echo x > "$1/intents"; exit 70`, true);
   t.equal(await ended, 70);
   t.equal(runs(state), 10);
   t.match(log(), /10 daemons of \S+ have died one after the other: it is given up/);
-  t.notOk(existsSync(join(state, StateFile.INTENTS)));
+  t.ok(existsSync(join(state, StateFile.INTENTS)), 'what was answered is not thrown away');
 });
 
 t.test('one that has served for a moment in between is no part of a series', async (t) => {

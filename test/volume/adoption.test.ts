@@ -89,6 +89,26 @@ test('what survived in the log is not done again, whatever part of it that was',
   }
 });
 
+test('a successor without room for its own intents waits for some', async (t) => {
+  const { bed: made, intents } = bed();
+  const inode = made.file('log');
+  made.write(inode, 0, 'answered');
+  made.fs.history.intents?.flush();
+  const waits = 3;
+  let waited = 0;
+  const left = intents.file;
+  intents.room = 1; // for the header
+  made.adopt(0, () => {
+    t.equal(intents.file, left, 'the old ones stay');
+    waited += 1;
+    if (waited === waits) intents.room = 100;
+  });
+  t.equal(waited, waits);
+  t.equal(made.content(inode).toString(), 'answered');
+  made.adopt();
+  t.equal(made.content(inode).toString(), 'answered');
+});
+
 test('a part of the intents that cannot be read ends it, instead of leaving it out', async (t) => {
   const { bed: made, intents } = bed();
   for (let i = 0; i < 3; i++) {

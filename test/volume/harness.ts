@@ -78,12 +78,13 @@ export class Bed {
    * The daemon is killed after what it did so far was answered; of what was on its way, the first
    * `survive` records are in the log. A successor adopts the mount.
    */
-  adopt(survive = 0): void {
+  adopt(survive = 0, onFull?: () => void): void {
     const { intents } = this.#options;
     assert(intents !== undefined, 'an intent log');
     this.fs.history.intents?.flush();
     this.#die(survive);
-    this.fs = this.#mount({ adopted: { intents: intents.read() } });
+    const full = onFull === undefined ? {} : { onFull };
+    this.fs = this.#mount({ adopted: { intents: intents.read(), ...full } });
   }
 
   /** Steps until the call has called back; returns its error. */

@@ -1,4 +1,5 @@
 /** Intent logs in memory: the twin of io/node/intent-file.ts, with writes that are cut off. */
+import { HoldfastError } from '../../src/core/errors.js';
 import type { IntentFile } from '../../src/io/intent-file.js';
 import { type FoundIntents, readIntents } from '../../src/volume/intent-format.js';
 
@@ -10,6 +11,8 @@ export class MemoryIntents {
   /** The next writes fail with this. */
   error: Error | null = null;
   writes = 0;
+  /** So many more writes there is room for. */
+  room = Number.POSITIVE_INFINITY;
 
   /** The bytes of the established file. */
   get file(): Buffer | null {
@@ -30,6 +33,8 @@ export class MemoryIntents {
     return {
       write: (parts, position) => {
         if (this.error !== null) throw this.error;
+        if (this.room <= 0) throw new HoldfastError('DISK_FULL', 'no room in memory');
+        this.room -= 1;
         this.writes += 1;
         const whole = Buffer.concat(parts);
         const written = whole.subarray(0, Math.min(whole.length, this.cut));

@@ -8,6 +8,7 @@ import type { AddressInfo } from 'node:net';
 import { HoldfastError } from '../../core/errors.js';
 import { formatAddress, parseAddress } from '../address.js';
 import type { Address } from '../network.js';
+import { saysFull } from './full.js';
 
 const MAX_CONNECTIONS = 64;
 const REQUEST_TIMEOUT_MS = 5_000;
@@ -79,7 +80,8 @@ function listen(
     server.once('error', (error: NodeJS.ErrnoException) => {
       const isUsed = error.code === 'EADDRINUSE';
       const message = isUsed ? `${name} is in use` : `cannot listen on ${name}: ${error.code}`;
-      reject(new HoldfastError(isUsed ? 'ADDRESS_IN_USE' : 'INVALID_ARGUMENT', message));
+      const code = saysFull(error) ? 'DISK_FULL' : 'INVALID_ARGUMENT';
+      reject(new HoldfastError(isUsed ? 'ADDRESS_IN_USE' : code, message));
     });
     server.listen(where, resolve);
   });

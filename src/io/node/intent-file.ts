@@ -5,22 +5,20 @@
 import { closeSync, openSync, readFileSync, renameSync, writeSync, writevSync } from 'node:fs';
 import { HoldfastError } from '../../core/errors.js';
 import type { IntentFile } from '../intent-file.js';
+import { saysFull } from './full.js';
 
 /** writev(2) takes no more parts. */
 const MAX_PARTS = 1024;
 
-/** Begins a file that takes the place of the one at `path` when it is established. */
+/**
+ * Begins a file that takes the place of the one at `path` when it is established. Throws DISK_FULL
+ * or DISK_FAILED.
+ */
 export function createIntentFile(path: string): IntentFile {
   const begun = `${path}.new`;
-  const fd = openSync(begun, 'w', 0o600);
+  const fd = guarded(path, () => openSync(begun, 'w', 0o600));
   return {
-    write: (parts, position) => {
-      try {
-        writeParts(fd, parts, position);
-      } catch (thrown) {
-        throw fault(path, thrown);
-      }
-    },
+    write: (parts, position) => guarded(path, () => writeParts(fd, parts, position)),
     establish: () => renameSync(begun, path),
     close: () => closeSync(fd),
   };
@@ -65,9 +63,16 @@ function behind(parts: readonly Uint8Array[], count: number): Uint8Array[] {
   return [];
 }
 
+function guarded<T>(path: string, work: () => T): T {
+  try {
+    return work();
+  } catch (thrown) {
+    throw fault(path, thrown);
+  }
+}
+
 function fault(path: string, thrown: unknown): HoldfastError {
-  const { code, message } = thrown as NodeJS.ErrnoException;
-  const isFull = code === 'ENOSPC' || code === 'EDQUOT';
-  const text = `the intent log ${path} cannot be used: ${message}`;
-  return new HoldfastError(isFull ? 'DISK_FULL' : 'DISK_FAILED', text, { cause: thrown });
+  const text = `the intent log ${path} cannot be used: ${(thrown as Error).message}`;
+  const code = saysFull(thrown) ? 'DISK_FULL' : 'DISK_FAILED';
+  return new HoldfastError(code, text, { cause: thrown });
 }

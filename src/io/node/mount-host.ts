@@ -30,6 +30,7 @@ import type {
   ProcessIdentity,
   StateDirectory,
 } from '../mount-host.js';
+import { saysFull } from './full.js';
 import { NodeFuseMounts } from './fuse-device-mounts.js';
 
 export const RUN_DIRECTORY = '/run/holdfast';
@@ -201,8 +202,12 @@ class RunDirectory implements StateDirectory {
 
   write(entry: string, file: string, text: string): void {
     const path = this.path(entry, file);
-    writeFileSync(`${path}.new`, text, { mode: 0o600 });
-    renameSync(`${path}.new`, path);
+    try {
+      writeFileSync(`${path}.new`, text, { mode: 0o600 });
+      renameSync(`${path}.new`, path);
+    } catch (thrown) {
+      throw this.#fault(thrown);
+    }
   }
 
   read(entry: string, file: string): string | null {
@@ -267,8 +272,12 @@ class RunDirectory implements StateDirectory {
   }
 
   #fault(thrown: unknown): HoldfastError {
-    const hint = 'Run as root, or set HOLDFAST_RUN_DIR.';
     const message = `${this.#root} cannot be used: ${(thrown as Error).message}`;
+    if (saysFull(thrown)) {
+      const hint = 'Make room there: it is memory, and holds what mounts need.';
+      return new HoldfastError('DISK_FULL', message, { hint, cause: thrown });
+    }
+    const hint = 'Run as root, or set HOLDFAST_RUN_DIR.';
     return new HoldfastError('UNAVAILABLE', message, { hint, cause: thrown });
   }
 }
