@@ -25,7 +25,13 @@ import { keyTail, VOLUMES } from '../metadata/keys.js';
 import { RANGE_PAGE } from '../metadata/limits.js';
 import type { Replica, SealedSegment, VolumeRecord } from '../metadata/model.js';
 import { type NodeWishes, readNodeWishes } from '../metadata/node-states.js';
-import { listMoves, moveOf, readMove, type VersionedMove } from '../metadata/replica-moves.js';
+import {
+  listMoves,
+  moveOf,
+  names,
+  readMove,
+  type VersionedMove,
+} from '../metadata/replica-moves.js';
 import { type ClusterSettings, DEFAULT_SETTINGS, readSettings } from '../metadata/settings.js';
 import type { MetadataStore } from '../metadata/store.js';
 import { readVolume, type VersionedVolume } from '../metadata/stored-volume.js';
@@ -43,10 +49,24 @@ export interface SurveyParts {
   readonly settleMs: number;
 }
 
+/** What nodes say of a segment's copies. */
+interface Copies {
+  readonly firstSeen: number;
+  /** Named by the list, and not whole. */
+  incomplete: readonly Replica[];
+  /** Whole, and not named by the list. */
+  unlisted: readonly Replica[];
+  /** Named by neither the list nor the move. */
+  surplus: readonly Replica[];
+}
+
 interface KnownSegment {
   readonly volume: VersionedVolume;
   readonly sealed: SealedSegment;
+  readonly copies: Copies;
 }
+
+const NONE: readonly Replica[] = [];
 
 export class RepairSurvey {
   readonly #parts: SurveyParts;
@@ -55,17 +75,11 @@ export class RepairSurvey {
   readonly #segments = new Map<SegmentId, KnownSegment>();
   /** Volumes whose records were there when last read, and of no use. */
   readonly #unreadable = new Set<VolumeId>();
-  readonly #firstSeen = new Map<SegmentId, number>();
   readonly #moves = new Map<SegmentId, VersionedMove>();
   readonly #missingSince = new Map<Incarnation, number>();
   /** What nodes say of their disks: failed, or without room. */
   readonly #failed = new Set<Incarnation>();
   readonly #free = new Map<Incarnation, number>();
-  readonly #incomplete = new Map<SegmentId, Set<Incarnation>>();
-  /** Whole copies beside the list. */
-  readonly #unlisted = new Map<SegmentId, Map<Incarnation, Replica>>();
-  /** Copies that nothing names, of segments that are alive. */
-  readonly #surplus = new Map<string, { readonly of: VersionedMove; readonly on: Replica }>();
   /** Nodes of which was told that they do not know what they were asked. */
   readonly #told = new Set<NodeId>();
   #wishes: NodeWishes = new Map();
@@ -80,12 +94,16 @@ export class RepairSurvey {
     return [...this.#moves.values()];
   }
 
+  /** Copies that nothing names, of segments that are alive. */
   surplus(): { readonly of: VersionedMove; readonly on: Replica }[] {
-    return [...this.#surplus.values()];
+    return [...this.#segments].flatMap(([segment, { volume, copies }]) =>
+      copies.surplus.map((on) => ({ of: this.move(volume.record.volume, segment), on })),
+    );
   }
 
-  forgetSurplus({ segment }: VersionedMove, { incarnation }: Replica): void {
-    this.#surplus.delete(segment + incarnation);
+  forgetSurplus({ segment }: VersionedMove, on: Replica): void {
+    const copies = this.#segments.get(segment)?.copies;
+    if (copies !== undefined) copies.surplus = noted(copies.surplus, on, false);
   }
 
   *records(): Iterable<VolumeRecord> {
@@ -109,8 +127,9 @@ export class RepairSurvey {
     return moveOf(this.#moves, volume, segment);
   }
 
-  noteWhole(segment: SegmentId, { incarnation }: Replica): void {
-    this.#incomplete.get(segment)?.delete(incarnation);
+  noteWhole(segment: SegmentId, on: Replica): void {
+    const copies = this.#segments.get(segment)?.copies;
+    if (copies !== undefined) copies.incomplete = noted(copies.incomplete, on, false);
   }
 
   /** Reads everything. Rejects when the store cannot be used; then what is known stays. */
@@ -121,7 +140,7 @@ export class RepairSurvey {
     const ids = await this.#volumeIds();
     for (const volume of ids) await this.refresh(volume, false);
     for (const volume of [...this.#volumes.keys()]) {
-      if (!ids.has(volume)) this.#forget(volume);
+      if (!ids.has(volume)) this.#replace(volume, null);
     }
     for (const volume of this.#unreadable) if (!ids.has(volume)) this.#unreadable.delete(volume);
     const moves = await listMoves(store);
@@ -150,10 +169,7 @@ export class RepairSurvey {
       const known = this.#volumes.get(volume) ?? null;
       const found = await readVolume(store, volume, known);
       this.#unreadable.delete(volume);
-      if (found !== known) {
-        this.#forget(volume);
-        if (found !== null) this.#learn(volume, found);
-      }
+      if (found !== known) this.#replace(volume, found);
       if (segment === false) return;
       const move = await readMove(store, volume, segment);
       if (move.modRevision === 0) this.#moves.delete(segment);
@@ -169,20 +185,24 @@ export class RepairSurvey {
     }
   }
 
-  #learn(volume: VolumeId, found: VersionedVolume): void {
+  /** Takes `found` for what was known of the volume; nothing is kept of segments that are no more. */
+  #replace(volume: VolumeId, found: VersionedVolume | null): void {
+    const before = new Map<SegmentId, Copies>();
+    for (const { segment } of this.#volumes.get(volume)?.record.sealed ?? []) {
+      const known = this.#segments.get(segment);
+      if (known !== undefined) before.set(segment, known.copies);
+      this.#segments.delete(segment);
+    }
+    this.#volumes.delete(volume);
+    if (found === null) return;
     this.#volumes.set(volume, found);
     if (found.record.trash?.purging === true) return;
-    const now = this.#parts.clock.monotonic();
+    const firstSeen = this.#parts.clock.monotonic();
     for (const sealed of found.record.sealed) {
-      this.#segments.set(sealed.segment, { volume: found, sealed });
-      if (!this.#firstSeen.has(sealed.segment)) this.#firstSeen.set(sealed.segment, now);
+      const unknown = { firstSeen, incomplete: NONE, unlisted: NONE, surplus: NONE };
+      const copies = before.get(sealed.segment) ?? unknown;
+      this.#segments.set(sealed.segment, { volume: found, sealed, copies });
     }
-  }
-
-  #forget(volume: VolumeId): void {
-    const known = this.#volumes.get(volume);
-    for (const { segment } of known?.record.sealed ?? []) this.#segments.delete(segment);
-    this.#volumes.delete(volume);
   }
 
   /** Disks that are named and that no node has now: since when. */
@@ -276,21 +296,21 @@ export class RepairSurvey {
   }
 
   segments(): RepairSegment[] {
-    return [...this.#segments.values()].map(({ volume, sealed }) => this.#view(volume, sealed));
+    return [...this.#segments.values()].map((known) => this.#view(known));
   }
 
   segment(segment: SegmentId): RepairSegment | null {
     const known = this.#segments.get(segment);
-    return known === undefined ? null : this.#view(known.volume, known.sealed);
+    return known === undefined ? null : this.#view(known);
   }
 
-  #view({ record }: VersionedVolume, sealed: SealedSegment): RepairSegment {
+  #view({ volume: { record }, sealed, copies }: KnownSegment): RepairSegment {
     const { volume, replicas: wanted } = record;
     const { segment, end: bytes, replicas } = sealed;
     const { filling, instead, leaving } = this.move(volume, segment);
     const move = { filling, instead, leaving };
-    const incomplete = this.#incomplete.get(segment) ?? new Set();
-    const unlisted = [...(this.#unlisted.get(segment)?.values() ?? [])];
+    const { unlisted } = copies;
+    const incomplete = new Set(copies.incomplete.map(({ incarnation }) => incarnation));
     return { volume, segment, bytes, wanted, replicas, incomplete, unlisted, ...move };
   }
 
@@ -338,26 +358,16 @@ export class RepairSurvey {
 
   #compare(on: Replica, listed: ReadonlyMap<SegmentId, boolean>, asked: number): void {
     const { settleMs } = this.#parts;
-    for (const [segment, { volume, sealed }] of this.#segments) {
-      const isNamed = sealed.replicas.some((one) => one.incarnation === on.incarnation);
-      const isSettled = asked - (this.#firstSeen.get(segment) ?? asked) >= settleMs;
-      if (!isSettled) continue;
-      const incomplete = this.#incomplete.get(segment) ?? new Set<Incarnation>();
-      if (isNamed && listed.get(segment) !== true) incomplete.add(on.incarnation);
-      else incomplete.delete(on.incarnation);
-      if (incomplete.size > 0) this.#incomplete.set(segment, incomplete);
-      else this.#incomplete.delete(segment);
-      const unlisted = this.#unlisted.get(segment) ?? new Map<Incarnation, Replica>();
-      if (!isNamed && listed.get(segment) === true) unlisted.set(on.incarnation, on);
-      else unlisted.delete(on.incarnation);
-      if (unlisted.size > 0) this.#unlisted.set(segment, unlisted);
-      else this.#unlisted.delete(segment);
-      const move = this.move(volume.record.volume, segment);
-      const isInMove = [move.filling, ...move.leaving].some(
-        (one) => one?.incarnation === on.incarnation,
-      );
-      if (isNamed || isInMove || !listed.has(segment)) this.forgetSurplus(move, on);
-      else this.#surplus.set(segment + on.incarnation, { of: move, on });
+    for (const [segment, { volume, sealed, copies }] of this.#segments) {
+      if (asked - copies.firstSeen < settleMs) continue;
+      const isNamed = names(sealed.replicas, on.incarnation);
+      const isWhole = listed.get(segment) === true;
+      copies.incomplete = noted(copies.incomplete, on, isNamed && !isWhole);
+      copies.unlisted = noted(copies.unlisted, on, !isNamed && isWhole);
+      const { filling, leaving } = this.move(volume.record.volume, segment);
+      const isInMove = names([filling, ...leaving], on.incarnation);
+      const isSurplus = listed.has(segment) && !isNamed && !isInMove;
+      copies.surplus = noted(copies.surplus, on, isSurplus);
     }
   }
 
@@ -382,4 +392,9 @@ export class RepairSurvey {
     this.#told.add(node);
     this.#parts.log.warn({ node, error: message }, `Repair does without a node's help. ${hint}`);
   }
+}
+
+function noted(list: readonly Replica[], on: Replica, isSo: boolean): readonly Replica[] {
+  if (names(list, on.incarnation) === isSo) return list;
+  return isSo ? [...list, on] : list.filter((one) => one.incarnation !== on.incarnation);
 }
