@@ -8,6 +8,7 @@ import { HoldfastError, invalid } from '../core/errors.js';
 import { type ClusterId, parseId, type VolumeId } from '../core/ids.js';
 import { nodeClock } from '../io/node/clock.js';
 import { nodeRandom } from '../io/node/random.js';
+import { ROOT } from '../metadata/keys.js';
 import { METADATA_SCHEMA, type NodeRecord } from '../metadata/model.js';
 import { listNodes } from '../metadata/nodes.js';
 import { openMetadata } from '../metadata/open.js';
@@ -20,11 +21,13 @@ import {
   decodeExport,
   exportCluster,
   importCluster,
+  refuseUsed,
 } from '../metadata/transfer.js';
 import { updatePlacement } from '../replication/placement-table.js';
 import { createDurably } from './durable-file.js';
 import { type FoundNode, headersOf, inventoryOf, nodeRecord } from './inventory.js';
 import { addExamples, printResult } from './output.js';
+import { fenceUnsealed } from './rebuild-fence.js';
 import { rootsOf } from './rebuild-roots.js';
 import {
   type ClusterLocation,
@@ -72,7 +75,7 @@ export function addMetadataCommands(program: Command): void {
     .description('make the metadata anew from what the nodes have on their disks')
     .option('--cluster <id>', "the cluster's id: nodes print it when they start")
     .option('--force', 'replace what the store holds now')
-    .option('--dry-run', 'only show what would be written')
+    .option('--dry-run', 'only show what would be written; else whoever uses a volume is shut out')
     .action((options: RebuildOptions) => rebuildMetadata(options));
   addExamples(rebuild, [
     [
@@ -216,13 +219,21 @@ async function rebuildMetadata(options: RebuildOptions): Promise<void> {
     }
     await askAll(addresses, cluster, secretFile, async (nodes, missing) => {
       refuseMissing(missing, options);
-      const volumes = await rebuilt(nodes, options);
-      const refused = volumes.filter((volume) => volume.type === 'refused');
+      // What is refused as it stands, or where it would go, shuts nobody out.
+      const seen = await rebuilt(nodes, options);
+      if (options.dryRun === true || seen.some(({ type }) => type === 'refused')) {
+        report(seen, options);
+        refuseRefused(seen);
+        return;
+      }
+      if (options.force !== true) refuseUsed(store, (await store.range(ROOT)).entries);
+      const fenced = await fenceUnsealed(nodes, inventoryOf);
+      refuseMissing(fenced.missing, options);
+      const volumes = await rebuilt(fenced.nodes, options);
       report(volumes, options);
-      if (refused.length > 0) throw refusal(refused);
-      if (options.dryRun === true) return;
-      const content = exportOf(cluster, nodes, volumes);
-      const inventories = nodes.flatMap((node) => node.inventories);
+      refuseRefused(volumes);
+      const content = exportOf(cluster, fenced.nodes, volumes);
+      const inventories = fenced.nodes.flatMap((node) => node.inventories);
       const maxEpochs = largestEpochs(inventories);
       const written = await importCluster(store, content, {
         maxEpochs,
@@ -281,10 +292,12 @@ function report(volumes: readonly RebuiltVolume[], options: RebuildOptions): voi
   printResult(options.json === true, volumes, text);
 }
 
-function refusal(refused: readonly (RebuiltVolume & { type: 'refused' })[]): HoldfastError {
+function refuseRefused(volumes: readonly RebuiltVolume[]): void {
+  const refused = volumes.filter((volume) => volume.type === 'refused');
+  if (refused.length === 0) return;
   const ids: VolumeId[] = refused.map(({ volume }) => volume);
   const lossOnly = refused.every(({ code }) => code === 'DATA_LOST');
-  return new HoldfastError(
+  throw new HoldfastError(
     lossOnly ? 'DATA_LOST' : 'INCONSISTENT',
     `volumes ${ids.join(', ')} cannot be rebuilt safely; nothing was changed`,
     lossOnly ? { hint: 'Bring missing disks back, or give up what they had: --accept-loss.' } : {},

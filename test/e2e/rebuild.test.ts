@@ -1,7 +1,8 @@
 /**
  * The metadata is lost, on real nodes with a volume that has been overwritten until the cleaner has
  * deleted the first segments of its log: rebuilt from the disks alone it is opened at its newest
- * checkpoint and holds what it held. An export that the volume has outgrown is seen to be old.
+ * checkpoint and holds what it held. An export that the volume has outgrown is seen to be old. A
+ * program that goes on writing meanwhile loses nothing that it was told to be durable.
  */
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -14,7 +15,7 @@ import type { VolumeRecord } from '../../src/metadata/model.js';
 import { openMetadata } from '../../src/metadata/open.js';
 import type { MetadataStore } from '../../src/metadata/store.js';
 import { cannotMount } from '../fuse/mounted.js';
-import { MountBed } from './mount-bed.js';
+import { isMounted, MountBed, until } from './mount-bed.js';
 import { python } from './python.js';
 
 const skip = cannotMount();
@@ -49,6 +50,25 @@ import os
 with open('more', 'wb') as f:
     f.write(os.urandom(70 << 20))
     os.fsync(f.fileno())
+`;
+/** Writes numbers until it cannot, and says how many are there for sure. */
+const COUNT = `
+import os, time
+f = os.open('numbers', os.O_WRONLY | os.O_CREAT)
+count = 0
+try:
+    while True:
+        os.pwrite(f, b'%08d' % count, count * 8)
+        os.fsync(f)
+        count += 1
+        time.sleep(0.02)
+except OSError:
+    print(count)
+`;
+const COUNTED = `
+data = open('numbers', 'rb').read()
+numbers = [int(data[at:at + 8]) for at in range(0, len(data), 8)]
+print(len(numbers) if numbers == list(range(len(numbers))) else numbers)
 `;
 /** One line for all that is there. */
 const DIGEST = `
@@ -144,5 +164,30 @@ t.test('an export of the same epoch that the volume has outgrown', async (t) => 
   t.match(rebuilt.lines.join('\n'), /as generation 4/, 'above that of the import');
   await bed.mount('db', mountPoint);
   t.equal(await python(DIGEST, mountPoint, 60), digest, 'and nothing was lost');
+  t.equal((await bed.holdfast('umount', mountPoint)).code, 0);
+});
+
+t.test('a volume that stays mounted is shut out; what was acknowledged is there', async (t) => {
+  const args = ['metadata', 'rebuild', '--cluster', cluster, ...addresses];
+  await bed.mount('db', mountPoint);
+  let isOver = false;
+  const counting = python(COUNT, mountPoint, 120).finally(() => {
+    isOver = true;
+  });
+  const used = await bed.holdfast(...args);
+  t.equal(used.code, 2, used.stderr);
+  t.match(used.stderr, /holds metadata already; nothing was changed.*--force/);
+  const seen = await bed.holdfast(...args, '--dry-run');
+  t.equal(seen.code, 0, seen.stderr);
+  await sleep(500);
+  t.equal(isOver, false, 'neither shuts anybody out');
+  const rebuilt = await bed.holdfast(...args, '--force');
+  t.equal(rebuilt.code, 0, `${rebuilt.stderr} ${rebuilt.lines.join('\n')}`);
+  const count = Number(await counting);
+  t.ok(count > 10, `${count} numbers`);
+  await bed.holdfast('umount', mountPoint);
+  await until('its mount is gone', () => !isMounted(mountPoint));
+  await bed.mount('db', mountPoint);
+  t.ok(Number(await python(COUNTED, mountPoint, 60)) >= count);
   t.equal((await bed.holdfast('umount', mountPoint)).code, 0);
 });

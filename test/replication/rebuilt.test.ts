@@ -5,19 +5,17 @@
 import t from 'tap';
 import { batchSegmentBytes, decodeSegmentBatch } from '../../src/block/wire/batch.js';
 import { type FoundNode, headersOf } from '../../src/cli/inventory.js';
+import { fenceUnsealed } from '../../src/cli/rebuild-fence.js';
 import type { SegmentId } from '../../src/core/ids.js';
 import { epoch, offset, PAGE_BYTES } from '../../src/core/units.js';
+import type { OpenSegment } from '../../src/metadata/model.js';
 import { rebuildVolumes } from '../../src/metadata/rebuild.js';
-import type {
-  RebuildEntry,
-  RebuildHeader,
-  RebuiltVolume,
-} from '../../src/metadata/rebuild-types.js';
+import type { RebuildEntry, RebuiltVolume } from '../../src/metadata/rebuild-types.js';
 import { SimProcess } from '../fixtures/sim-clock.js';
 import { SimRandom } from '../fixtures/sim-random.js';
 import { putVolume } from '../fixtures/volume-record.js';
-import { type FakeNode, FakeRequests, type FakeSegment } from './owner-nodes.js';
-import { OwnerWorld, type TestOwner, VOLUME } from './owner-world.js';
+import { type FakeNode, FakeRequests, type FakeSegment, id } from './owner-nodes.js';
+import { expectedLog, OwnerWorld, type TestOwner, VOLUME } from './owner-world.js';
 
 const SEEDS = 120;
 const SHAPES = [
@@ -81,18 +79,37 @@ function asked(world: OwnerWorld, process: SimProcess, fake: FakeNode): FoundNod
   };
 }
 
+/** Time passes until the promise is settled. */
+async function settled<T>(world: OwnerWorld, promise: Promise<T>): Promise<T> {
+  let done = false;
+  const settle = (): void => {
+    done = true;
+    world.scheduler.notePromise();
+  };
+  promise.then(settle, settle);
+  await world.until(() => done);
+  return await promise;
+}
+
 async function rebuilt(world: OwnerWorld, acceptLoss: boolean): Promise<RebuiltVolume> {
   const process = new SimProcess(world.scheduler, 'rebuild');
-  const nodes = world.nodes.map((node) => asked(world, process, node));
-  const found: ReadonlyMap<SegmentId, RebuildHeader>[] = [];
-  void headersOf(nodes, process.clock).then((headers) => {
-    found.push(headers);
-    world.scheduler.notePromise();
-  });
-  await world.until(() => found.length > 0);
+  return await rebuiltFrom(
+    world,
+    world.nodes.map((node) => asked(world, process, node)),
+    acceptLoss,
+  );
+}
+
+async function rebuiltFrom(
+  world: OwnerWorld,
+  nodes: readonly FoundNode[],
+  acceptLoss = false,
+): Promise<RebuiltVolume> {
+  const { clock } = new SimProcess(world.scheduler, 'rebuild');
+  const headers = await settled(world, headersOf(nodes, clock));
   const [volume] = rebuildVolumes({
     inventories: nodes.flatMap(({ inventories }) => inventories),
-    headers: found[0] ?? new Map(),
+    headers,
     createdAt: '2026-01-02T00:00:00.000Z',
     acceptLoss,
   });
@@ -184,4 +201,80 @@ t.test('the metadata is lost at any moment, and every node can be asked', async 
     if (wrong !== null) t.fail(`seed ${seed}, ${ackQuorum} of ${replicas}: ${wrong}`);
   }
   t.ok(used > SEEDS / 2, `${used} of ${SEEDS} seeds`);
+});
+
+interface Unattended {
+  readonly world: OwnerWorld;
+  readonly one: TestOwner;
+  readonly ask: () => FoundNode[];
+  readonly again: (node: FoundNode) => Promise<FoundNode>;
+}
+
+/** An owner that has lost the metadata store and serves on; and how rebuild asks the nodes. */
+async function unattended(): Promise<Unattended> {
+  const world = new OwnerWorld({ nodes: 6, limits: { segmentSoftBytes: 16 * PAGE_BYTES } });
+  const one = await world.serving();
+  for (let i = 0; i < 20; i++) await world.appended(one, 1);
+  await world.pass(2_000);
+  for (let i = 0; i < 1_000; i++) one.trips.push(() => ({ lost: 'request' }));
+  const process = new SimProcess(world.scheduler, 'rebuild');
+  const ask = (): FoundNode[] => world.nodes.map((fake) => asked(world, process, fake));
+  const again = async ({ address }: FoundNode): Promise<FoundNode> =>
+    ask().find((node) => node.address === address) as FoundNode;
+  return { world, one, ask, again };
+}
+
+t.test('an owner that serves without the store is shut out, and then believed', async (t) => {
+  const { world, one, ask, again } = await unattended();
+  const before = ask();
+  // Into the spare, which the inventories show empty.
+  for (let i = 0; i < 20; i++) await world.appended(one, 1);
+  const { nodes, missing } = await settled(world, fenceUnsealed(before, again));
+  t.same(missing, []);
+  world.append(one, 5);
+  const volume = await rebuiltFrom(world, nodes);
+  if (volume.type !== 'rebuilt') throw new Error(JSON.stringify(volume));
+  const { open, pendingDelete, epoch: at } = volume.record;
+  t.equal(open.length, 2, 'the spare has data');
+  const used = new Set(one.acked.map(({ segment }) => segment));
+  t.notOk(pendingDelete.some(({ segment }) => used.has(segment)));
+  await world.until(() => one.owner.state.type === 'stopped');
+  t.match(one.owner.state, { reason: { code: 'FENCED' } });
+  // Again, as after one that was killed before it wrote anything.
+  const second = await settled(world, fenceUnsealed(ask(), again));
+  const anew = await rebuiltFrom(world, second.nodes);
+  if (anew.type !== 'rebuilt') throw new Error(JSON.stringify(anew));
+  t.ok(anew.record.epoch > at);
+  t.same({ ...anew.record, epoch: at }, volume.record);
+  putVolume(world.server, anew.record);
+  const log = await world.replayed(await world.serving());
+  t.equal(one.acked.length, 40);
+  t.same(log.slice(0, 40), expectedLog(40), 'all that was acknowledged');
+});
+
+t.test('a segment that is created while others are fenced is fenced as well', async (t) => {
+  const { world, ask, again } = await unattended();
+  const [first] = world.nodes as [FakeNode];
+  const segment = id<SegmentId>(0xabc);
+  const request = { type: 'create', segment, volume: VOLUME, epoch: epoch(1) } as const;
+  let asks = 0;
+  const late = (node: FoundNode): Promise<FoundNode> => {
+    if (asks++ === 0) first.handle({ ...request, incarnation: first.incarnation }, () => {});
+    return again(node);
+  };
+  const { nodes } = await settled(world, fenceUnsealed(ask(), late));
+  const entries = nodes.flatMap(({ inventories }) => inventories.flatMap((one) => one.entries));
+  const unsealed = entries.filter(({ state }) => state === 'open');
+  t.ok(unsealed.some((one) => one.segment === segment));
+  t.equal(new Set(unsealed.map(({ maxEpoch }) => maxEpoch)).size, 1);
+});
+
+t.test('a node of which a copy cannot be fenced does not count', async (t) => {
+  const { world, ask, again } = await unattended();
+  const [{ replicas }] = world.record.open as [OpenSegment];
+  const holder = world.nodes.find(({ node }) => node === replicas[0]?.node) as FakeNode;
+  holder.ignore.add('fence');
+  const { nodes, missing } = await settled(world, fenceUnsealed(ask(), again));
+  t.same(missing, [`${holder.node}: no answer`]);
+  t.notOk(nodes.some(({ status }) => status.node === holder.node));
 });
