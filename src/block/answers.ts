@@ -125,7 +125,7 @@ function wholeBatch(bytes: Buffer): BatchHeader | 'longer' | null {
   }
 }
 
-/** What single pages are read into, one behind the other: cheaper than memory of its own for each. */
+/** What single pages are read into, one behind the other: cheaper than memory for each. */
 const SLAB_BYTES = 64 * 1024;
 let slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
 let slabAt = 0;

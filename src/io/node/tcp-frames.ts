@@ -1,7 +1,8 @@
 /**
  * Cuts a TCP byte stream into frames. What is read goes through one buffer that is used again and
  * again, and the frames that are whole are copied out of it together; the rest of a large frame is
- * read to where it belongs, so that most of its bytes are never copied. Pure: chunks in, frames out.
+ * read to where it belongs, so that most of its bytes are never copied. Pure: chunks in, frames
+ * out.
  */
 import { assert } from '../../core/assert.js';
 import { malformed } from '../../core/errors.js';
