@@ -19,15 +19,22 @@ const COMMIT_TIMEOUT_MS = 60_000;
 const ADOPT_TIMEOUT_MS = 60_000;
 const POLL_MS = 20;
 
+export interface Settling {
+  readonly session: Pick<FuseSession, 'hold' | 'requestsUnderWay'>;
+  readonly clock: Clock;
+  readonly commit: () => Promise<void>;
+  /** Whether nothing is done and not committed. */
+  readonly isSettled: () => boolean;
+  /** Called once nothing that was answered is, in that very turn: no more may be answered. */
+  readonly end: () => void;
+}
+
 /**
- * Takes no more requests, answers what is under way, and commits it all. Rejects with why that
- * cannot be: the session then goes on.
+ * Takes no more requests, answers what is under way, commits it all, and ends. Rejects with why
+ * that cannot be, whatever failed: the session then goes on.
  */
-export async function settleSession(
-  session: FuseSession,
-  clock: Clock,
-  commit: () => Promise<void>,
-): Promise<void> {
+export async function settleSession(settling: Settling): Promise<void> {
+  const { session, clock, commit, isSettled, end } = settling;
   session.hold(true);
   try {
     await commit();
@@ -35,7 +42,13 @@ export async function settleSession(
     while (session.requestsUnderWay > 0 && clock.monotonic() < deadline) {
       await new Promise<void>((resolve) => clock.after(LAST_ANSWERS_POLL_MS, resolve));
     }
-    await commit();
+    for (let isLast = false; !isLast; ) {
+      // One that waits for longer, as for a page, may be done and answered behind the commit.
+      const mayBeDone = session.requestsUnderWay > 0;
+      await commit();
+      isLast = !mayBeDone || isSettled();
+    }
+    end();
   } catch (thrown) {
     session.hold(false);
     throw thrown;

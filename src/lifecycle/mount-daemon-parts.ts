@@ -15,8 +15,9 @@ import type { MetadataStore } from '../metadata/store.js';
 import type { Volumes } from '../metadata/volumes.js';
 import type { Directory } from '../replication/directory.js';
 import type { OwnerDeps } from '../replication/owner-types.js';
+import type { VolumeFilesystem } from '../volume/filesystem.js';
 import type { Adoption, IntentFiles } from './adoption.js';
-import type { MountSpec } from './mount-types.js';
+import type { LiveStatus, MountSpec } from './mount-types.js';
 
 const PRESENCE_PATIENCE_MS = 2_000;
 const PRESENCE_POLL_MS = 20;
@@ -63,6 +64,19 @@ export function commitInterval(
   { settings }: Pick<VolumeRecord, 'settings'>,
 ): number {
   return commitIntervalMs ?? settings?.commitIntervalMs ?? COMMIT_INTERVAL_DEFAULT_MS;
+}
+
+/** What a mount's status says of its filesystem; null: of a volume that is not loaded yet. */
+export function usageOf(
+  filesystem: VolumeFilesystem | null,
+  volumeBytes: number,
+): Pick<LiveStatus, 'sizeBytes' | 'usedBytes' | 'files' | 'freeFiles' | 'dirtyBytes'> {
+  if (filesystem === null) {
+    return { sizeBytes: volumeBytes, usedBytes: 0, files: 0, freeFiles: 0, dirtyBytes: 0 };
+  }
+  const { totalBytes, freeBytes, files, freeFiles } = filesystem.statfs();
+  const { dirtyBytes } = filesystem.history;
+  return { sizeBytes: totalBytes, usedBytes: totalBytes - freeBytes, files, freeFiles, dirtyBytes };
 }
 
 /** Who owns the volume now, for the log; nothing when nobody can be asked. */

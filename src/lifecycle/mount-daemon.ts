@@ -43,6 +43,7 @@ import {
   ownerNow,
   unlessEnded,
   untilPublished,
+  usageOf,
 } from './mount-daemon-parts.js';
 import { type Claimed, writeNote, writeOwnership } from './mount-files.js';
 import type { LiveStatus, MountPhase, MountSpec } from './mount-types.js';
@@ -313,14 +314,22 @@ export class MountDaemon {
     if (session === null || this.#phase !== 'mounted') {
       throw new HoldfastError('BUSY', `the mount is ${this.#phase}`, { retryable: true });
     }
-    await settleSession(session, clock, () => this.commit());
-    this.#assertHeld();
-    host.state.write(this.#spec.mount, StateFile.COMMITTED, `${this.#ownerId}\n`);
-    this.#isOver = true;
-    this.#handedOver = true;
-    this.#phase = 'stopping';
-    this.#detail = 'handed over to the next daemon';
-    this.#onEnded(null);
+    const filesystem = present(this.#filesystem, 'what is served is loaded');
+    const commit = (): Promise<void> => this.commit();
+    const isSettled = (): boolean => filesystem.history.isSettled;
+    const end = (): void => {
+      if (this.#handedOver) return;
+      this.#assertHeld();
+      host.state.write(this.#spec.mount, StateFile.COMMITTED, `${this.#ownerId}\n`);
+      // A request that still waits is done by the next daemon alone: the kernel asks it again.
+      filesystem.stop();
+      this.#isOver = true;
+      this.#handedOver = true;
+      this.#phase = 'stopping';
+      this.#detail = 'handed over to the next daemon';
+      this.#onEnded(null);
+    };
+    await settleSession({ session, clock, commit, isSettled, end });
   }
 
   /** Resolves once everything up to now is on stable storage. Rejects with why it never will be. */
@@ -474,9 +483,6 @@ export class MountDaemon {
   }
 
   status(): LiveStatus {
-    const filesystem = this.#filesystem;
-    const space = filesystem?.statfs();
-    const history = filesystem?.history;
     return {
       phase: this.#phase,
       detail: this.#detail,
@@ -484,11 +490,7 @@ export class MountDaemon {
       version: this.#deps.version,
       volumeId: this.#record?.volume ?? null,
       epoch: this.#record?.epoch ?? 0,
-      sizeBytes: space?.totalBytes ?? this.#record?.sizeBytes ?? 0,
-      usedBytes: space === undefined ? 0 : space.totalBytes - space.freeBytes,
-      files: space?.files ?? 0,
-      freeFiles: space?.freeFiles ?? 0,
-      dirtyBytes: history?.dirtyBytes ?? 0,
+      ...usageOf(this.#filesystem, this.#record?.sizeBytes ?? 0),
       lastCommit: this.#commits?.last ?? null,
       leaseHeld: this.#owner?.leaseHeld ?? false,
       residentBytes: this.#deps.residentBytes(),

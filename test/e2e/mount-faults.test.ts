@@ -3,6 +3,7 @@ import { closeSync, existsSync, mkdirSync, openSync, rmSync, writeSync } from 'n
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
+import { NodeMountHost } from '../../src/io/node/mount-host.js';
 import type { MountStatus } from '../../src/lifecycle/mount-types.js';
 import { distRoot, startNode } from '../fixtures/processes.js';
 import { cannotMount } from '../fuse/mounted.js';
@@ -133,6 +134,11 @@ t.test('a full run directory costs nobody what was answered', async (t) => {
   const large = `head -c 2000000 /dev/zero > ${directory}/large`;
   t.equal((await shell(large)).status, 0, 'it goes on, slower');
   const { mount } = (await bed.mounts())[0] as MountStatus;
+  const host = new NodeMountHost({ runDirectory: bed.runDirectory, program: [] });
+  const control = host.state.path(mount, 'control');
+  const handed = await host.ask(control, { method: 'POST', path: '/hand-over' }, 60_000);
+  t.match(handed, { status: 500, body: /cannot be used: ENOSPC/ }, 'it cannot be handed over');
+  t.equal((await shell(`echo more >> ${directory}/answered`)).status, 0, 'and goes on');
   process.kill(live.pid, 'SIGKILL');
   await until('it is dead', () => !isAlive(live.pid));
   let waiting: string | undefined;
@@ -144,7 +150,7 @@ t.test('a full run directory costs nobody what was answered', async (t) => {
   await sleep(1_500);
   t.match(await bed.mounts(), [{ mount, state: 'adopting' }], 'for as long as it takes');
   room.free();
-  t.equal((await shell(`cat ${directory}/answered`)).text, 'answered');
+  t.equal((await shell(`cat ${directory}/answered`)).text, 'answered\nmore');
   t.equal((await shell(`wc -c < ${directory}/large`)).text, '2000000');
   t.match(bed.log('db'), /"msg":"waiting: .*ENOSPC/, 'also in the log');
   t.equal((await bed.holdfast('umount', directory)).code, 0);
