@@ -151,11 +151,13 @@ export function confirmDelete(task: Task, request: DeleteRequest, reply: ReplyCa
  * copy that is made anew.
  */
 export function confirmDrop(task: Task, request: DropRequest, reply: ReplyCallback): void {
-  const { engine, replies, confirmations } = task;
+  const { engine, replies, confirmations, copies } = task;
   const { volume, segment, incarnation } = request;
   const state = engine.segments.get(segment);
   if (state === undefined || state.frozen || state.dropping) {
-    replies.send(reply, state === undefined ? 'OK' : 'BUSY', state);
+    // A COPY that waits for its confirmation makes the segment known, after an OK that denied it.
+    const isUnknown = state === undefined && !copies.has(segment);
+    replies.send(reply, isUnknown ? 'OK' : 'BUSY', state);
     return;
   }
   if (state.deleted) {

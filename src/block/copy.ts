@@ -24,10 +24,14 @@ import {
 import type { CopyRequest, Reply, StatusName } from './wire/messages.js';
 
 export function confirmCopy(task: Task, request: CopyRequest, reply: ReplyCallback): void {
-  const { engine, replies, confirmations } = task;
+  const { engine, replies, confirmations, copies } = task;
   const { volume, segment, end, crc } = request;
   const removals = engine.segments.get(segment)?.removals ?? 0;
+  copies.set(segment, (copies.get(segment) ?? 0) + 1);
   confirmations.copyable(request, (answer) => {
+    const waiting = (copies.get(segment) ?? 0) - 1;
+    if (waiting > 0) copies.set(segment, waiting);
+    else copies.delete(segment);
     const found = engine.segments.get(segment);
     if (engine.state === 'failed') return replies.send(reply, 'DISK', found);
     if (answer !== 'confirmed') return replies.send(reply, 'UNCONFIRMED', found);

@@ -128,7 +128,8 @@ export class DiskStore {
       const engine = new Engine({ disk, clock, log, limits }, recovered);
       this.#engine = engine;
       this.#replies.incarnation = engine.incarnation;
-      this.#task = { engine, replies: this.#replies, confirmations, requests };
+      const copies = new Map<SegmentId, number>();
+      this.#task = { engine, replies: this.#replies, confirmations, requests, copies };
       done(null);
     });
   }

@@ -39,4 +39,6 @@ export interface Task {
   readonly replies: Replies;
   readonly confirmations: Confirmations;
   readonly requests: NodeRequests;
+  /** Segments of which COPYs wait for their confirmation, and how many. */
+  readonly copies: Map<SegmentId, number>;
 }

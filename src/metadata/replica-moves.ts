@@ -7,6 +7,7 @@
  *   finish   in one transaction the disk joins the list, another one leaves it, and the move says
  *            that the latter may still have its copy (`leaving`); only after the COPY was answered
  *   abandon  the disk to be filled is `leaving` instead
+ *   note     a disk that has a copy although nothing names it is `leaving` from then on
  *   forget   a disk that has answered a DROP, or is gone for good, leaves the move
  *
  * INVARIANT: no copy is removed that a list or `filling` names. A DROP is confirmed by reading the
@@ -45,13 +46,15 @@ export interface VersionedMove extends ReplicaMove {
 /** Others changed it meanwhile: read again. Unknown: it may have happened. */
 export type MoveOutcome = 'done' | 'changed' | 'unknown';
 
+const LEAVING_MAX = 64;
+
 const id = z.string().regex(/^[0-9a-f]{32}$/);
 const replica = z.strictObject({ node: id, incarnation: id });
 const stored = z.strictObject({
   schema: z.literal(METADATA_SCHEMA),
   filling: replica.nullable(),
   instead: replica.nullable(),
-  leaving: z.array(replica).max(64),
+  leaving: z.array(replica).max(LEAVING_MAX),
 });
 
 function moveKey(volume: VolumeId, segment: SegmentId): string {
@@ -164,6 +167,23 @@ export class ReplicaMoves {
     if (filling === null) return Promise.resolve('changed');
     const leaving = [...without(move.leaving, filling), filling];
     return this.#transact([], move, { filling: null, instead: null, leaving }, []);
+  }
+
+  /** `on` has a copy of a segment that is alive, and nothing has named it so far. */
+  note(volume: VersionedVolume, move: VersionedMove, on: Replica): Promise<MoveOutcome> {
+    const place = placeOf(volume, move.segment);
+    const { filling, instead, leaving } = move;
+    const named = [...(place?.entry.sealed.replicas ?? []), filling, ...leaving];
+    const isFull = leaving.length >= LEAVING_MAX;
+    if (place === null || isFull || names(named, on.incarnation)) return Promise.resolve('changed');
+    const { number, modRevision } = place.chunk;
+    const compare = [{ key: chunkKey(move.volume, number), modRevision }];
+    return this.#transact(
+      compare,
+      move,
+      { filling, instead, leaving: [...leaving, plain(on)] },
+      [],
+    );
   }
 
   /** A disk has no copy any more, or is gone for good. */

@@ -205,7 +205,8 @@ export class Repair {
     this.#idle.look(this.#survey.records(), disks);
     this.#pace.setRate(this.#survey.settings.repairBytesPerSecond);
     for (const move of this.#survey.moves()) await this.#clear(move, disks);
-    for (const { of, on } of this.#survey.surplus()) this.#drop(of, on, false);
+    const surplus = this.#survey.surplus().slice(0, MAX_DROPS);
+    for (const { of, on } of surplus) await this.#note(of, on);
     const segments = this.#survey.segments();
     const busy = new Set(this.#running.keys());
     for (const { segment } of segments) if (this.#notBefore.has(segment)) busy.add(segment);
@@ -227,23 +228,32 @@ export class Repair {
   /** Has copies removed that were replaced, and the rest of moves of segments that are no more. */
   async #clear(move: VersionedMove, disks: readonly RepairDisk[]): Promise<void> {
     if (this.#running.has(move.segment)) return;
-    const isOver = this.#survey.isOver(move.volume, move.segment) && move.filling !== null;
-    const left = isOver ? [...move.leaving, move.filling] : move.leaving;
+    const isAlive = !this.#survey.isOver(move.volume, move.segment);
+    const left = isAlive || move.filling === null ? move.leaving : [...move.leaving, move.filling];
     for (const replica of left) {
       const state = stateIn(disks, replica);
-      if (state === 'good' || state === 'leaving') this.#drop(move, replica, true);
+      if (state === 'good' || state === 'leaving') this.#drop(move, replica);
       else if (this.#survey.isLost(replica, state)) {
         await this.#settled(move, this.#moves.forget(move, replica));
       }
     }
   }
 
-  #drop(move: VersionedMove, on: Replica, isInMove: boolean): void {
+  /** Names what nothing has named so far, before the segment may be deleted: then none could. */
+  async #note(move: VersionedMove, on: Replica): Promise<void> {
+    const { volume, segment } = move;
+    if (this.#running.has(segment)) return;
+    this.#survey.forgetSurplus(move, on);
+    const known = this.#survey.volume(volume);
+    if (known !== null) await this.#settled(move, this.#moves.note(known, move, on));
+  }
+
+  #drop(move: VersionedMove, on: Replica): void {
     const key = move.segment + on.incarnation;
     if (this.#dropping.size >= MAX_DROPS || this.#dropping.has(key)) return;
     if (this.#notBefore.has(key) || this.#running.has(move.segment)) return;
     this.#dropping.add(key);
-    void this.#dropped(move, on, isInMove).then(
+    void this.#dropped(move, on).then(
       (isDone) => {
         if (!isDone) this.#later(key);
         this.#dropping.delete(key);
@@ -257,15 +267,14 @@ export class Repair {
   }
 
   /** False when the copy must stay for now, or the disk did not say that it is gone. */
-  async #dropped(move: VersionedMove, on: Replica, isInMove: boolean): Promise<boolean> {
+  async #dropped(move: VersionedMove, on: Replica): Promise<boolean> {
     const { volume, segment } = move;
     const { incarnation } = on;
     if (!(await this.#isSpare(volume, segment)) || this.#stopped) return false;
     const request = { type: 'drop', incarnation, segment, volume } as const;
     const reply = await this.#survey.ask(on.node, request);
     if (reply?.status !== 'OK' || reply.incarnation !== incarnation) return false;
-    if (!isInMove) this.#survey.forgetSurplus(move, on);
-    else if (!this.#stopped && !this.#running.has(segment)) {
+    if (!this.#stopped && !this.#running.has(segment)) {
       await this.#settled(move, this.#moves.forget(this.#survey.move(volume, segment), on));
     }
     return true;

@@ -303,6 +303,25 @@ test('no copy begins between a drop and its answer, nor one confirmed before', a
   t.equal(rig.copy(log).status, 'OK');
 });
 
+test('a drop of what is not known yet waits for the copy that is being confirmed', async (t) => {
+  const log = new LogOf(seg(1));
+  const { rig } = copying(log);
+  const replies: string[] = [];
+  const send = (request: Request): void =>
+    rig.store.handle(request, ({ status }) => replies.push(`${request.type} ${status}`));
+  for (const request of [rig.copyRequest(log), rig.copyRequest(log)]) send(request);
+  send(rig.dropRequest(seg(2)));
+  send(rig.dropRequest(seg(1)));
+  t.same(replies, ['drop OK', 'drop BUSY'], 'it would answer for a copy that is made after it');
+  rig.scheduler.runFor(10_000);
+  t.equal(rig.look(seg(1))?.sealedEnd, log.end);
+  t.equal(rig.send(rig.dropRequest(seg(1))).status, 'OK');
+  t.equal(rig.look(seg(1))?.deleted, true);
+  rig.answer = 'refused';
+  t.equal(rig.send(rig.copyRequest(new LogOf(seg(3)))).status, 'UNCONFIRMED');
+  t.equal(rig.send(rig.dropRequest(seg(3))).status, 'OK', 'and for no longer');
+});
+
 test('a failed flush: nothing is acknowledged until the disk is opened again', async (t) => {
   const rig = fresh();
   const log = new LogOf(seg(1));

@@ -28,7 +28,7 @@ import { SimStores } from './sim-store.js';
 
 const ONE = epoch(1);
 const SEGMENT = segmentId('1');
-const [FOUR] = replicas('4') as [Replica];
+const [FOUR, FIVE] = replicas('4', '5') as [Replica, Replica];
 const [A, B, C] = THREE as [Replica, Replica, Replica];
 
 /** Two sealed segments and an open one, of which the first may be deleted. */
@@ -100,6 +100,21 @@ test('a move names the new disk, then the list does, then the old one is let go'
   t.equal(await bed.copyable(A), 'refused');
   t.equal(await world.wait(moves.forget(await bed.move(), A)), 'done');
   t.same(await world.wait(listMoves(bed.store)), [], 'nothing is left of it');
+});
+
+test('a copy that nothing names is noted, and the note outlives the segment', async (t) => {
+  const bed = moving();
+  const { world, moves } = bed;
+  const noted = async (on: Replica) =>
+    world.wait(moves.note(await bed.volume(), await bed.move(), on));
+  t.equal(await noted(A), 'changed', 'the list names it');
+  t.equal(await noted(FOUR), 'done');
+  t.equal(await noted(FOUR), 'changed', 'again');
+  t.match(await bed.move(), { filling: null, leaving: [FOUR] });
+  const before = await bed.volume();
+  putVolume(world.server, deleteSealed(before.record, { epoch: ONE, segments: [SEGMENT] }));
+  t.equal(await bed.droppable(FOUR), 'confirmed');
+  t.equal(await noted(FIVE), 'changed', 'it is for a DELETE');
 });
 
 test('what was changed meanwhile is not overwritten, and only who leads changes it', async (t) => {

@@ -39,6 +39,8 @@ export class RepairWorld {
   readonly holders = new Set<Replica>();
   /** Nodes that do not answer, though their registration may stand. */
   readonly silent = new Set<Replica>();
+  /** Disks that answer BUSY to a DROP. */
+  readonly refusing = new Set<Replica>();
   /** Told of each request before it is answered. */
   onRequest: (request: Request, on: Replica) => void = () => {};
   readonly #store = this.stores.connect();
@@ -85,6 +87,12 @@ export class RepairWorld {
     this.holders.delete(one);
     this.silent.add(one);
     this.stores.server.transact([], [{ type: 'delete', key: liveKey(one.node) }]);
+  }
+
+  /** The volume has deleted the segment, and all listed disks have answered their DELETE. */
+  removeSegment(): void {
+    const found = peekVolume(this.stores.server, VOLUME);
+    if (found !== null) this.write({ ...found.record, sealed: [] });
   }
 
   get listed(): readonly Replica[] {
@@ -194,6 +202,10 @@ export class RepairWorld {
     request: Request & { type: 'drop' | 'copy' },
     reply: (status: Reply['status']) => void,
   ): void {
+    if (request.type === 'drop' && this.refusing.has(on)) {
+      reply('BUSY');
+      return;
+    }
     if (request.type === 'drop') {
       this.#confirmations.droppable(VOLUME, request.segment, on.incarnation, (answer) => {
         if (answer === 'confirmed') this.holders.delete(on);

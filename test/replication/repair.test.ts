@@ -4,6 +4,7 @@ import { liveKey } from '../../src/metadata/keys.js';
 import type { Replica } from '../../src/metadata/model.js';
 import { startDrain } from '../../src/metadata/node-states.js';
 import { largestEpochs } from '../../src/metadata/rebuild.js';
+import { listMoves } from '../../src/metadata/replica-moves.js';
 import { decodeExport, exportCluster, importCluster } from '../../src/metadata/transfer.js';
 import { RepairWorld } from './repair-world.js';
 
@@ -97,4 +98,18 @@ t.test('an export older than some moves is imported: no copy goes', async (t) =>
   for (const one of world.disks) world.register(one);
   await world.repair();
   t.same(world.holders, new Set([d, e, f]));
+});
+
+t.test('a copy that nothing named is known until it is gone, whatever else happens', async (t) => {
+  const world = await RepairWorld.start();
+  const [a, b, c, , e] = world.disks as Six;
+  world.holders.add(e);
+  world.refusing.add(e);
+  await world.repair(500);
+  t.ok(world.holders.has(e), 'its DROP has failed so far');
+  world.removeSegment();
+  world.refusing.clear();
+  await world.repair(500);
+  t.same(world.holders, new Set([a, b, c]));
+  t.same(await world.stores.wait(listMoves(world.store)), []);
 });

@@ -428,7 +428,7 @@ export const MUTANTS: readonly Mutant[] = [
       },
       {
         file: 'replication/repair.js',
-        find: 'const isAlive = this.#survey.sealed(move.segment) !== null;',
+        find: 'const isAlive = !this.#survey.isOver(move.volume, move.segment);',
         replace: 'const isAlive = false;',
       },
     ],
