@@ -178,7 +178,7 @@ t.test(
       nodes.push(node.child);
     }
     const [patient, hasty] = nodes as [Process, Process];
-    etcd.members[0]?.pause();
+    await etcd.members[0]?.pause();
     for (const child of [patient, hasty]) child.signal('SIGTERM');
     await hasty.until('the stop begins', PATIENCE_MS, () =>
       hasty.stderr.includes('Stopping') ? true : undefined,

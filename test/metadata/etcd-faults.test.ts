@@ -60,7 +60,7 @@ test('a paused etcd: bounded answers, and the transaction has an unknown outcome
   t.teardown(() => store.close());
   await store.transact([], [put('/p/a', '0')]);
   const lease = await store.grantLease(30);
-  member?.pause();
+  await member?.pause();
   const began = performance.now();
   const code = (promise: Promise<unknown>) =>
     promise.then(
@@ -89,7 +89,7 @@ test('close while etcd is silent ends what waits', async (t) => {
   const store = await openMetadata(etcd.url, parts);
   store.watch('/c/', new Recorder());
   await store.get('/c/a');
-  etcd.members[0]?.pause();
+  await etcd.members[0]?.pause();
   const read = store.get('/c/a');
   const swap = store.transact([], [put('/c/a', '1')]);
   await sleep(100);
