@@ -141,6 +141,26 @@ export function checkHeir({ claims }: Adoption, record: VolumeRecord): OwnerId {
   throw new HoldfastError('FENCED', message);
 }
 
+/**
+ * What kept a successor from its volume, looked at once more where that was another owner: the
+ * claim of a successor that died may have come late, and then the next one goes on from there
+ * (retryable). Rejects when nobody can be asked now.
+ */
+export async function judge(
+  volumes: Volumes,
+  adoption: Adoption,
+  thrown: unknown,
+): Promise<unknown> {
+  if (!(thrown instanceof HoldfastError) || thrown.code !== 'FENCED') return thrown;
+  try {
+    await inherit(volumes, adoption);
+  } catch (again) {
+    if (again instanceof HoldfastError && mayPass(again)) throw again;
+    return thrown;
+  }
+  return new HoldfastError('FENCED', thrown.message, { retryable: true });
+}
+
 /** The epoch that a takeover of this record leads to, if nobody comes between. */
 export function nextEpoch(record: VolumeRecord): Epoch {
   return epoch(record.epoch + 1);

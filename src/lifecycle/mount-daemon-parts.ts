@@ -1,8 +1,9 @@
 /** What a mount daemon is made of, and which volumes it can mount. */
-import { HoldfastError } from '../core/errors.js';
+import { asFault, HoldfastError } from '../core/errors.js';
 import type { VolumeId } from '../core/ids.js';
 import { COMMIT_INTERVAL_DEFAULT_MS } from '../core/limits.js';
 import type { InitReply } from '../fuse/encode.js';
+import { isMountedAs, unmountFuse } from '../fuse/launcher.js';
 import type { Clock } from '../io/clock.js';
 import type { FuseDevice } from '../io/fuse-device.js';
 import type { Log } from '../io/log.js';
@@ -89,6 +90,25 @@ export async function ownerNow(
     return address === undefined ? {} : { takenBy: address };
   } catch {
     return {};
+  }
+}
+
+/** Takes a mount out of the tree, if it still is there; lazily, if it is in use. */
+export async function takeAway(
+  { host, log }: Pick<MountDaemonDeps, 'host' | 'log'>,
+  directory: string,
+  device: string | null,
+  options: { readonly lazy: boolean },
+): Promise<void> {
+  if (device === null || !isMountedAs(host.mounts, directory, device)) return;
+  try {
+    await unmountFuse(host.mounts, directory, options);
+  } catch (thrown) {
+    const fault = asFault(thrown, 'UNAVAILABLE');
+    if (fault.code === 'BUSY' && !options.lazy) {
+      return takeAway({ host, log }, directory, device, { lazy: true });
+    }
+    log.error({ directory, error: fault.message }, 'The mount could not be taken away.');
   }
 }
 

@@ -8,7 +8,6 @@
 import { assert, present } from '../core/assert.js';
 import { asFault, HoldfastError } from '../core/errors.js';
 import { idFromBytes, type OwnerId } from '../core/ids.js';
-import { isMountedAs, unmountFuse } from '../fuse/launcher.js';
 import { FuseSession } from '../fuse/session.js';
 import { METADATA_SCHEMA, type VolumeFacts, type VolumeRecord } from '../metadata/model.js';
 import { Presence } from '../metadata/presence.js';
@@ -25,6 +24,7 @@ import {
   checkHeir,
   connectionOf,
   inherit,
+  judge,
   nextEpoch,
   untilAvailable,
   waitingFor,
@@ -41,11 +41,12 @@ import {
   type MountDaemonDeps,
   type MountDaemonHandlers,
   ownerNow,
+  takeAway,
   unlessEnded,
   untilPublished,
   usageOf,
 } from './mount-daemon-parts.js';
-import { type Claimed, writeNote, writeOwnership } from './mount-files.js';
+import { type Claimed, readOwnership, writeNote, writeOwnership } from './mount-files.js';
 import type { LiveStatus, MountPhase, MountSpec } from './mount-types.js';
 import { releaseVolume } from './release-volume.js';
 import { takeOver } from './take-over.js';
@@ -116,10 +117,20 @@ export class MountDaemon {
     try {
       await unlessEnded(this.#load(), this.ended);
     } catch (thrown) {
+      const fault = await this.#judged(thrown);
       // What cannot be adopted ends like what cannot be started.
       this.#phase = 'starting';
-      throw thrown;
+      throw fault;
     }
+  }
+
+  /** By what the next daemon would find here. */
+  async #judged(thrown: unknown): Promise<unknown> {
+    const { adoption, host } = this.#deps;
+    const held = readOwnership(host.state, this.#spec.mount);
+    if (adoption === null || held === null) return thrown;
+    const left = { ...adoption, claims: held.claims };
+    return await this.#patiently(() => judge(this.#volumes, left, thrown));
   }
 
   async #load(): Promise<void> {
@@ -370,18 +381,8 @@ export class MountDaemon {
     clock.after(LAST_USERS_MS, () => void this.#endAnyway());
   }
 
-  /** Takes the mount out of the tree, if it still is there. */
-  async #unmount(options: { readonly lazy: boolean }): Promise<void> {
-    const { log, host } = this.#deps;
-    const { directory } = this.#spec;
-    if (this.#device === null || !isMountedAs(host.mounts, directory, this.#device)) return;
-    try {
-      await unmountFuse(host.mounts, directory, options);
-    } catch (thrown) {
-      const fault = asFault(thrown, 'UNAVAILABLE');
-      if (fault.code === 'BUSY' && !options.lazy) return this.#unmount({ lazy: true });
-      log.error({ directory, error: fault.message }, 'The mount could not be taken away.');
-    }
+  #unmount(options: { readonly lazy: boolean }): Promise<void> {
+    return takeAway(this.#deps, this.#spec.directory, this.#device, options);
   }
 
   /** The last users have not gone: what they wrote is committed, what they do next fails. */

@@ -123,6 +123,11 @@ export class Acquisition {
       name: 'claim',
       refuse: (found) => {
         const former = found.owner;
+        if (reaped !== undefined && former?.id !== reaped) {
+          const by = former === null ? 'nobody' : former.address;
+          const what = `the volume was taken over meanwhile (epoch ${found.epoch}, ${by})`;
+          return new HoldfastError('FENCED', what);
+        }
         // One of our kind that did not get to the release is no owner to be disturbed.
         const isIdle = former === null || former.released || former.address === address;
         if (!idleOnly || isIdle) return null;

@@ -86,8 +86,8 @@ export interface OwnerOptions {
   /** Where this process runs, for people. */
   readonly address: string;
   /**
-   * An owner that its supervisor has seen dead: should it be found as the former one, nobody waits
-   * for the read lease that it may have had.
+   * The owner that this one follows, which its supervisor has seen dead: nobody waits for the read
+   * lease that it may have had. Stops with FENCED, and changes nothing, where another one is found.
    */
   readonly reaped?: OwnerId;
   /** Gives up where anybody owns the volume, or comes to own it first. */

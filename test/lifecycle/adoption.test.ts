@@ -1,10 +1,12 @@
 /** Whether a successor may take what a dead daemon left: by who owned the volume in between. */
 import t from 'tap';
+import { HoldfastError } from '../../src/core/errors.js';
 import { idFromBytes, type OwnerId, type VolumeId } from '../../src/core/ids.js';
-import { type Adoption, checkHeir, readAdoption } from '../../src/lifecycle/adoption.js';
+import { type Adoption, checkHeir, judge, readAdoption } from '../../src/lifecycle/adoption.js';
 import { StateFile } from '../../src/lifecycle/keeper.js';
 import { writeInit, writeOwnership } from '../../src/lifecycle/mount-files.js';
 import type { VolumeRecord } from '../../src/metadata/model.js';
+import type { Volumes } from '../../src/metadata/volumes.js';
 import type { IntentIdentity } from '../../src/volume/intent-format.js';
 import { IntentLog } from '../../src/volume/intent-log.js';
 import { MemoryIntents } from '../volume/memory-intents.js';
@@ -63,6 +65,25 @@ t.test(
     t.throws(() => checkHeir(adoption, recordOf(second, 9)), { code: 'FENCED' }, 'one was between');
   },
 );
+
+t.test('a claim that a dead successor had sent may land late', async (t) => {
+  const left = new Left();
+  left.log();
+  left.claim([first, 7], [second, 8]);
+  const adoption = left.read() as Adoption;
+  const fault = new HoldfastError('FENCED', 'epoch 8 of another owner was found at our 8');
+  const judged = async (owner: OwnerId, thrown: unknown = fault): Promise<unknown> => {
+    const get = async (): Promise<unknown> => ({ record: recordOf(owner, 8) });
+    return await judge({ get } as unknown as Volumes, adoption, thrown);
+  };
+  t.match(await judged(second), { code: 'FENCED', message: fault.message, retryable: true });
+  t.equal(await judged(other), fault, 'another owner has the volume');
+  const lost = new HoldfastError('DATA_LOST', 'no good copy is left');
+  t.equal(await judged(second, lost), lost);
+  const down = new HoldfastError('UNAVAILABLE', 'etcd does not answer');
+  const get = (): Promise<unknown> => Promise.reject(down);
+  await t.rejects(judge({ get } as unknown as Volumes, adoption, fault), down, 'to be asked again');
+});
 
 t.test('only the intents of this mount are taken', async (t) => {
   const left = new Left();

@@ -164,10 +164,29 @@ t.test('takeover does not wait for an owner whose supervisor saw it dead', async
   const second = await world.serving({ reaped: ownerOf(world) });
   t.ok(world.scheduler.now - before < 500, 'did not wait');
   await world.appended(second, 1);
-  const again = world.scheduler.now;
   const another = world.record.volume as string as OwnerId;
-  await world.serving({ reaped: another });
-  t.ok(world.scheduler.now - again >= 1_900, 'another one is dead, not this');
+  const { epoch } = world.record;
+  const third = world.start({ reaped: another });
+  await world.until(() => third.owner.state.type === 'stopped');
+  t.match(third.owner.state, { reason: { code: 'FENCED' } }, 'another one is dead, not this');
+  t.equal(world.record.epoch, epoch, 'which is not shut out');
+  await world.appended(second, 1);
+});
+
+t.test('who follows a dead owner does not shut out one that came between', async (t) => {
+  const world = new OwnerWorld();
+  const first = await world.serving();
+  first.process.kill();
+  const heir = world.start({ reaped: ownerOf(world) });
+  // Its claim is on its way while another takes the volume.
+  heir.trips.push(() => ({ requestMs: 1, replyMs: 1 }));
+  heir.trips.push(() => ({ requestMs: 30_000, replyMs: 1 }));
+  const other = await world.serving();
+  const { epoch } = world.record;
+  await world.until(() => heir.owner.state.type === 'stopped');
+  t.match(heir.owner.state, { reason: { code: 'FENCED' } });
+  t.equal(world.record.epoch, epoch);
+  await world.appended(other, 1);
 });
 
 function ownerOf({ record }: OwnerWorld): OwnerId {
