@@ -153,7 +153,9 @@ t.test('a full run directory costs nobody what was answered', async (t) => {
   t.equal((await shell(`cat ${directory}/answered`)).text, 'answered\nmore');
   t.equal((await shell(`wc -c < ${directory}/large`)).text, '2000000');
   t.match(bed.log('db'), /"msg":"waiting: .*ENOSPC/, 'also in the log');
+  room.fill();
   t.equal((await bed.holdfast('umount', directory)).code, 0);
+  await until('nothing is left', () => bed.states.length === 0);
 });
 
 t.test('a newer owner: EIO, a line in the log, the mount goes, nothing is written', async (t) => {
