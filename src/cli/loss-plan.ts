@@ -168,8 +168,8 @@ export function recordsOf({ sealed }: VolumeRecord, lost: LostSegment): readonly
   return [sealed[at - 1]?.endLsn ?? lsn(0), lost.sealed.endLsn];
 }
 
-/** One sentence each, for people and for the note that is left. */
-export function lossesOf(record: VolumeRecord, plan: LossPlan): string[] {
+/** What the loss of sealed data means: one sentence each, for people and for the note. */
+export function dataLosses(record: VolumeRecord, plan: LossPlan): string[] {
   const sentences = plan.lost.map((one) => {
     const [from, to] = recordsOf(record, one);
     const bytes = one.pages.reduce((sum, { count }) => sum + count * PAGE_BYTES, 0);
@@ -182,7 +182,6 @@ export function lossesOf(record: VolumeRecord, plan: LossPlan): string[] {
     const shown = where.length > 4 ? [...where.slice(0, 4), `${where.length - 4} more`] : where;
     sentences.push(`file ${path ?? `without a name (inode ${inode})`}: ${shown.join(', ')}`);
   }
-  if (plan.isEndUnknown) sentences.push(...endLosses(record, plan));
   return sentences;
 }
 
@@ -190,7 +189,9 @@ function reasons(missing: readonly MissingCopy[]): string {
   return missing.map(({ node, why }) => `${node.slice(0, 8)}: ${why}`).join('; ');
 }
 
-function endLosses(record: VolumeRecord, plan: LossPlan): string[] {
+/** What is lost behind the end of the log, if anything, in the same way. */
+export function endLosses(record: VolumeRecord, plan: LossPlan): string[] {
+  if (!plan.isEndUnknown) return [];
   const parts = plan.open.map(({ segment, answered, needed, length, missing }) => {
     const enough = Math.max(needed, record.ackQuorum);
     const of = `${answered} of ${segment.replicas.length} replicas answer, ${enough} have to`;

@@ -1,22 +1,24 @@
 /**
  * `holdfast volume recover`: says exactly what of a volume is lost, and with --accept-loss makes it
- * work again without that. Sealed segments of which data is lost are noted, so that nobody waits
- * for it: reads of it fail, never with zeroes. Where too few replicas tell where the log ends, it
- * ends with what is there.
+ * work again without that. Pages of sealed segments that are lost are noted, so that nobody waits
+ * for them: reads of them fail, never with zeroes. Where too few replicas tell where the log ends,
+ * it ends with what is there.
  *
- * INVARIANT: without the flag nothing is changed; with it nothing is removed but what lies behind
- * the end that was said: the taker is told that end, and waits for whoever has what is before it.
+ * INVARIANT: without the flag nothing is changed, but that what is there again leaves the note; with
+ * it nothing is removed but what lies behind the end that was said: the taker is told that end, and
+ * waits for whoever has what is before it.
  */
 import type { Command } from 'commander';
 import { parseDuration } from '../core/durations.js';
 import { HoldfastError } from '../core/errors.js';
 import { formatSize } from '../core/sizes.js';
-import { readGivenUp, writeGivenUp } from '../metadata/given-up.js';
+import { type GivenUp, readGivenUp, writeGivenUp } from '../metadata/given-up.js';
 import type { VolumeRecord } from '../metadata/model.js';
 import { findPresence } from '../metadata/presence.js';
 import type { Directory } from '../replication/directory.js';
 import { EXIT_PROBLEMS } from './errors.js';
-import { type LossPlan, lossesOf, planLoss, recordsOf } from './loss-plan.js';
+import { givenUpPages, isNoted, notedLosses, withoutRecovered } from './loss-note.js';
+import { dataLosses, endLosses, type LossPlan, planLoss, recordsOf } from './loss-plan.js';
 import { Copies, lostSegments } from './loss-survey.js';
 import { addExamples, printResult, showProgress } from './output.js';
 import { OwnedLog } from './owned-log.js';
@@ -35,13 +37,11 @@ export function addRecoverCommand(volume: Command): void {
     .option('--timeout <time>', 'how long taking the volume over may take', '60s')
     .action((name: string, options: RecoverOptions) => recoverVolume(name, options));
   addExamples(recover, [
-    [`What would be lost; changes nothing, exit code ${EXIT_PROBLEMS} when it is something`, SHOW],
+    [`What would be lost; gives nothing up, exit code ${EXIT_PROBLEMS} when it is something`, SHOW],
     ['Nodes will never come back: go on without what only they had', `${SHOW} --accept-loss`],
   ]);
 }
 
-/** Sentences that the note which is left has room for. */
-const LOSSES_NOTED = 200;
 const SHOW = 'holdfast volume recover db';
 
 async function recoverVolume(name: string, options: RecoverOptions): Promise<void> {
@@ -58,10 +58,10 @@ async function recoverVolume(name: string, options: RecoverOptions): Promise<voi
     );
     const plan = await planLoss(session, directory, record, { copies, lost, isMounted });
     progress.end();
-    const losses = lossesOf(record, plan);
+    const ofData = dataLosses(record, plan);
+    const losses = [...ofData, ...endLosses(record, plan)];
     const noted = await readGivenUp(session.store, record.volume);
-    const known = new Set(noted?.segments);
-    const isNew = plan.isEndUnknown || lost.some(({ sealed }) => !known.has(sealed.segment));
+    const isNew = plan.isEndUnknown || !isNoted(noted, lost);
     const by = mounted === null ? null : { host: mounted.host, mountPoint: mounted.mountPoint };
     const value = { ...jsonOf(record, plan), losses, mounted: by, givenUpAt: noted?.at ?? null };
     const print = (accepted: boolean, ...lines: string[]): void => {
@@ -75,9 +75,12 @@ async function recoverVolume(name: string, options: RecoverOptions): Promise<voi
       throw hopeless(name, plan.hopeless);
     }
     if (!isNew) {
+      const now = withoutRecovered(noted, lost, ofData);
+      if (now !== noted) await writeGivenUp(session.store, record.volume, now);
+      const again = now === noted ? '' : '; what is there again is not given up any more';
       const since =
         lost.length === 0 ? 'nothing is lost' : `all of it was given up at ${noted?.at}`;
-      print(false, `volume ${name}: ${since}`);
+      print(false, `volume ${name}: ${since}${again}`);
       return;
     }
     if (options.acceptLoss !== true) {
@@ -85,7 +88,7 @@ async function recoverVolume(name: string, options: RecoverOptions): Promise<voi
       process.exitCode = EXIT_PROBLEMS;
       return;
     }
-    await accept(session, directory, record, { plan, losses, timeoutMs });
+    await accept(session, directory, record, { plan, noted, timeoutMs });
     print(true, `volume ${name} goes on without that; see what else is wrong: holdfast status`);
   });
 }
@@ -112,20 +115,21 @@ async function accept(
   session: Session,
   directory: Directory,
   record: VolumeRecord,
-  what: { readonly plan: LossPlan; readonly losses: readonly string[]; readonly timeoutMs: number },
+  what: { readonly plan: LossPlan; readonly noted: GivenUp | null; readonly timeoutMs: number },
 ): Promise<void> {
   const { clock, random, store, log, address, clients: requests } = session;
-  const { plan, losses, timeoutMs } = what;
+  const { plan, noted, timeoutMs } = what;
   const { volume } = record;
   if (plan.isEndUnknown) {
     await assertUnmounted(session, record);
     refuseTooFew(directory, record);
   }
-  const segments = plan.lost.map(({ sealed }) => sealed.segment);
-  const at = new Date(clock.wall()).toISOString();
-  const more = losses.length - LOSSES_NOTED;
-  const noted = more > 0 ? [...losses.slice(0, LOSSES_NOTED), `and ${more} more`] : losses;
-  await writeGivenUp(store, volume, { at, segments, losses: noted });
+  await writeGivenUp(store, volume, {
+    at: new Date(clock.wall()).toISOString(),
+    segments: givenUpPages(plan.lost),
+    losses: notedLosses(dataLosses(record, plan)),
+    end: plan.isEndUnknown ? endLosses(record, plan) : (noted?.end ?? []),
+  });
   if (!plan.isEndUnknown) return;
   const acceptLoss = plan.stays;
   const parts = { clock, random, store, requests, directory, log, address, acceptLoss };

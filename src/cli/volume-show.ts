@@ -27,7 +27,7 @@ interface Usage {
   /** The machines that may use it, if orchestrators have a say. */
   readonly attachments: readonly Attachment[];
   /** When and what was given up by `volume recover --accept-loss`; null: nothing. */
-  readonly givenUp: Pick<GivenUp, 'at' | 'losses'> | null;
+  readonly givenUp: GivenUp | null;
   /** Of the log, on each replica, without the open segments. */
   readonly sealedBytes: number;
 }
@@ -76,7 +76,9 @@ function describe(record: VolumeRecord, usage: Usage): string {
     ...record.pendingDelete.map((one) => [one.segment, 'to be deleted', '', '']),
   ];
   const { givenUp } = usage;
-  const lost = (givenUp?.losses ?? []).map((one) => `! given up at ${givenUp?.at}: ${one}`);
+  const lost = [...(givenUp?.losses ?? []), ...(givenUp?.end ?? [])].map(
+    (one) => `! given up at ${givenUp?.at}: ${one}`,
+  );
   const segments = table(['SEGMENT', 'STATE', 'END', 'END LSN'], rows);
   return [facts, lost.join('\n'), rows.length === 0 ? '' : segments]
     .filter((one) => one !== '')

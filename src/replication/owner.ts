@@ -137,7 +137,7 @@ export class LogOwner implements VolumeOwner {
         this.checkLease((lapsed) => {
           if (lapsed !== null) done(lapsed, null);
           else if (error?.retryable === true) {
-            const verdict = this.#givenUp.verdict(segment, error);
+            const verdict = this.#givenUp.verdict(segment, page, count, error);
             if (verdict !== null) done(verdict, null);
             else this.#readAgain(segment, page, count, done);
           } else if (error?.code !== 'DATA_LOST') done(error, data);

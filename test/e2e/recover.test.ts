@@ -8,7 +8,11 @@ import { closeSync, openSync, readdirSync, rmSync, statSync, writeSync } from 'n
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
+import { nodeClock } from '../../src/io/node/clock.js';
+import { nodeRandom } from '../../src/io/node/random.js';
+import { writeGivenUp } from '../../src/metadata/given-up.js';
 import type { NodeRecord, VolumeRecord } from '../../src/metadata/model.js';
+import { openMetadata } from '../../src/metadata/open.js';
 import type { ClusterNode } from '../fixtures/cluster.js';
 import { cannotMount } from '../fuse/mounted.js';
 import { AddedNodes } from './added-nodes.js';
@@ -48,6 +52,17 @@ async function cast(): Promise<readonly [ClusterNode, ClusterNode, ClusterNode]>
   const isHolder = ({ port }: ClusterNode): boolean => holder === `127.0.0.1:${port}`;
   const sorted = [...bed.cluster.nodes].sort((a, b) => Number(isHolder(b)) - Number(isHolder(a)));
   return sorted as unknown as [ClusterNode, ClusterNode, ClusterNode];
+}
+
+/** As if a loss had been accepted that is none any more. */
+async function giveUp({ volume, open }: VolumeRecord): Promise<void> {
+  const parts = { clock: nodeClock, random: nodeRandom, env: {} };
+  const store = await openMetadata(bed.cluster.etcd.url, parts);
+  const segments = open.map(({ segment }) => ({ segment, pages: [{ page: 0, count: 1 }] }));
+  await writeGivenUp(store, volume, {
+    ...{ at: new Date().toISOString(), segments, losses: ['all of it'], end: [] },
+  });
+  await store.close();
 }
 
 /** Its keeper and its daemon end at once, and nobody tells anybody. */
@@ -99,10 +114,15 @@ t.test('nothing is lost: recover says so, and changes nothing', async (t) => {
   t.match(mounted.lines.join('\n'), /db is mounted on .*\nvolume db: nothing is lost/);
   t.equal((await bed.holdfast('umount', directory)).code, 0);
   const before = await record();
-  const said = await bed.holdfast('volume', 'recover', 'db', '--accept-loss');
+  await giveUp(before);
+  t.match(await record(), { givenUp: { losses: ['all of it'] } });
+  const said = await bed.holdfast('volume', 'recover', 'db');
   t.equal(said.code, 0, said.stderr);
-  t.equal(said.lines.join('\n'), 'volume db: nothing is lost');
+  const again = 'what is there again is not given up any more';
+  t.equal(said.lines.join('\n'), `volume db: nothing is lost; ${again}`);
   t.same(await record(), before);
+  const accepted = await bed.holdfast('volume', 'recover', 'db', '--accept-loss');
+  t.equal(accepted.lines.join('\n'), 'volume db: nothing is lost');
 });
 
 t.test('two of three nodes are gone for good, and the machine that wrote', async (t) => {

@@ -2,7 +2,7 @@
 import t from 'tap';
 import type { SegmentId } from '../../src/core/ids.js';
 import { PAGE_BYTES } from '../../src/core/units.js';
-import { writeGivenUp } from '../../src/metadata/given-up.js';
+import { type GivenUpPages, writeGivenUp } from '../../src/metadata/given-up.js';
 import type { SealedSegment } from '../../src/metadata/model.js';
 import type { FakeNode } from './owner-nodes.js';
 import { expectedLog, OwnerWorld, type TestOwner, VOLUME } from './owner-world.js';
@@ -10,13 +10,24 @@ import { expectedLog, OwnerWorld, type TestOwner, VOLUME } from './owner-world.j
 const TINY = { segmentSoftBytes: 16 * PAGE_BYTES };
 const SINCE = '2026-01-01T00:00:00.000Z';
 
-/** The code that a read of a page ends with, 'OK', or null while it waits. */
-function reading(one: TestOwner, { segment }: SealedSegment): () => string | null {
+/** The code that a read of pages ends with, 'OK', or null while it waits. */
+function reading(
+  one: TestOwner,
+  { segment }: SealedSegment,
+  page = 1,
+  count = 1,
+): () => string | null {
   let result: string | null = null;
-  one.owner.readPages(segment, 1, 1, (error) => {
+  one.owner.readPages(segment, page, count, (error) => {
     result = error?.code ?? 'OK';
   });
   return () => result;
+}
+
+async function note(world: OwnerWorld, { store }: TestOwner, pages: GivenUpPages): Promise<void> {
+  const noted = writeGivenUp(store, VOLUME, { at: SINCE, segments: [pages], losses: [], end: [] });
+  await world.pass(1_000);
+  await noted;
 }
 
 /** The nodes of the current segment. */
@@ -53,10 +64,8 @@ t.test('a read of what only silent nodes have waits until that is given up', asy
   const before = reading(one, lost);
   await world.pass(30_000);
   t.equal(before(), null, 'its node may come back');
-  const note = { at: SINCE, segments: [lost.segment], losses: [] };
-  const noted = writeGivenUp(one.store, VOLUME, note);
-  await world.pass(1_000);
-  await noted;
+  const pages = [{ page: 1, count: 1 }];
+  await note(world, one, { segment: lost.segment, pages });
   await world.until(() => before() !== null);
   t.equal(before(), 'DATA_LOST');
   const rest = reading(one, other);
@@ -69,6 +78,27 @@ t.test('a read of what only silent nodes have waits until that is given up', asy
   const again = reading(one, lost);
   await world.until(() => again() !== null);
   t.equal(again(), 'OK', 'what comes back is read, given up or not');
+});
+
+t.test('of a segment that was given up in part, the other pages are waited for', async (t) => {
+  const world = new OwnerWorld({ nodes: 6, limits: TINY });
+  const one = await world.serving();
+  for (let i = 0; i < 60; i++) await world.appended(one, 1);
+  await world.until(() => world.record.sealed.length >= 2);
+  const [sealed] = world.record.sealed as [SealedSegment];
+  const { segment, replicas } = sealed;
+  await note(world, one, { segment, pages: [{ page: 3, count: 2 }] });
+  const isHolder = ({ node }: FakeNode): boolean => replicas.some((copy) => copy.node === node);
+  const nodes = world.nodes.filter(isHolder);
+  for (const node of nodes) node.state = 'down';
+  const given = [reading(one, sealed, 4), reading(one, sealed, 2, 2), reading(one, sealed, 1, 9)];
+  const others = [reading(one, sealed, 2), reading(one, sealed, 1, 2), reading(one, sealed, 5)];
+  await world.until(() => given.every((result) => result() !== null));
+  await world.pass(10_000);
+  for (const result of given) t.equal(result(), 'DATA_LOST');
+  for (const result of others) t.equal(result(), null, 'its nodes will come back');
+  for (const node of nodes) node.state = 'up';
+  await world.until(() => others.every((result) => result() === 'OK'));
 });
 
 t.test('a taker that accepts the loss goes on with the one replica that answers', async (t) => {
