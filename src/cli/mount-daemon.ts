@@ -8,7 +8,7 @@ import { hostname } from 'node:os';
 import { basename, dirname, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Command } from 'commander';
-import { HoldfastError, invalid } from '../core/errors.js';
+import { asFault, HoldfastError, invalid } from '../core/errors.js';
 import type { InitReply } from '../fuse/encode.js';
 import { mountAt } from '../fuse/launcher.js';
 import {
@@ -168,13 +168,25 @@ class MountProcess {
     if (this.#host.state.read(this.#spec.mount, StateFile.STOP) !== null) this.#stop('SIGTERM');
     try {
       this.#adoption = readAdoption(this.#host.state, this.#spec.mount, this.#intents);
-      await monitor.listen();
+      await this.#serveMetrics(monitor);
       const fault = await this.#withSession();
       if (this.#daemon?.handedOver !== true) this.#noteEnd(fault);
       return fault;
     } finally {
       control.close();
       monitor.close();
+    }
+  }
+
+  /** Somebody else may have the port by now: a mount that lives goes on all the same. */
+  async #serveMetrics(monitor: MountMonitor): Promise<void> {
+    try {
+      await monitor.listen();
+    } catch (thrown) {
+      if (this.#adoption === null) throw thrown;
+      const { code, message } = asFault(thrown, 'UNAVAILABLE');
+      const { volume } = this.#spec;
+      this.#log.error({ volume, code }, `The mount goes on without its metrics: ${message}`);
     }
   }
 

@@ -1,5 +1,7 @@
 /** What a mount does when its daemon, its keeper, nodes, the metadata store or its rights go. */
+import { once } from 'node:events';
 import { closeSync, existsSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
@@ -20,6 +22,17 @@ const bed = await MountBed.start();
 t.teardown(() => bed.close());
 t.afterEach(() => bed.assertNothingLeft());
 const directory = bed.directory('mnt');
+
+/** Somebody else's server, as soon as its port is free; 0: at any. */
+async function listening(at: number): Promise<{ port: number; close(): Promise<unknown> }> {
+  const server = createServer();
+  while (!server.listening) {
+    server.listen(at, '127.0.0.1');
+    await once(server, 'listening').catch(() => sleep(50));
+  }
+  const { port } = server.address() as AddressInfo;
+  return { port, close: () => once(server.close(), 'close') };
+}
 
 /** A small file system of its own as the run directory. */
 class SmallRoom {
@@ -156,6 +169,22 @@ t.test('a full run directory costs nobody what was answered', async (t) => {
   room.fill();
   t.equal((await bed.holdfast('umount', directory)).code, 0);
   await until('nothing is left', () => bed.states.length === 0);
+});
+
+t.test('a port for metrics that is taken when the daemon dies ends no mount', async (t) => {
+  const { port, close } = await listening(0);
+  await close();
+  const metrics = ['--metrics', `127.0.0.1:${port}`, '--commit-interval', '60'];
+  const { live, keeperPid } = await bed.mount('db', directory, ...metrics);
+  await shell(`echo unseen > ${directory}/unseen`);
+  process.kill(keeperPid ?? -1, 'SIGSTOP');
+  process.kill(live.pid, 'SIGKILL');
+  const taken = await listening(port);
+  process.kill(keeperPid ?? -1, 'SIGCONT');
+  t.equal((await shell(`cat ${directory}/unseen`)).text, 'unseen');
+  t.match(bed.log('db'), /"code":"ADDRESS_IN_USE".*goes on without its metrics/);
+  await taken.close();
+  t.equal((await bed.holdfast('umount', directory)).code, 0);
 });
 
 t.test('a newer owner: EIO, a line in the log, the mount goes, nothing is written', async (t) => {
