@@ -4,9 +4,9 @@
  * for them: reads of them fail, never with zeroes. Where too few replicas tell where the log ends,
  * it ends with what is there.
  *
- * INVARIANT: without the flag nothing is changed, but that what is there again leaves the note; with
- * it nothing is removed but what lies behind the end that was said: the taker is told that end, and
- * waits for whoever has what is before it.
+ * INVARIANT: without the flag nothing is changed, but that what is there again leaves the note;
+ * with it nothing is removed but what lies behind the end that was said: the taker is told that
+ * end, and waits for whoever has what is before it.
  */
 import type { Command } from 'commander';
 import { parseDuration } from '../core/durations.js';
