@@ -6,7 +6,8 @@ import type { Replica, SealedSegment } from '../metadata/model.js';
 
 /**
  * `addressOf`: null for a node that is not known, which is no source then; `isSource`: whether a
- * replica may be asked, where more is known of it. Without sources the disk can only answer BUSY.
+ * replica may be asked, where more is known of it. Without sources a disk whose copy is not whole
+ * can only answer BUSY.
  */
 export function copyRequest(
   volume: VolumeId,

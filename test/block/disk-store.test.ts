@@ -269,6 +269,15 @@ test('a copy that was dropped can be made again, and stands after every crash', 
   t.equal(rig.look(seg(2)), undefined);
 });
 
+test('a whole copy needs no sources to be one', async (t) => {
+  const log = new LogOf(seg(1));
+  const { rig } = copying(log);
+  t.equal(rig.copy(log, 0).status, 'BUSY', 'there is nothing yet');
+  t.equal(rig.copy(log).status, 'OK');
+  rig.crash().open();
+  t.equal(rig.copy(log, 0).status, 'OK');
+});
+
 test('a copy in the place of one that was written here and dropped is kept', async (t) => {
   const log = new LogOf(seg(1));
   const { rig } = copying(log);
