@@ -294,17 +294,20 @@ export class Repair {
     const known = of.replicas.filter((one) => isReadable(of, one, stateIn(disks, one)));
     const needed = Math.min(of.wanted, of.replicas.length);
     if (known.length < needed) return false;
-    const found = await Promise.all(known.map((one) => this.#holds(sealed, one)));
+    const found = await Promise.all(known.map((one) => this.#holds(volume, sealed, one)));
     return found.filter((holds) => holds).length >= needed;
   }
 
-  /** Whether the disk's copy reaches the segment's end: its last page can be read, and verifies. */
-  async #holds({ segment, end }: SealedSegment, { node, incarnation }: Replica): Promise<boolean> {
-    if (end === 0) return true;
-    const page = pageIndex(end / PAGE_BYTES - 1);
-    const request = { type: 'read', incarnation, segment, page, count: 1 } as const;
-    const reply = await this.#survey.ask(node, request);
-    return reply?.status === 'OK' && reply.incarnation === incarnation;
+  /** Whether the disk's copy is durably sealed as it should be, and its last page can be read. */
+  async #holds(volume: VolumeId, sealed: SealedSegment, on: Replica): Promise<boolean> {
+    const { segment, end, crc } = sealed;
+    const { node, incarnation } = on;
+    const page = pageIndex(Math.max(0, end / PAGE_BYTES - 1));
+    const seal = { type: 'seal', incarnation, segment, volume, end, crc } as const;
+    const read = { type: 'read', incarnation, segment, page, count: 1 } as const;
+    const asked = end === 0 ? [seal] : [seal, read];
+    const replies = await Promise.all(asked.map((one) => this.#survey.ask(node, one)));
+    return replies.every((reply) => reply?.status === 'OK' && reply.incarnation === incarnation);
   }
 
   /** After a change of a move, whatever came of it: reads what is there now. */

@@ -186,6 +186,8 @@ export class RepairWorld {
       reply('OK', { type: 'status', node, zone: node, version: '', disks, wallMs: 0 });
     } else if (request.type === 'inventory') {
       reply('OK', { type: 'inventory', more: false, entries: this.#entries(on) });
+    } else if (request.type === 'seal') {
+      reply(has ? 'OK' : 'UNKNOWN');
     } else if (request.type === 'read') {
       const isThere = has && (request.page + request.count) * PAGE_BYTES <= SEAL.end;
       const data = Buffer.alloc(request.count * PAGE_BYTES);
