@@ -2,8 +2,8 @@
  * The whole cluster's metadata as one JSON file, and back. An export shows one revision; an import
  * raises the cluster's generation and sets each volume's epoch above the largest that any node
  * knows, so that nobody who held a volume before can go on writing to it beside a new owner. Lists
- * of replicas follow what the nodes have. Owners and live keys are not imported. Refuses rather than
- * guesses.
+ * of replicas follow what the nodes have. Owners and live keys are not imported. Refuses rather
+ * than guesses.
  */
 import { assert } from '../core/assert.js';
 import { crc32 } from '../core/checksum.js';

@@ -185,7 +185,7 @@ export class RepairSurvey {
     }
   }
 
-  /** Takes `found` for what was known of the volume; nothing is kept of segments that are no more. */
+  /** Takes `found` for what was known of the volume, and keeps nothing of segments it lacks. */
   #replace(volume: VolumeId, found: VersionedVolume | null): void {
     const before = new Map<SegmentId, Copies>();
     for (const { segment } of this.#volumes.get(volume)?.record.sealed ?? []) {

@@ -187,7 +187,7 @@ test('an export holds what is in the trash, and gives names to nobody in it', as
   await t.rejects(imported, { code: 'INCONSISTENT' });
 });
 
-test('what was restored after the export is imported into the trash, and never expires', async (t) => {
+test('what was restored after the export comes back in the trash and never expires', async (t) => {
   const all = await place();
   const { world, trash, volumes } = all;
   const [kept, purged] = [await made(all), await made(all, 'old')];
