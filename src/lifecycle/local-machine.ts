@@ -197,7 +197,7 @@ export class LocalMachine implements MachineVolumes {
       if (found === undefined) return;
       const { loop, entries, mount } = found;
       if (entries.length > 0) throw stillShown(volume, entries);
-      if (loop !== null) await detachLoop(this.#commands, loop);
+      if (loop !== null) await detachLoop(this.#commands, this.#deps.clock, loop);
       await this.#release(mount.directory, {});
     });
   }
@@ -248,7 +248,7 @@ export class LocalMachine implements MachineVolumes {
     loop: LoopDevice,
     options: { readonly lazy?: boolean; readonly timeoutMs?: number },
   ): Promise<void> {
-    await detachLoop(this.#commands, loop);
+    await detachLoop(this.#commands, this.#deps.clock, loop);
     await this.#release(`${this.#deps.blockRoot}/${loop.id}`, options);
   }
 

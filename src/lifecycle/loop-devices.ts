@@ -12,6 +12,7 @@ import { z } from 'zod';
 import { HoldfastError, invalid, malformed } from '../core/errors.js';
 import { isId, type VolumeId } from '../core/ids.js';
 import { PAGE_BYTES } from '../core/units.js';
+import type { Clock } from '../io/clock.js';
 import type { CommandOutput, MachineCommands } from '../io/machine-commands.js';
 import type { BlockFilesystem } from './volume-types.js';
 
@@ -25,6 +26,9 @@ const BLKID_NOTHING = 2;
 /** Who else attaches is a program of a driver that died: it ends by itself. */
 const TURN_SECONDS = 20;
 const NO_TURN = 75;
+/** Udev and blkid open a device when somebody has closed it, and close it after a moment. */
+const LOOKERS_MS = 5_000;
+const POLL_MS = 100;
 /** Below it, what e2fsck found is repaired. */
 const E2FSCK_UNREPAIRED = 4;
 
@@ -111,23 +115,34 @@ export async function attachLoop(
 }
 
 /**
- * With any other device over its file. Throws BUSY when somebody has it open: the kernel then
- * detaches it with its last user.
+ * With any other device over its file. Throws BUSY when somebody keeps it open: the kernel then
+ * detaches it with its last user. Whoever only looks at it, as udev does, is waited for.
  */
 export async function detachLoop(
   commands: MachineCommands,
+  clock: Clock,
   { device: first, file }: LoopDevice,
 ): Promise<void> {
   for (let device: string | undefined = first; device !== undefined; ) {
     const { status, stderr } = await commands.run('losetup', ['--detach', device], COMMAND_MS);
-    const left = (await listLoops(commands)).filter((one) => one.file === file);
-    if (left.some((one) => one.device === device)) {
+    const deadline = clock.monotonic() + LOOKERS_MS;
+    let left = await loopsOver(commands, file);
+    while (left.includes(device)) {
       if (status !== 0) throw failed(`${device} cannot be detached`, stderr);
-      const hint = `See who with "fuser -v ${device}".`;
-      throw new HoldfastError('BUSY', `${device} is in use`, { hint });
+      if (clock.monotonic() >= deadline) {
+        const hint = `See who with "fuser -v ${device}".`;
+        throw new HoldfastError('BUSY', `${device} is in use`, { hint });
+      }
+      await new Promise<void>((resolve) => clock.after(POLL_MS, resolve));
+      left = await loopsOver(commands, file);
     }
-    device = left[0]?.device;
+    device = left[0];
   }
+}
+
+async function loopsOver(commands: MachineCommands, file: string): Promise<string[]> {
+  const all = await listLoops(commands);
+  return all.filter((one) => one.file === file).map(({ device }) => device);
 }
 
 /** Lets a device see how large its file is now, then the filesystem on it, if any. */

@@ -7,6 +7,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { dropCopies } from '../fixtures/copied-mounts.js';
 import { Process, run } from '../fixtures/processes.js';
 
 const READY_MS = 60_000;
@@ -78,15 +79,12 @@ export class Machine {
     this.#init = parts.init;
   }
 
-  /** A copy of another test's mount in here would keep that one's volume from being released. */
   static async start(bridge: Bridge, name: string, root: string): Promise<Machine> {
     mkdirSync(root, { recursive: true });
     const spaces = ['--pid', '--fork', '--kill-child', '--mount-proc', '--mount', '--uts', '--net'];
     const script = `
       hostname '${name}'
-      grep ' fuse.holdfast ' /proc/self/mountinfo | while read -r _ _ _ _ where _; do
-        umount -i -c -l "$where" || :
-      done
+      ${dropCopies()}
       mount -t tmpfs tmpfs /run
       mount --make-rshared /
       ip link set lo up

@@ -2,6 +2,7 @@
 import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { dropCopies } from '../fixtures/copied-mounts.js';
 import { cannotMount } from '../fuse/mounted.js';
 import { isMounted, MountBed, type Result, shell, until } from './mount-bed.js';
 
@@ -23,7 +24,8 @@ class Elsewhere {
   readonly result: Promise<Result>;
 
   constructor(script: string) {
-    const there = `touch ${this.#go}; while [ -e ${this.#go} ]; do sleep 0.1; done; ${script}`;
+    const others = dropCopies(bed.root);
+    const there = `${others}; touch ${this.#go}; while [ -e ${this.#go} ]; do sleep 0.1; done; ${script}`;
     this.result = shell(`exec unshare -m --propagation private sh -c '${there}'`);
   }
 

@@ -1,10 +1,11 @@
 /** One loop device over a file, whoever attaches: with the machine's own losetup(8). */
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Test, test } from 'tap';
 import type { VolumeId } from '../../src/core/ids.js';
+import { nodeClock } from '../../src/io/node/clock.js';
 import { NodeMachineCommands } from '../../src/io/node/machine-commands.js';
 import { attachLoop, blockFile, detachLoop, listLoops } from '../../src/lifecycle/loop-devices.js';
 
@@ -50,6 +51,22 @@ test('all devices over the file of a volume go with it', { skip }, async (t) => 
   const loop = await attachLoop(commands, file, false);
   for (const _ of [1, 2]) spawnSync('losetup', ['--find', file]);
   t.equal((await devicesOf(file)).length, 3, 'as an older program may have left them');
-  await detachLoop(commands, loop);
+  await detachLoop(commands, nodeClock, loop);
   t.same(await devicesOf(file), []);
+});
+
+test('who looks at a device for a moment holds nobody up, who keeps it does', {
+  skip,
+}, async (t) => {
+  const file = blockVolume(t);
+  const loop = await attachLoop(commands, file, false);
+  const held = openSync(loop.device, 'r');
+  const late = setTimeout(() => closeSync(held), 700);
+  t.teardown(() => clearTimeout(late));
+  await detachLoop(commands, nodeClock, loop);
+  t.same(await devicesOf(file), []);
+  const again = await attachLoop(commands, file, false);
+  const kept = openSync(again.device, 'r');
+  await t.rejects(detachLoop(commands, nodeClock, again), { code: 'BUSY' });
+  closeSync(kept);
 });
