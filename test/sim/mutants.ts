@@ -434,4 +434,15 @@ export const MUTANTS: readonly Mutant[] = [
     ],
     why: 'What is being copied, and then named, is removed by a late order.',
   },
+  {
+    name: 'repair: DROP without a look at the copies that are listed',
+    edits: [
+      {
+        file: 'replication/repair.js',
+        find: 'if (!(await this.#isSpare(volume, segment)) || this.#stopped)',
+        replace: 'if (this.#stopped)',
+      },
+    ],
+    why: 'A copy that was replaced may be the last whole one.',
+  },
 ];

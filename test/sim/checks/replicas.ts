@@ -218,15 +218,21 @@ export class ReplicaGhosts {
     claim.deleted = true;
   }
 
-  /** Invariant 18: no copy that the record names is removed. */
+  /** Invariant 18: no copy that the record names is removed, nor one before those are whole. */
   #dropped(
     claim: SegmentClaim,
     { segment, incarnation }: Request & { type: 'drop' },
     what: () => string,
   ): void {
-    const isNamed = this.#placements.located(segment).includes(incarnation);
-    must(!isNamed || this.#placements.deletable(segment), 18, () => {
+    const listed = this.#placements.located(segment);
+    const isOver = this.#placements.deletable(segment);
+    must(!listed.includes(incarnation) || isOver, 18, () => {
       return `${what()}: the record names this copy`;
+    });
+    const end = this.#placements.sealedAt(segment)?.end ?? 0;
+    const lacking = listed.find((disk) => (this.claim(disk, segment)?.durable ?? 0) < end);
+    must(lacking === undefined || isOver, 18, () => {
+      return `${what()}: disk ${short(lacking ?? '')}, which is listed, is not whole`;
     });
     claim.deleted = true;
     claim.durable = 0;
