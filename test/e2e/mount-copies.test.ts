@@ -24,8 +24,8 @@ class Elsewhere {
   readonly result: Promise<Result>;
 
   constructor(script: string) {
-    const others = dropCopies(bed.root);
-    const there = `${others}; touch ${this.#go}; while [ -e ${this.#go} ]; do sleep 0.1; done; ${script}`;
+    const wait = `touch ${this.#go}; while [ -e ${this.#go} ]; do sleep 0.1; done`;
+    const there = `${dropCopies(bed.root)}; ${wait}; ${script}`;
     this.result = shell(`exec unshare -m --propagation private sh -c '${there}'`);
   }
 
