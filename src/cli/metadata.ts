@@ -160,9 +160,13 @@ async function importMetadata(file: string, options: ImportOptions): Promise<voi
     const acceptLoss = options.acceptLoss === true;
     const written = await importCluster(store, content, { ...known, replace, acceptLoss });
     const losses = staleVolumes(content.volumes, known).map(({ reason }) => reason);
-    const value = { generation: written.generation, volumes: content.volumes.length, losses };
+    const inTrash = content.volumes.filter(({ trash }) => trash !== undefined).length;
+    const { length: volumes } = content.volumes;
+    const value = { generation: written.generation, volumes, inTrash, losses };
+    const kept = `${inTrash} of them are in the trash, and kept there: restore or purge them`;
     const lines = [
       `imported ${value.volumes} volumes as generation ${value.generation}`,
+      ...(inTrash > 0 ? [kept] : []),
       ...losses.map((loss) => `! ${loss}; if it cannot be mounted: holdfast metadata rebuild`),
     ];
     printResult(options.json === true, value, lines.join('\n'));
