@@ -10,6 +10,7 @@ import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { mountDeps } from '../src/cli/machine.js';
+import { MIB } from '../src/core/units.js';
 import type { LiveStatus } from '../src/lifecycle/mount-types.js';
 import { findMount } from '../src/lifecycle/mounts.js';
 import { Aborted, run } from './filesystem/command.js';
@@ -58,7 +59,6 @@ const CALM_MAX_MS = 3_000;
 const LOST_MS = 120_000;
 const CLOSE_MS = 5_000;
 const POLL_MS = 50;
-const MIB = 2 ** 20;
 
 /** The program at work on the mount. */
 class Load {

@@ -88,9 +88,8 @@ const PATIENT_DEATHS = 4;
  *
  * A daemon that has served the mount and dies is followed by another, which adopts it. One that
  * ends by itself says so (OVER), and is not; it has ended as it says even when it is killed before
- * it is gone. A signal to end it is kept for a daemon that cannot
- * hear it yet (STOP). A state directory that was never mounted is removed, and so is one whose
- * daemon ended in order.
+ * it is gone. A signal to end it is kept for a daemon that cannot hear it yet (STOP). A state
+ * directory that was never mounted is removed, and so is one whose daemon ended in order.
  */
 export const KEEPER_SCRIPT = `
 state=$1 directory=$2 daemon= deaths=0

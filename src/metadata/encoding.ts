@@ -7,7 +7,15 @@
 import { z } from 'zod';
 import { assert } from '../core/assert.js';
 import { HoldfastError, malformed } from '../core/errors.js';
-import type { ClusterId, Incarnation, NodeId, OwnerId, SegmentId, VolumeId } from '../core/ids.js';
+import {
+  type ClusterId,
+  type Incarnation,
+  isId,
+  type NodeId,
+  type OwnerId,
+  type SegmentId,
+  type VolumeId,
+} from '../core/ids.js';
 import {
   ADDRESS_MAX_BYTES,
   COMMIT_INTERVAL_MAX_MS,
@@ -38,8 +46,8 @@ import {
 import { isVolumeName, LABELS_MAX } from './names.js';
 import { brokenInvariant } from './record-invariant.js';
 
-const id = <T extends string>() =>
-  z.custom<T>((value) => typeof value === 'string' && /^[0-9a-f]{32}$/.test(value), {
+export const id = <T extends string>() =>
+  z.custom<T>((value) => typeof value === 'string' && isId(value), {
     error: 'must be 32 hex digits',
   });
 const count = z.int().min(0);

@@ -6,15 +6,13 @@
 import { z } from 'zod';
 import { malformed } from '../core/errors.js';
 import type { SegmentId, VolumeId } from '../core/ids.js';
-import { parseJson } from './encoding.js';
+import { id, parseJson } from './encoding.js';
 import { givenUpKey } from './keys.js';
 import type { MetadataStore } from './store.js';
 
 const GIVEN_UP_SCHEMA = 2;
 
-const segment = z.custom<SegmentId>(
-  (value) => typeof value === 'string' && /^[0-9a-f]{32}$/.test(value),
-);
+const segment = id<SegmentId>();
 const span = z.object({ page: z.int().min(0), count: z.int().min(1) });
 const losses = z.array(z.string());
 const stored = z.discriminatedUnion('schema', [
@@ -56,7 +54,7 @@ export async function readGivenUp(store: MetadataStore, volume: VolumeId): Promi
   if (data.schema === GIVEN_UP_SCHEMA) {
     return { at, segments: data.segments, losses: data.losses, end: data.end };
   }
-  const segments = data.segments.map((id) => ({ segment: id, pages: ALL_PAGES }));
+  const segments = data.segments.map((one) => ({ segment: one, pages: ALL_PAGES }));
   return { at, segments, losses: data.losses, end: [] };
 }
 

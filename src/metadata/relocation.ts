@@ -8,6 +8,7 @@
 import type { SegmentId } from '../core/ids.js';
 import type { Replica, SealedSegment, VolumeRecord } from './model.js';
 import type { Copy, RebuildInventory } from './rebuild-types.js';
+import { names } from './replica-moves.js';
 
 /** The records with the disks first that have a whole copy, as far as `inventories` tell. */
 export function relocated(
@@ -37,7 +38,7 @@ function placed(
   const whole = copies.filter(({ entry }) => {
     return entry.volume === volume && entry.length === sealed.end && entry.crc === sealed.crc;
   });
-  const listed = sealed.replicas.filter((one) => whole.some((copy) => isSame(copy, one)));
+  const listed = sealed.replicas.filter((one) => names(whole, one.incarnation));
   const isKnownBetter = listed.length < sealed.replicas.length && listed.length < whole.length;
   if (!isKnownBetter) return sealed;
   const replicas: Replica[] = [];
@@ -46,8 +47,4 @@ function placed(
     replicas.push({ node, incarnation });
   }
   return { ...sealed, replicas };
-}
-
-function isSame(a: Replica, b: Replica): boolean {
-  return a.incarnation === b.incarnation;
 }

@@ -9,6 +9,7 @@
  */
 import type { NodeId } from '../core/ids.js';
 import type { Replica } from '../metadata/model.js';
+import { names } from '../metadata/replica-moves.js';
 import { planBalance } from './balance-plan.js';
 import {
   type DiskState,
@@ -217,10 +218,6 @@ function useful(disks: Disks, of: RepairSegment): readonly Replica[] {
   });
 }
 
-function isAmong(list: readonly Replica[], { incarnation }: Replica): boolean {
-  return list.some((one) => one.incarnation === incarnation);
-}
-
 /** One turn's steps, within its bounds. */
 class Turn {
   readonly #view: RepairView;
@@ -236,7 +233,7 @@ class Turn {
     const { filling, instead } = of;
     const unlisted = readable > 0 ? [] : useful(disks, of);
     if (filling !== null) {
-      const isVain = unlisted.length > 0 && !isAmong(unlisted, filling);
+      const isVain = unlisted.length > 0 && !names(unlisted, filling.incarnation);
       // Whoever came back, or was not to leave after all, counts again.
       const { type } = ending(of, (one) => disks.state(one), filling, instead);
       if (type === 'abandon' || disks.state(filling) !== 'good' || isVain) {
