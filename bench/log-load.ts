@@ -5,7 +5,8 @@ import { MIB, PAGE_BYTES } from '../src/core/units.js';
 import { nodeClock } from '../src/io/node/clock.js';
 import type { Replica } from '../src/metadata/model.js';
 import type { Appended } from '../src/replication/owner-api.js';
-import { type ReadSource, SegmentReader } from '../src/replication/reader.js';
+import { SegmentReader } from '../src/replication/reader.js';
+import type { ReadSource } from '../src/replication/reader-core.js';
 import type { BenchCluster } from './cluster.js';
 import type { Measured } from './stats.js';
 

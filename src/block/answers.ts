@@ -1,12 +1,14 @@
 /**
- * FENCE and READ. A FENCE takes effect at once; its answer waits for its flush, for everything that
- * was accepted before it, and for the read-lease promises that lower epochs were given.
+ * FENCE, READ and LOCATE. A FENCE takes effect at once; its answer waits for its flush, for
+ * everything that was accepted before it, and for the read-lease promises that lower epochs were
+ * given.
  */
 import { HoldfastError } from '../core/errors.js';
-import { BATCH_MAX_BYTES, READ_MAX_PAGES } from '../core/limits.js';
+import { BATCH_MAX_BYTES, LOCATE_MAX_PAGES, READ_MAX_PAGES } from '../core/limits.js';
 import { PAGE_BYTES } from '../core/units.js';
 import type { ReplyCallback } from './disk-store-api.js';
 import { newSegment, type Segment } from './replica-state.js';
+import { dataPath } from './segment-file.js';
 import { decide, suspectFrom } from './segment-table.js';
 import type { Task } from './task.js';
 import {
@@ -17,7 +19,7 @@ import {
   decodeSegmentBatch,
   pagesStart,
 } from './wire/batch.js';
-import type { FenceRequest, ReadRequest } from './wire/messages.js';
+import type { FenceRequest, LocateRequest, ReadRequest } from './wire/messages.js';
 
 export function answerFence(
   task: Task,
@@ -174,4 +176,31 @@ export function answerRead(
     replies.counts.bytesRead += data.length;
     replies.send(reply, 'OK', state, { type: 'read', page, data, checksums: sums });
   });
+}
+
+/**
+ * What is durable is in the file when the answer leaves; the reader verifies what it finds there
+ * all the same.
+ */
+export function answerLocate(
+  task: Task,
+  state: Segment,
+  request: LocateRequest,
+  reply: ReplyCallback,
+): void {
+  const { engine, replies } = task;
+  const { page } = request;
+  const file = engine.files.get(state.id);
+  try {
+    file.drain();
+  } catch (error) {
+    if (!(error instanceof HoldfastError)) throw error;
+    replies.send(reply, 'DISK', state);
+    return;
+  }
+  const path = engine.disk.placeOf(dataPath(state.id));
+  const count = Math.min(LOCATE_MAX_PAGES, state.durableLength / PAGE_BYTES - page);
+  const checksums = file.checksums(page, count, state.durableLength);
+  if (checksums === null) replies.send(reply, 'DISK', state);
+  else replies.send(reply, 'OK', state, { type: 'locate', page, path, checksums });
 }

@@ -21,7 +21,7 @@ import {
 } from '../core/limits.js';
 import type { Disk } from '../io/disk.js';
 import type { Random } from '../io/random.js';
-import { answerFence, answerRead } from './answers.js';
+import { answerFence, answerLocate, answerRead } from './answers.js';
 import { confirmDelete, confirmDrop, confirmSeal } from './confirmed.js';
 import { confirmCopy } from './copy.js';
 import type {
@@ -207,6 +207,9 @@ export class DiskStore {
         return;
       case 'read':
         if (state !== undefined) answerRead(task, state, request, reply);
+        return;
+      case 'locate':
+        if (state !== undefined) answerLocate(task, state, request, reply);
         return;
       case 'recover':
         if (state !== undefined) acceptRecover(task, state, request, reply);

@@ -7,7 +7,7 @@
  * answer.
  */
 import { assert } from '../core/assert.js';
-import type { SegmentOffset } from '../core/units.js';
+import { PAGE_BYTES, type SegmentOffset } from '../core/units.js';
 import type { Segment } from './replica-state.js';
 import type { InventoryEntry, Request, StatusName } from './wire/messages.js';
 
@@ -59,7 +59,9 @@ export function decide(state: Segment | undefined, request: OnSegment): Verdict 
     case 'recover':
       return state === undefined ? UNKNOWN : decideRecover(state, request);
     case 'read':
-      return state === undefined ? UNKNOWN : decideRead(state, request);
+      return state === undefined ? UNKNOWN : decideRead(state, request.page + request.count);
+    case 'locate':
+      return state === undefined ? UNKNOWN : decideRead(state, request.page + 1);
     case 'seal':
       return state === undefined ? UNKNOWN : decideSeal(state, request);
     case 'copy':
@@ -111,10 +113,10 @@ function decideRecover(state: Segment, request: Of<'recover'>): Verdict {
   return request.offset > state.acceptedLength ? GAP : COMMIT;
 }
 
-function decideRead(state: Segment, request: Of<'read'>): Verdict {
+function decideRead(state: Segment, endPage: number): Verdict {
   if (state.deleted) return DELETED;
   if (!state.hasCreate) return UNKNOWN;
-  return (request.page + request.count) * 4096 > state.durableLength ? GAP : READ;
+  return endPage * PAGE_BYTES > state.durableLength ? GAP : READ;
 }
 
 function decideSeal(state: Segment, request: Of<'seal'>): Verdict {

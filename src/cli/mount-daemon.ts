@@ -19,6 +19,7 @@ import {
   REQUEST_BUFFER_BYTES,
 } from '../fuse/limits.js';
 import { nodeClock } from '../io/node/clock.js';
+import { nodeLocalFiles } from '../io/node/disk.js';
 import { NodeFuseDevice } from '../io/node/fuse-device.js';
 import { serveSocket } from '../io/node/http.js';
 import { createIntentFile, readIntentFile } from '../io/node/intent-file.js';
@@ -260,6 +261,7 @@ class MountProcess {
       pid,
       residentBytes,
       device: fuseDevice,
+      localFiles: nodeLocalFiles(),
     };
     const handlers = {
       onProgress: (text: string) => link.say({ event: 'progress', text }),

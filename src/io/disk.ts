@@ -62,6 +62,8 @@ export interface Disk {
    */
   open(path: string, create: 'never' | 'new' | 'maybe'): DiskFile;
   exists(path: string): boolean;
+  /** Absolute: where other processes of this machine may find a file. */
+  placeOf(path: string): string;
   /** Names in a directory, sorted; directories end in '/'. */
   list(directory: string): string[];
   /** Creates a directory and its parents; no error when it exists. */

@@ -6,7 +6,8 @@ import { HoldfastError } from '../core/errors.js';
 import type { SegmentId } from '../core/ids.js';
 import type { VolumeRecord } from '../metadata/model.js';
 import type { VolumeOwner } from './owner-api.js';
-import type { ReadSource, SegmentReader } from './reader.js';
+import type { SegmentReader } from './reader.js';
+import type { ReadSource } from './reader-core.js';
 import { replayLog } from './replay.js';
 import type { ReplayTail } from './replay-core.js';
 

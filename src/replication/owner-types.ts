@@ -18,6 +18,7 @@ import {
 } from '../core/limits.js';
 import type { Epoch, Lsn, Monotonic, SegmentOffset } from '../core/units.js';
 import type { Clock } from '../io/clock.js';
+import type { LocalFiles } from '../io/local-files.js';
 import type { Log } from '../io/log.js';
 import type { Random } from '../io/random.js';
 import type { Replica } from '../metadata/model.js';
@@ -35,6 +36,8 @@ export interface OwnerDeps {
   readonly store: MetadataStore;
   readonly directory: Directory;
   readonly log: Log;
+  /** Where copies of this machine may be read without their nodes; none in the simulator. */
+  readonly localFiles?: LocalFiles | undefined;
 }
 
 /** Limits of core/limits.ts that tests and the simulator shrink. */

@@ -51,7 +51,7 @@ export class LogOwner implements VolumeOwner {
     const limits = { ...DEFAULT_OWNER_LIMITS, ...options.limits };
     const context = new OwnerContext(deps, options, limits);
     this.#context = context;
-    const { clock, store, log, requests, directory } = deps;
+    const { clock, store, log, requests, directory, localFiles } = deps;
     const { volume, owner } = options;
     this.#swapper = new RecordSwapper({
       clock,
@@ -64,7 +64,7 @@ export class LogOwner implements VolumeOwner {
       stop: (reason) => this.#stop(reason),
       wake: () => context.wake(this.#swapper.deadline(), context.now()),
     });
-    this.#reader = new SegmentReader({ clock, requests, directory });
+    this.#reader = new SegmentReader({ clock, requests, directory, localFiles });
     this.#givenUp = new GivenUpReads(store, clock, volume);
     context.watch({
       deadline: () => this.#swapper.deadline(),

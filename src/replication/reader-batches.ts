@@ -22,7 +22,8 @@ import { HoldfastError } from '../core/errors.js';
 import type { VolumeId } from '../core/ids.js';
 import { READ_MAX_IN_FLIGHT, READ_MAX_PAGES } from '../core/limits.js';
 import { type Epoch, offset, PAGE_BYTES, type SegmentOffset } from '../core/units.js';
-import type { ReadSource, SegmentReader } from './reader.js';
+import type { SegmentReader } from './reader.js';
+import type { ReadSource } from './reader-core.js';
 
 export interface BatchRange extends ReadSource {
   readonly volume: VolumeId;

@@ -20,6 +20,12 @@ import { READ_MAX_PAGES } from '../core/limits.js';
 import { PAGE_BYTES } from '../core/units.js';
 import type { Replica } from '../metadata/model.js';
 
+/** A segment and who may have copies of it, in no particular order. */
+export interface ReadSource {
+  readonly segment: SegmentId;
+  readonly replicas: readonly Replica[];
+}
+
 export interface PageRange {
   readonly page: number;
   readonly count: number;

@@ -12,16 +12,18 @@ import type { SegmentId } from '../core/ids.js';
 import { READ_MAX_IN_FLIGHT, READ_MAX_PAGES, REQUEST_TIMEOUT_MS } from '../core/limits.js';
 import { PAGE_BYTES, pageIndex } from '../core/units.js';
 import type { Clock, Timer } from '../io/clock.js';
+import type { LocalFiles } from '../io/local-files.js';
 import type { Replica } from '../metadata/model.js';
 import type { Directory } from './directory.js';
-import { type BadReason, PageRead, type ReadAttempt, type ReadEffect } from './reader-core.js';
+import { LocalCopies } from './local-copies.js';
+import {
+  type BadReason,
+  PageRead,
+  type ReadAttempt,
+  type ReadEffect,
+  type ReadSource,
+} from './reader-core.js';
 import { ReaderHealth } from './reader-health.js';
-
-/** A segment and who may have copies of it, in no particular order. */
-export interface ReadSource {
-  readonly segment: SegmentId;
-  readonly replicas: readonly Replica[];
-}
 
 /** A replica that answered, but not with good bytes: for repair. */
 export interface BadReplica {
@@ -33,6 +35,8 @@ export interface BadReplica {
 }
 
 export interface ReaderParts {
+  /** Where copies may be read without their nodes (local-copies.ts). */
+  readonly localFiles?: LocalFiles | undefined;
   readonly clock: Clock;
   readonly requests: NodeRequests;
   readonly directory: Pick<Directory, 'address'>;
@@ -50,6 +54,7 @@ const NO_ADDRESS = 'no address of the node is known';
 export class SegmentReader {
   readonly #parts: ReaderParts;
   readonly #health: ReaderHealth;
+  readonly #local: LocalCopies | null;
   #closed = false;
   #lastSegment: SegmentId | null = null;
   #lastChecksummer: PageChecksummer | null = null;
@@ -57,6 +62,13 @@ export class SegmentReader {
   constructor(parts: ReaderParts) {
     this.#parts = parts;
     this.#health = new ReaderHealth(parts.clock);
+    const { localFiles: files } = parts;
+    this.#local = files === undefined ? null : new LocalCopies({ ...parts, files });
+  }
+
+  /** Pages that were read from files of this machine. */
+  get localPages(): number {
+    return this.#local?.pages ?? 0;
   }
 
   /** Calls back after the events that are already waiting, unless closed by then. */
@@ -69,6 +81,7 @@ export class SegmentReader {
   /** No callback runs afterwards. */
   close(): void {
     this.#closed = true;
+    this.#local?.close();
   }
 
   /**
@@ -113,6 +126,16 @@ export class SegmentReader {
   }
 
   #readChunk(source: ReadSource, page: number, count: number, done: PagesHandler): void {
+    const checksummer = this.#checksummer(source.segment);
+    const isHere = this.#local?.read(source, page, count, checksummer, (data) => {
+      if (this.#closed) return;
+      if (data === null) this.#readRemote(source, page, count, done);
+      else done(null, data);
+    });
+    if (isHere !== true) this.#readRemote(source, page, count, done);
+  }
+
+  #readRemote(source: ReadSource, page: number, count: number, done: PagesHandler): void {
     const ranked = this.#health.rank(source.replicas);
     const read = new PageRead(
       source.segment,

@@ -24,6 +24,7 @@ export const RequestType = {
   inventory: 10,
   status: 11,
   drop: 12,
+  locate: 13,
 } as const;
 
 /**
@@ -31,7 +32,7 @@ export const RequestType = {
  * one that it does not know for garbage, and hangs up: it is never sent.
  */
 export function protocolOf(type: keyof typeof RequestType): number {
-  return type === 'drop' ? 2 : 1;
+  return type === 'drop' || type === 'locate' ? 2 : 1;
 }
 
 interface OnDisk {
@@ -72,6 +73,14 @@ export interface ReadRequest extends OnSegment {
   readonly page: PageIndex;
   /** 1 to READ_MAX_PAGES. */
   readonly count: number;
+}
+/**
+ * Where this replica's file stands, so that a reader on the same machine may read it itself, and
+ * the checksums of the pages from `page` on, up to LOCATE_MAX_PAGES of those that are durable.
+ */
+export interface LocateRequest extends OnSegment {
+  readonly type: 'locate';
+  readonly page: PageIndex;
 }
 export interface RecoverRequest extends OnSegment {
   readonly type: 'recover';
@@ -138,6 +147,7 @@ export type Request =
   | PingRequest
   | FenceRequest
   | ReadRequest
+  | LocateRequest
   | RecoverRequest
   | SealRequest
   | CopyRequest
@@ -199,6 +209,14 @@ export interface ReadBody {
   /** One salted page checksum (core/checksum.ts) for each page, as computed when it was written. */
   readonly checksums: Uint32Array;
 }
+export interface LocateBody {
+  readonly type: 'locate';
+  readonly page: PageIndex;
+  /** Absolute, as the node's process sees it. Page i of the segment stands at byte 4096 i of it. */
+  readonly path: string;
+  /** As in ReadBody; at least one. */
+  readonly checksums: Uint32Array;
+}
 export interface InventoryEntry {
   readonly segment: SegmentId;
   readonly volume: VolumeId;
@@ -239,5 +257,5 @@ export interface Reply {
   readonly durableLength: SegmentOffset;
   /** The highest epoch this replica has seen for the segment (0 where it means nothing). */
   readonly maxEpoch: Epoch;
-  readonly body: FenceBody | ReadBody | InventoryBody | StatusBody | null;
+  readonly body: FenceBody | ReadBody | LocateBody | InventoryBody | StatusBody | null;
 }

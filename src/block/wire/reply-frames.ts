@@ -9,6 +9,8 @@ import { malformed } from '../../core/errors.js';
 import type { Incarnation, NodeId, SegmentId, VolumeId } from '../../core/ids.js';
 import {
   INVENTORY_PAGE,
+  LOCATE_MAX_PAGES,
+  LOCATE_PATH_MAX_BYTES,
   NODE_MAX_DISKS,
   READ_MAX_PAGES,
   VERSION_MAX_BYTES,
@@ -29,6 +31,7 @@ import {
   type FenceBody,
   type InventoryBody,
   type InventoryEntry,
+  type LocateBody,
   type ReadBody,
   type Reply,
   Status,
@@ -37,7 +40,7 @@ import {
 } from './messages.js';
 
 /** Persistent: these numbers are on the wire. */
-const BodyType = { none: 0, fence: 1, read: 2, inventory: 3, status: 4 } as const;
+const BodyType = { none: 0, fence: 1, read: 2, inventory: 3, status: 4, locate: 5 } as const;
 /** Persistent. */
 const SEGMENT_STATES: readonly InventoryEntry['state'][] = [
   'open',
@@ -77,6 +80,8 @@ export function encodeReply(id: number, reply: Reply): EncodedFrame {
       writeOptionalOffset(out, body.suspectFrom);
       return finishFrame(out, body.firstBatch === null ? [] : [body.firstBatch]);
     }
+    case 'locate':
+      return writeLocate(out, body);
     case 'inventory':
       return finishFrame(writeInventory(out, body));
     case 'status':
@@ -104,6 +109,14 @@ function writeRead(out: ByteWriter, body: ReadBody): EncodedFrame {
   out.u64(body.page).u32(count);
   for (const checksum of body.checksums) out.u32(checksum);
   return finishFrame(out, [body.data]);
+}
+
+function writeLocate(out: ByteWriter, body: LocateBody): EncodedFrame {
+  const count = body.checksums.length;
+  assert(count >= 1 && count <= LOCATE_MAX_PAGES, 'pages of a LOCATE reply');
+  const checksums = Buffer.allocUnsafe(count * 4);
+  for (let i = 0; i < count; i++) checksums.writeUInt32LE(body.checksums[i] as number, i * 4);
+  return finishFrame(out.u64(body.page).text(body.path), [checksums]);
 }
 
 function writeInventory(out: ByteWriter, body: InventoryBody): ByteWriter {
@@ -140,7 +153,11 @@ export function decodeReply(frame: Buffer): DecodedReply {
   const durableLength = offset(input.u64('durable length'));
   const maxEpoch = epoch(input.u64('max epoch'));
   const body = readBody(opened.kind, input, opened.payload);
-  closeFrame(opened, body?.type === 'read' || (body?.type === 'fence' && body.firstBatch !== null));
+  const payloadAllowed =
+    body?.type === 'read' ||
+    body?.type === 'locate' ||
+    (body?.type === 'fence' && body.firstBatch !== null);
+  closeFrame(opened, payloadAllowed);
   return { id: opened.id, reply: { status, incarnation, durableLength, maxEpoch, body } };
 }
 
@@ -150,6 +167,8 @@ function readBody(kind: number, input: ByteReader, payload: Buffer): Reply['body
       return null;
     case BodyType.read:
       return readRead(input, payload);
+    case BodyType.locate:
+      return readLocate(input, payload);
     case BodyType.fence:
       return readFence(input, payload);
     case BodyType.inventory:
@@ -170,6 +189,18 @@ function readRead(input: ByteReader, payload: Buffer): ReadBody {
   const checksums = new Uint32Array(count);
   for (let i = 0; i < count; i++) checksums[i] = input.u32('page checksum');
   return { type: 'read', page, data: payload, checksums };
+}
+
+function readLocate(input: ByteReader, payload: Buffer): LocateBody {
+  const page = pageIndex(input.u64('page'));
+  const path = input.text(LOCATE_PATH_MAX_BYTES, 'path');
+  const count = payload.length / 4;
+  if (!Number.isInteger(count) || count < 1 || count > LOCATE_MAX_PAGES) {
+    throw malformed(`LOCATE reply: ${payload.length} bytes of checksums`);
+  }
+  const checksums = new Uint32Array(count);
+  for (let i = 0; i < count; i++) checksums[i] = payload.readUInt32LE(i * 4);
+  return { type: 'locate', page, path, checksums };
 }
 
 function readFence(input: ByteReader, payload: Buffer): FenceBody {

@@ -14,7 +14,14 @@ import {
   READ_MAX_PAGES,
   SEGMENT_FORMAT_MAX_BYTES,
 } from '../../core/limits.js';
-import { epoch, offset, PAGE_BYTES, pageIndex, revision } from '../../core/units.js';
+import {
+  epoch,
+  offset,
+  PAGE_BYTES,
+  type PageIndex,
+  pageIndex,
+  revision,
+} from '../../core/units.js';
 import {
   beginFrame,
   closeFrame,
@@ -46,6 +53,8 @@ export function encodeRequest(id: number, request: Request): EncodedFrame {
       assert(request.count >= 1 && request.count <= READ_MAX_PAGES, 'pages of a READ');
       out.id(request.segment).u64(request.page).u32(request.count);
       return finishFrame(out);
+    case 'locate':
+      return finishFrame(out.id(request.segment).u64(request.page));
     case 'ping':
       return finishFrame(out.id(request.segment).u64(request.epoch));
     case 'create':
@@ -119,9 +128,10 @@ function readRequest(kind: number, input: ByteReader, payload: Buffer): Request 
       const start = offset(readPageOffset(input, 'offset'));
       return { type: 'append', incarnation, segment, epoch: at, offset: start, batch: [payload] };
     }
+    case RequestType.locate:
+      return { type: 'locate', incarnation, segment, page: readPage(input) };
     case RequestType.read: {
-      const page = pageIndex(input.u64('page'));
-      if (page > PAGE_INDEX_MAX) throw malformed(`READ: page ${page} is beyond a segment`);
+      const page = readPage(input);
       const count = readCount(input, 1, READ_MAX_PAGES, 'pages');
       return { type: 'read', incarnation, segment, page, count };
     }
@@ -130,6 +140,12 @@ function readRequest(kind: number, input: ByteReader, payload: Buffer): Request 
     default:
       return readVolumeRequest(kind, input, payload, { incarnation, segment });
   }
+}
+
+function readPage(input: ByteReader): PageIndex {
+  const page = pageIndex(input.u64('page'));
+  if (page > PAGE_INDEX_MAX) throw malformed(`page ${page} is beyond a segment`);
+  return page;
 }
 
 /** The requests that name the segment's volume. */

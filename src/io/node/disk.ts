@@ -6,6 +6,7 @@
 import {
   close,
   closeSync,
+  constants,
   existsSync,
   fdatasync,
   fdatasyncSync,
@@ -24,10 +25,11 @@ import {
   writev,
   writevSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { HoldfastError } from '../../core/errors.js';
 import { READ_IN_PLACE_MAX_BYTES } from '../../core/limits.js';
 import type { Disk, DiskDone, DiskFile, DiskSpace } from '../disk.js';
+import type { LocalFile, LocalFiles } from '../local-files.js';
 import { type DiskLock, lockDirectory } from './disk-lock.js';
 import { FlushPace } from './flush-pace.js';
 import { WarmReads } from './warm-reads.js';
@@ -245,6 +247,10 @@ class NodeDisk implements Disk {
     return new NodeDiskFile(path, fd, this.#shared, this.#opened);
   }
 
+  placeOf(path: string): string {
+    return resolve(this.name, path);
+  }
+
   exists(path: string): boolean {
     return existsSync(join(this.name, path));
   }
@@ -284,6 +290,32 @@ class NodeDisk implements Disk {
       return { totalBytes: bsize * blocks, freeBytes: bsize * bavail };
     });
   }
+}
+
+/** Files of other processes: opened for reading, and never written. */
+class NodeLocalFiles implements LocalFiles {
+  readonly #shared: SharedState = { pace: new FlushPace(), warm: new WarmReads() };
+  #opened = 0;
+
+  open(path: string): LocalFile | null {
+    let fd: number;
+    try {
+      // A path that another process names may be anything: nothing is followed or waited for.
+      fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    } catch {
+      return null;
+    }
+    if (!fstatSync(fd).isFile()) {
+      closeSync(fd);
+      return null;
+    }
+    this.#opened += 1;
+    return new NodeDiskFile(path, fd, this.#shared, this.#opened);
+  }
+}
+
+export function nodeLocalFiles(): LocalFiles {
+  return new NodeLocalFiles();
 }
 
 /** A directory as a disk, locked against other processes until `release` or the end of this one. */
