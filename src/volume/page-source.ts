@@ -4,7 +4,8 @@
  * its places along (`forget`).
  *
  * The cache has two halves: single pages (tails of files that grow), and runs, which are whole
- * fetches that were made ahead of a reader: a run costs one object, however many pages it has.
+ * fetches that were made ahead of a reader. What covers a page, and what will, is found by its
+ * place: a file whose pages lie scattered has hundreds of fetches under way.
  */
 import type { HoldfastError } from '../core/errors.js';
 import { READ_MAX_PAGES } from '../core/limits.js';
@@ -14,9 +15,6 @@ import { CACHE_PAGES } from './limits.js';
 import { pageOfPlace, type SegmentTable, slotOfPlace } from './segments.js';
 
 export type Fetched = (error: HoldfastError | null, data: Uint8Array | null) => void;
-
-/** Runs are looked through one by one. */
-const RUNS_MAX = 128;
 
 interface Range {
   readonly place: number;
@@ -53,9 +51,11 @@ export class PageSource {
   /** In order of last use. */
   readonly #pages = new Map<number, Uint8Array>();
   /** Oldest first. */
-  readonly #runs: Run[] = [];
+  readonly #runs = new Set<Run>();
   #runPages = 0;
+  readonly #runAt = new Map<number, Run>();
   readonly #fetches = new Set<Fetch>();
+  readonly #fetchAt = new Map<number, Fetch>();
   /** Pages that fetches made ahead will bring. */
   #comingPages = 0;
 
@@ -80,13 +80,13 @@ export class PageSource {
       this.#pages.set(place, page);
       return { kind: 'memory', count: 1, data: page };
     }
-    const run = this.#runs.findLast((one) => covers(one, place));
+    const run = this.#runAt.get(place);
     if (run !== undefined) {
       const count = Math.min(limit, run.place + run.count - place);
       return { kind: 'memory', count, data: view(run, { place, count }) };
     }
-    for (const fetch of this.#fetches) {
-      if (!covers(fetch, place)) continue;
+    const fetch = this.#fetchAt.get(place);
+    if (fetch !== undefined) {
       return { kind: 'coming', count: Math.min(limit, fetch.place + fetch.count - place) };
     }
     return { kind: 'absent', count: this.#absent(place, limit) };
@@ -94,12 +94,13 @@ export class PageSource {
 
   /** How many pages from `place` on are neither here nor coming. */
   #absent(place: number, limit: number): number {
-    let end = place + limit;
-    for (const run of this.#runs) if (run.place > place) end = Math.min(end, run.place);
-    for (const fetch of this.#fetches) if (fetch.place > place) end = Math.min(end, fetch.place);
     let count = 1;
-    while (place + count < end && !this.#pages.has(place + count)) count++;
+    while (count < limit && !this.#isKnown(place + count)) count++;
     return count;
+  }
+
+  #isKnown(place: number): boolean {
+    return this.#pages.has(place) || this.#runAt.has(place) || this.#fetchAt.has(place);
   }
 
   keep(place: number, page: Uint8Array): void {
@@ -113,11 +114,25 @@ export class PageSource {
   }
 
   #keepRun(run: Run): void {
-    this.#runs.push(run);
+    this.#runs.add(run);
     this.#runPages += run.count;
-    while (this.#runPages > this.#runPagesMax || this.#runs.length > RUNS_MAX) {
-      this.#runPages -= this.#runs.shift()?.count ?? 0;
+    note(this.#runAt, run);
+    for (const oldest of this.#runs) {
+      if (this.#runPages <= this.#runPagesMax) return;
+      this.#dropRun(oldest);
     }
+  }
+
+  #dropRun(run: Run): void {
+    this.#runs.delete(run);
+    this.#runPages -= run.count;
+    unnote(this.#runAt, run);
+  }
+
+  /** True unless it was ended before. */
+  #endFetch(fetch: Fetch): boolean {
+    unnote(this.#fetchAt, fetch);
+    return this.#fetches.delete(fetch);
   }
 
   /** Nothing at places of this segment slot means anything any more. */
@@ -125,12 +140,10 @@ export class PageSource {
     for (const place of [...this.#pages.keys()]) {
       if (slotOfPlace(place) === slot) this.#pages.delete(place);
     }
-    const runs = this.#runs.splice(0).filter(({ place }) => slotOfPlace(place) !== slot);
-    this.#runs.push(...runs);
-    this.#runPages = runs.reduce((sum, { count }) => sum + count, 0);
+    for (const run of this.#runs) if (slotOfPlace(run.place) === slot) this.#dropRun(run);
     // Whoever waits is still answered; nobody joins, and nothing is kept.
     for (const fetch of this.#fetches) {
-      if (slotOfPlace(fetch.place) === slot) this.#fetches.delete(fetch);
+      if (slotOfPlace(fetch.place) === slot) this.#endFetch(fetch);
     }
   }
 
@@ -141,8 +154,8 @@ export class PageSource {
    */
   fetch(place: number, count: number, done: Fetched): void {
     const wanted: Wanted = { place, count, done };
-    for (const fetch of this.#fetches) {
-      if (!covers(fetch, place) || !covers(fetch, place + count - 1)) continue;
+    const fetch = this.#fetchAt.get(place);
+    if (fetch !== undefined && place + count <= fetch.place + fetch.count) {
       fetch.waiting.push(wanted);
       return;
     }
@@ -166,13 +179,14 @@ export class PageSource {
 
   #start(fetch: Fetch): void {
     this.#fetches.add(fetch);
+    note(this.#fetchAt, fetch);
     const segment = this.#segments.idOf(slotOfPlace(fetch.place));
     const { place, count, ahead } = fetch;
     this.#owner.readPages(segment, pageOfPlace(place), count, (error, data) => {
       // Not there any more: its segment is gone, and the places may have got another meaning.
-      const isCurrent = this.#fetches.delete(fetch);
+      const isCurrent = this.#endFetch(fetch);
       if (ahead) this.#comingPages -= count;
-      if (data !== null && ahead && isCurrent) this.#keepRun({ place, count, data });
+      if (data !== null && ahead && isCurrent) this.#keepRun({ place, count, data: alone(data) });
       for (const wanted of fetch.waiting) {
         if (data !== null) wanted.done(null, view({ place, count, data }, wanted));
         else if (!isCurrent || wanted.count === count) wanted.done(error, null);
@@ -182,8 +196,23 @@ export class PageSource {
   }
 }
 
-function covers({ place, count }: Range, wanted: number): boolean {
-  return wanted >= place && wanted < place + count;
+/** A few pages that are kept must not keep the memory that they share with many others. */
+function alone(data: Uint8Array): Uint8Array {
+  if (data.buffer.byteLength <= data.length * 2) return data;
+  const copy = Buffer.allocUnsafeSlow(data.length);
+  copy.set(data);
+  return copy;
+}
+
+/** Makes `range` what is found at each of its pages; one that came before is found no more. */
+function note<T extends Range>(index: Map<number, T>, range: T): void {
+  for (let at = range.place; at < range.place + range.count; at++) index.set(at, range);
+}
+
+function unnote<T extends Range>(index: Map<number, T>, range: T): void {
+  for (let at = range.place; at < range.place + range.count; at++) {
+    if (index.get(at) === range) index.delete(at);
+  }
 }
 
 function view(run: Run, { place, count }: Range): Uint8Array {

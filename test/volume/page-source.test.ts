@@ -105,6 +105,19 @@ test('who waits for a deleted segment never gets pages of the one in its slot', 
   t.match(got, { code: 'NOT_FOUND' });
 });
 
+test('a page that is kept does not keep the memory around it', async (t) => {
+  const { segments } = setUp();
+  const slab = Buffer.allocUnsafeSlow(16 * PAGE_BYTES);
+  const data = slab.subarray(3 * PAGE_BYTES, 4 * PAGE_BYTES).fill(7);
+  const readPages: VolumeOwner['readPages'] = (_segment, _page, _count, done) => done(null, data);
+  const source = new PageSource({ readPages } as VolumeOwner, segments);
+  const place = placeOf(segments.slotOf(FIRST), 0);
+  source.fetchAhead(place, 1);
+  const page = source.cached(place);
+  t.same(page, Buffer.alloc(PAGE_BYTES, 7));
+  t.equal(page?.buffer.byteLength, PAGE_BYTES);
+});
+
 test('memory and what is under way are bounded', async (t) => {
   const { asked, source, place } = setUp(40);
   for (let i = 0; i < 10; i++) source.fetchAhead(place + i * 5, 5);
