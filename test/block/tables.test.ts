@@ -28,6 +28,8 @@ const requests = {
   },
   read: { ...on, type: 'read', page: pageIndex(0), count: 2 },
   beyond: { ...on, type: 'read', page: pageIndex(1), count: 2 },
+  locate: { ...on, type: 'locate', page: pageIndex(1) },
+  'locate beyond': { ...on, type: 'locate', page: pageIndex(2) },
   seal: { ...on, type: 'seal', end: offset(8192), crc: 7 },
   copy: {
     ...{ ...on, type: 'copy', createEpoch: epoch(3), sources: [], end: offset(8192), crc: 7 },
@@ -57,6 +59,7 @@ const TABLE: readonly (readonly [string, Segment | undefined, Row])[] = [
     {
       ...{ create: 'commit', append: 'UNKNOWN', duplicate: 'UNKNOWN', gap: 'UNKNOWN' },
       ...{ ping: 'UNKNOWN', fence: 'commit', recover: 'UNKNOWN', read: 'UNKNOWN' },
+      ...{ locate: 'UNKNOWN', 'locate beyond': 'UNKNOWN' },
       ...{ beyond: 'UNKNOWN', seal: 'UNKNOWN', copy: 'confirm', delete: 'confirm' },
     },
   ],
@@ -66,6 +69,7 @@ const TABLE: readonly (readonly [string, Segment | undefined, Row])[] = [
     {
       ...{ create: 'again', append: 'commit', duplicate: 'OK', gap: 'GAP' },
       ...{ ping: 'OK', fence: 'commit', recover: 'commit', read: 'read' },
+      ...{ locate: 'read', 'locate beyond': 'GAP' },
       ...{ beyond: 'GAP', seal: 'confirm', copy: 'confirm', delete: 'confirm' },
     },
   ],
@@ -75,6 +79,7 @@ const TABLE: readonly (readonly [string, Segment | undefined, Row])[] = [
     {
       ...{ create: 'STALE', append: 'STALE', duplicate: 'STALE', gap: 'STALE' },
       ...{ ping: 'STALE', fence: 'STALE', recover: 'STALE', read: 'read' },
+      ...{ locate: 'read', 'locate beyond': 'GAP' },
       ...{ beyond: 'GAP', seal: 'confirm', copy: 'confirm', delete: 'confirm' },
     },
   ],
@@ -84,6 +89,7 @@ const TABLE: readonly (readonly [string, Segment | undefined, Row])[] = [
     {
       ...{ create: 'STALE', append: 'STALE', duplicate: 'STALE', gap: 'STALE' },
       ...{ ping: 'OK', fence: 'commit', recover: 'REFUSED', read: 'read' },
+      ...{ locate: 'read', 'locate beyond': 'GAP' },
       ...{ beyond: 'GAP', seal: 'confirm', copy: 'confirm', delete: 'confirm' },
     },
   ],
@@ -93,6 +99,7 @@ const TABLE: readonly (readonly [string, Segment | undefined, Row])[] = [
     {
       ...{ create: 'STALE', append: 'UNKNOWN', duplicate: 'UNKNOWN', gap: 'UNKNOWN' },
       ...{ ping: 'UNKNOWN', fence: 'commit', recover: 'GAP', read: 'UNKNOWN' },
+      ...{ locate: 'UNKNOWN', 'locate beyond': 'UNKNOWN' },
       ...{ beyond: 'UNKNOWN', seal: 'UNKNOWN', copy: 'confirm', delete: 'confirm' },
     },
   ],
@@ -102,6 +109,7 @@ const TABLE: readonly (readonly [string, Segment | undefined, Row])[] = [
     {
       ...{ create: 'SUSPECT', append: 'SUSPECT', duplicate: 'SUSPECT', gap: 'SUSPECT' },
       ...{ ping: 'SUSPECT', fence: 'commit', recover: 'commit', read: 'read' },
+      ...{ locate: 'read', 'locate beyond': 'GAP' },
       ...{ beyond: 'GAP', seal: 'confirm', copy: 'confirm', delete: 'confirm' },
     },
   ],
@@ -111,6 +119,7 @@ const TABLE: readonly (readonly [string, Segment | undefined, Row])[] = [
     {
       ...{ create: 'again', append: 'SEALED', duplicate: 'SEALED', gap: 'SEALED' },
       ...{ ping: 'OK', fence: 'commit', recover: 'SEALED', read: 'read' },
+      ...{ locate: 'read', 'locate beyond': 'GAP' },
       ...{ beyond: 'GAP', seal: 'again', copy: 'confirm', delete: 'confirm' },
     },
   ],
@@ -120,6 +129,7 @@ const TABLE: readonly (readonly [string, Segment | undefined, Row])[] = [
     {
       ...{ create: 'again', append: 'SEALED', duplicate: 'SEALED', gap: 'SEALED' },
       ...{ ping: 'OK', fence: 'commit', recover: 'SEALED', read: 'read' },
+      ...{ locate: 'read', 'locate beyond': 'GAP' },
       ...{ beyond: 'GAP', seal: 'REFUSED', copy: 'confirm', delete: 'confirm' },
     },
   ],
@@ -129,6 +139,7 @@ const TABLE: readonly (readonly [string, Segment | undefined, Row])[] = [
     {
       ...{ create: 'again', append: 'SEALED', duplicate: 'SEALED', gap: 'SEALED' },
       ...{ ping: 'OK', fence: 'commit', recover: 'SEALED', read: 'read' },
+      ...{ locate: 'read', 'locate beyond': 'GAP' },
       ...{ beyond: 'GAP', seal: 'confirm', copy: 'confirm', delete: 'confirm' },
     },
   ],
@@ -138,6 +149,7 @@ const TABLE: readonly (readonly [string, Segment | undefined, Row])[] = [
     {
       ...{ create: 'DELETED', append: 'DELETED', duplicate: 'DELETED', gap: 'DELETED' },
       ...{ ping: 'DELETED', fence: 'DELETED', recover: 'DELETED', read: 'DELETED' },
+      ...{ locate: 'DELETED', 'locate beyond': 'DELETED' },
       ...{ beyond: 'DELETED', seal: 'DELETED', copy: 'confirm', delete: 'again' },
     },
   ],
@@ -147,6 +159,7 @@ const TABLE: readonly (readonly [string, Segment | undefined, Row])[] = [
     {
       ...{ create: 'STALE', append: 'STALE', duplicate: 'STALE', gap: 'STALE' },
       ...{ ping: 'STALE', fence: 'STALE', recover: 'STALE', read: 'DELETED' },
+      ...{ locate: 'DELETED', 'locate beyond': 'DELETED' },
       ...{ beyond: 'DELETED', seal: 'DELETED', copy: 'confirm', delete: 'again' },
     },
   ],

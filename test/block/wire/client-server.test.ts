@@ -18,7 +18,7 @@ import {
   NODE_MAX_CONNECTIONS,
   NODE_MAX_UNPROVEN_CONNECTIONS,
 } from '../../../src/core/limits.js';
-import { epoch, offset } from '../../../src/core/units.js';
+import { epoch, offset, pageIndex } from '../../../src/core/units.js';
 import { silentLog } from '../../../src/io/log.js';
 import type { Connection } from '../../../src/io/network.js';
 import { SimProcess, SimScheduler } from '../../fixtures/sim-clock.js';
@@ -325,19 +325,20 @@ test('each refusal of the handshake reaches the caller as what it is', async (t)
 test('what an older peer does not know is not sent to it; the rest is', async (t) => {
   const drop: Request = { type: 'drop', incarnation, segment, volume: 'e'.repeat(32) as VolumeId };
   const older = { versions: { min: 1, max: 1 } };
+  const locate: Request = { type: 'locate', incarnation, segment, page: pageIndex(0) };
   const w = await world(echo, older);
   for (const request of [drop, ping(1)]) w.send(request);
   await w.until(() => w.results.length === 2);
-  for (const request of [ping(2), drop, ping(3)]) w.send(request);
-  await w.until(() => w.results.length === 5);
-  t.same(w.results.sort(), ['1', '2', '3', 'VERSION', 'VERSION']);
+  for (const request of [ping(2), drop, ping(3), locate]) w.send(request);
+  await w.until(() => w.results.length === 6);
+  t.same(w.results.sort(), ['1', '2', '3', 'VERSION', 'VERSION', 'VERSION']);
   t.equal(w.server.metrics.connectionsTotal, 1, 'over one connection');
   t.equal(w.server.metrics.malformedFrames, 0);
 
   const newer = await world(echo);
-  newer.send(drop);
-  await newer.until(() => newer.results.length === 1);
-  t.same(newer.results, ['0']);
+  for (const request of [drop, locate]) newer.send(request);
+  await newer.until(() => newer.results.length === 2);
+  t.same(newer.results, ['0', '0']);
 });
 
 test('a node hangs up on what is not of the version that was agreed on', async (t) => {

@@ -6,7 +6,12 @@ import type { Reply, Request } from '../../../src/block/wire/messages.js';
 import { decodeReply, encodeReply } from '../../../src/block/wire/reply-frames.js';
 import { decodeRequest, encodeRequest } from '../../../src/block/wire/request-frames.js';
 import { crc32 } from '../../../src/core/checksum.js';
-import { FRAME_MAX_BYTES, INVENTORY_PAGE } from '../../../src/core/limits.js';
+import {
+  FRAME_MAX_BYTES,
+  INVENTORY_PAGE,
+  LOCATE_MAX_PAGES,
+  LOCATE_PATH_MAX_BYTES,
+} from '../../../src/core/limits.js';
 import { REPLIES, REQUESTS } from './samples.js';
 
 const GOLDEN = new URL('../../../../test/fixtures/wire-frames.json', import.meta.url);
@@ -103,6 +108,7 @@ test('what a frame says out of range is refused, with a right checksum as well',
     ['an epoch of 2^53', altered(request('ping'), (c) => c.writeUInt32LE(0x20_0000, 54))],
     ['no pages', altered(request('read'), (c) => c.writeUInt32LE(0, 58))],
     ['too many pages', altered(request('read'), (c) => c.writeUInt32LE(257, 58))],
+    ['a page beyond a segment', altered(request('locate'), (c) => c.writeUInt32LE(2 ** 20, 54))],
     ['too long a list', altered(request('inventory'), (c) => c.writeUInt32LE(1001, 51))],
     ['a flag of 2', altered(request('fence'), (c) => c.writeUInt8(2, c.length - 1))],
     ['too many sources', altered(request('copy'), (c) => c.writeUInt8(17, 86))],
@@ -123,6 +129,37 @@ test('what a frame says out of range is refused, with a right checksum as well',
   for (const [name, frame] of replies) {
     t.throws(() => decodeReply(frame), { name: 'HoldfastError', code: 'MALFORMED' }, name);
   }
+});
+
+test('a LOCATE reply of the wrong size is refused', async (t) => {
+  const sample = REPLIES.locate as Reply;
+  const located = (path: string, pages: number): EncodedFrame => {
+    if (sample.body?.type !== 'locate') throw new Error('no LOCATE');
+    const body = { ...sample.body, path, checksums: new Uint32Array(pages).fill(7) };
+    return encodeReply(1, { ...sample, body });
+  };
+  const [control, checksums] = encodeReply(1, sample).parts as [Buffer, Buffer];
+  t.equal(checksums.toString('hex'), '01000000ffffffff', 'these are persistent as well');
+  const longest = '/'.repeat(LOCATE_PATH_MAX_BYTES);
+  const largest = decodeReply(whole(located(longest, LOCATE_MAX_PAGES))).reply.body;
+  t.match(largest, { path: longest, checksums: { length: LOCATE_MAX_PAGES } });
+  const sized = (bytes: number): Buffer => {
+    const head = { parts: [control], bytes: control.length };
+    const changed = altered(head, (c) => c.writeUInt32LE(bytes, 8));
+    return Buffer.concat([changed, Buffer.alloc(bytes)]);
+  };
+  t.match(decodeReply(sized(4)).reply, { status: 'OK' });
+  const cases: [string, Buffer][] = [
+    ['no checksums', sized(0)],
+    ['one and a half', sized(6)],
+    ['too many', sized((LOCATE_MAX_PAGES + 1) * 4)],
+    ['too long a path', whole(located(`${longest}/`, 1))],
+  ];
+  for (const [name, frame] of cases) {
+    t.throws(() => decodeReply(frame), { name: 'HoldfastError', code: 'MALFORMED' }, name);
+  }
+  t.throws(() => located('/', 0), { name: 'AssertionFailure' });
+  t.throws(() => located('/', LOCATE_MAX_PAGES + 1), { name: 'AssertionFailure' });
 });
 
 test('a changed bit of the control part is noticed', async (t) => {

@@ -38,6 +38,7 @@ export const REQUESTS: Readonly<Record<string, Request>> = {
     released: false,
   },
   read: { type: 'read', incarnation, segment, page: pageIndex(5), count: 256 },
+  locate: { type: 'locate', incarnation, segment, page: pageIndex(16384) },
   recover: {
     type: 'recover',
     incarnation,
@@ -96,6 +97,16 @@ export const REPLIES: Readonly<Record<string, Reply>> = {
       type: 'read',
       page: pageIndex(5),
       data: Buffer.concat([page(3), page(4)]),
+      checksums: Uint32Array.of(1, 0xffffffff),
+    },
+  },
+  locate: {
+    status: 'OK',
+    ...plain,
+    body: {
+      type: 'locate',
+      page: pageIndex(5),
+      path: `/ä/segments/bb/${segment}.data`,
       checksums: Uint32Array.of(1, 0xffffffff),
     },
   },
