@@ -25,6 +25,7 @@ import { serveSocket } from '../io/node/http.js';
 import { createIntentFile, readIntentFile } from '../io/node/intent-file.js';
 import { createLog } from '../io/node/log.js';
 import { NodeMountHost } from '../io/node/mount-host.js';
+import { optimizeEarly } from '../io/node/process.js';
 import {
   type Adoption,
   type IntentFiles,
@@ -92,6 +93,7 @@ class LauncherLink {
 
 async function mountDaemon(directory: string): Promise<void> {
   process.chdir('/');
+  optimizeEarly();
   protectFromOom();
   const host = new NodeMountHost({ program: [], runDirectory: dirname(dirname(directory)) });
   const spec = readSpec(host.state, basename(directory));

@@ -22,6 +22,15 @@ export function expectBuffers(): void {
 }
 
 /**
+ * Lets V8 optimize what runs often after an eighth of its usual patience. A daemon's few hot paths
+ * are the same in each of its lives: the first 5 s of small synchronous writes took half as long
+ * again with the default, after every start and every adoption. To be called at the start.
+ */
+export function optimizeEarly(): void {
+  setFlagsFromString('--interrupt-budget=8192');
+}
+
+/**
  * Calls back at the first SIGTERM or SIGINT, or (if asked) at the end of standard input. A second
  * signal ends the process at once. Returns a function that stops listening.
  */
