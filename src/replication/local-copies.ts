@@ -67,7 +67,7 @@ export class LocalCopies {
   readonly #parts: LocalCopiesParts;
   /** In order of use, oldest first. */
   readonly #places = new Map<SegmentId, Place>();
-  /** Nodes whose files are not here, until then. */
+  /** Nodes whose files are not here, or that do not answer: not asked until then. */
   readonly #elsewhere = new Map<NodeId, number>();
   readonly #reads = new Set<LocalRead>();
   #lateTimer: Timer | null = null;
@@ -104,6 +104,11 @@ export class LocalCopies {
   ): boolean {
     const { segment } = source;
     const place = this.#place(segment);
+    if (place.copy !== null && !isListed(place.copy.replica, source)) {
+      // An open file keeps the space of one that its node has deleted.
+      retire(place.copy);
+      place.copy = null;
+    }
     const part = Math.floor(page / LOCATE_MAX_PAGES);
     const checksums = place.copy?.parts.get(part);
     const first = page - part * LOCATE_MAX_PAGES;
@@ -117,6 +122,8 @@ export class LocalCopies {
     copy.file.read(into, page * PAGE_BYTES, (error, bytesRead) => {
       copy.reads -= 1;
       closeRetired(copy);
+      // The nodes were asked already: the bytes are wanted no more, and the copy was retired.
+      if (!this.#reads.has(read)) return;
       let isGood = error === null && bytesRead === into.length;
       for (let i = 0; isGood && i < count; i++) {
         isGood = checksummer.page(into, i * PAGE_BYTES, page + i) === checksums[first + i];
@@ -204,11 +211,17 @@ export class LocalCopies {
     requests.send({ node, address }, request, REQUEST_TIMEOUT_MS, (error, reply) => {
       if (this.#closed) return;
       place.isAsking = false;
+      // Something was wrong with the copy meanwhile.
+      if (place.notBefore > now) return;
       const body = reply?.body;
       const isAnswer = reply?.status === 'OK' && reply.incarnation === incarnation;
       const answeredAt = clock.monotonic();
-      place.notBefore = answeredAt + (isAnswer ? LOCATE_AGAIN_MS : READ_AVOID_MS);
-      if (error?.code === 'VERSION') this.#elsewhere.set(node, answeredAt + LOCATE_ELSEWHERE_MS);
+      const isRefusal = reply !== null && !isAnswer;
+      place.notBefore = answeredAt + (isRefusal ? READ_AVOID_MS : LOCATE_AGAIN_MS);
+      if (error !== null) {
+        const avoidMs = error.code === 'VERSION' ? LOCATE_ELSEWHERE_MS : READ_AVOID_MS;
+        this.#elsewhere.set(node, answeredAt + avoidMs);
+      }
       // Whoever was forgotten meanwhile asks again when it is read.
       if (!isAnswer || body?.type !== 'locate' || this.#places.get(segment) !== place) return;
       if (body.page !== page) return;
@@ -230,13 +243,20 @@ export class LocalCopies {
 
   #onIdle(): void {
     const { clock } = this.#parts;
-    const before = clock.monotonic() - LOCAL_COPY_IDLE_MS;
-    for (const [segment, { copy, isAsking }] of this.#places) {
-      if (!isAsking && (copy === null || copy.usedAt <= before)) this.#forget(segment);
+    const now = clock.monotonic();
+    const before = now - LOCAL_COPY_IDLE_MS;
+    for (const [segment, { copy, isAsking, notBefore }] of this.#places) {
+      const isIdle = copy === null ? notBefore <= now : copy.usedAt <= before;
+      if (isIdle && !isAsking) this.#forget(segment);
     }
     const isNeeded = this.#places.size > 0;
     this.#idleTimer = isNeeded ? clock.after(LOCAL_COPY_IDLE_MS, () => this.#onIdle()) : null;
   }
+}
+
+function isListed(replica: Replica, { replicas }: ReadSource): boolean {
+  const { node, incarnation } = replica;
+  return replicas.some((one) => one.incarnation === incarnation && one.node === node);
 }
 
 function keepPart(copy: Copy, part: number, checksums: Uint32Array): void {

@@ -1,0 +1,530 @@
+/**
+ * Reads of copies on this machine: when they come from the file, and that nothing wrong with a
+ * file, its node or its disk becomes more than a read through the nodes.
+ */
+import { test } from 'tap';
+import type { LocateRequest, Reply } from '../../src/block/wire/messages.js';
+import type { NodeRequests } from '../../src/block/wire/requests.js';
+import { PageChecksummer } from '../../src/core/checksum.js';
+import { HoldfastError } from '../../src/core/errors.js';
+import type { SegmentId } from '../../src/core/ids.js';
+import {
+  LOCAL_COPIES_MAX,
+  LOCAL_COPY_IDLE_MS,
+  LOCAL_READ_LATE_MS,
+  LOCATE_AGAIN_MS,
+  LOCATE_ELSEWHERE_MS,
+  LOCATE_MAX_PAGES,
+  READ_AVOID_MS,
+  REQUEST_TIMEOUT_MS,
+} from '../../src/core/limits.js';
+import { epoch, offset, PAGE_BYTES } from '../../src/core/units.js';
+import type { LocalFile, LocalFiles } from '../../src/io/local-files.js';
+import type { Replica } from '../../src/metadata/model.js';
+import { LocalCopies } from '../../src/replication/local-copies.js';
+import { SegmentReader } from '../../src/replication/reader.js';
+import { FakeNodes, id } from './reader-nodes.js';
+
+const SEGMENT = id<SegmentId>(7);
+const PAGES = 16;
+
+function pagesOf(count: number): Buffer {
+  const bytes = Buffer.alloc(count * PAGE_BYTES);
+  for (let i = 0; i < count; i++) bytes.fill((i % 251) + 1, i * PAGE_BYTES, (i + 1) * PAGE_BYTES);
+  return bytes;
+}
+
+/** What a file does when it is read. */
+interface Behaviour {
+  bytes: Buffer;
+  delayMs: number;
+  /** The bytes are there, but it is said that the read failed, or that this many are missing. */
+  fails: boolean;
+  missing?: number;
+}
+
+interface Open {
+  readonly path: string;
+  closed: boolean;
+  reading: number;
+  closedWhileReading: boolean;
+}
+
+interface Read {
+  readonly isHere: boolean;
+  /** What `done` was called with, each time. */
+  readonly calls: (Buffer | null)[];
+}
+
+class World implements NodeRequests {
+  readonly nodes = new FakeNodes();
+  readonly located: LocateRequest[] = [];
+  readonly opened: Open[] = [];
+  readonly files = new Map<string, Behaviour>();
+  /** By node: the file's path, what goes wrong instead, or how many pages are durable there. */
+  path = (node: number, segment: SegmentId): string => `/node${node}/${segment}.data`;
+  failure = (_node: number): 'UNKNOWN' | 'UNAVAILABLE' | 'VERSION' | 'silent' | null => null;
+  durablePages = PAGES;
+  delayMs = 1;
+  readonly #checksummers = new Map<SegmentId, PageChecksummer>();
+  readonly copies: LocalCopies;
+
+  /** Files of these segments stand here for these nodes; the others' are elsewhere. */
+  constructor(here: readonly number[] = [0, 1, 2], segments: readonly SegmentId[] = [SEGMENT]) {
+    for (const segment of segments) {
+      this.nodes.putAll(segment, pagesOf(PAGES));
+      for (const node of here) {
+        const file = { bytes: pagesOf(PAGES), delayMs: 1, fails: false };
+        this.files.set(`/node${node}/${segment}.data`, file);
+      }
+    }
+    this.copies = new LocalCopies(this.parts);
+  }
+
+  get parts() {
+    const { clock } = this.nodes.process;
+    const { directory } = this.nodes;
+    return { clock, requests: this as NodeRequests, directory, files: this.localFiles };
+  }
+
+  readonly localFiles: LocalFiles = { open: (path) => this.#open(path) };
+
+  #open(path: string): LocalFile | null {
+    const file = this.files.get(path);
+    if (file === undefined) return null;
+    const open: Open = { path, closed: false, reading: 0, closedWhileReading: false };
+    this.opened.push(open);
+    return {
+      read: (into, position, done) => {
+        if (open.closed) throw new Error('read after close');
+        open.reading += 1;
+        this.nodes.process.after(file.delayMs, () => {
+          open.reading -= 1;
+          if (open.closed) return;
+          const error = new HoldfastError('DISK_FAILED', 'EIO');
+          const part = file.bytes.subarray(position, position + into.length);
+          into.set(part);
+          done(file.fails ? error : null, part.length - (file.missing ?? 0));
+        });
+      },
+      close: () => {
+        if (open.closed) throw new Error('closed twice');
+        open.closed = true;
+        open.closedWhileReading = open.reading > 0;
+      },
+    };
+  }
+
+  send(...[target, request, timeoutMs, done]: Parameters<NodeRequests['send']>): void {
+    if (request.type !== 'locate') {
+      this.nodes.send(target, request, timeoutMs, done);
+      return;
+    }
+    const index = this.nodes.nodes.findIndex(({ replica }) => replica.node === target.node);
+    this.located.push(request);
+    const failure = this.failure(index);
+    this.nodes.process.after(failure === 'silent' ? timeoutMs : this.delayMs, () => {
+      if (failure === null || failure === 'UNKNOWN') {
+        done(null, this.#reply(index, request, failure ?? 'OK'));
+      } else {
+        const code = failure === 'silent' ? 'TIMEOUT' : failure;
+        done(new HoldfastError(code, 'no answer', { retryable: true }), null);
+      }
+    });
+  }
+
+  #reply(index: number, request: LocateRequest, status: 'OK' | 'UNKNOWN'): Reply {
+    const node = this.nodes.nodes[index] as FakeNodes['nodes'][number];
+    const checksums = node.segments.get(request.segment)?.sums.slice(request.page);
+    const page = request.page;
+    const { incarnation } = node.replica;
+    const base = { incarnation, durableLength: offset(0), maxEpoch: epoch(1) };
+    const count = this.durablePages - page;
+    if (status !== 'OK' || checksums === undefined) return { ...base, status, body: null };
+    if (count <= 0) return { ...base, status: 'GAP', body: null };
+    const path = this.path(index, request.segment);
+    const known = checksums.slice(0, count);
+    return { ...base, status, body: { type: 'locate', page, path, checksums: known } };
+  }
+
+  queuedBytes(): number {
+    return 0;
+  }
+
+  close(): void {}
+
+  /** The nodes that were asked where their files are, in order. */
+  get askedNodes(): number[] {
+    const all = this.nodes.nodes;
+    return this.located.map(({ incarnation }) =>
+      all.findIndex(({ replica }) => replica.incarnation === incarnation),
+    );
+  }
+
+  get openNow(): number {
+    return this.opened.filter(({ closed }) => !closed).length;
+  }
+
+  run(ms: number): void {
+    this.nodes.scheduler.runFor(ms);
+  }
+
+  /** Begins a read; time does not pass. */
+  begin(page = 0, count = 1, segment = SEGMENT, replicas: Replica[] = this.nodes.replicas): Read {
+    const calls: (Buffer | null)[] = [];
+    let returned = false;
+    const checksummer = this.#checksummers.get(segment) ?? new PageChecksummer(segment);
+    this.#checksummers.set(segment, checksummer);
+    const source = { segment, replicas };
+    const isHere = this.copies.read(source, page, count, checksummer, (data) => {
+      if (!returned) throw new Error('called back before returning');
+      calls.push(data);
+    });
+    returned = true;
+    return { isHere, calls };
+  }
+
+  /** Where a read came from, with the right bytes, once a little time has passed. */
+  read(page = 0, count = 1, segment = SEGMENT, replicas = this.nodes.replicas): 'file' | 'nodes' {
+    const read = this.begin(page, count, segment, replicas);
+    this.run(5);
+    if (!read.isHere) return 'nodes';
+    if (read.calls.length !== 1) throw new Error(`${read.calls.length} calls`);
+    const [data] = read.calls;
+    if (data === null || data === undefined) return 'nodes';
+    const right = pagesOf(PAGES).subarray(page * PAGE_BYTES, (page + count) * PAGE_BYTES);
+    if (!data.equals(right)) throw new Error('wrong bytes');
+    return 'file';
+  }
+
+  file(node = 0, segment = SEGMENT): Behaviour {
+    return this.files.get(`/node${node}/${segment}.data`) as Behaviour;
+  }
+}
+
+/** A world whose segment is being read from node 0's file. */
+function here(): World {
+  const w = new World();
+  w.read();
+  if (w.read() !== 'file') throw new Error('not here');
+  return w;
+}
+
+test('the first read goes to the nodes, and asks where a file is; then it is read', async (t) => {
+  const w = new World();
+  const bytes = pagesOf(PAGES);
+  const { localFiles } = w;
+  const reader = new SegmentReader({ ...w.parts, localFiles });
+  const read = (page: number, count: number): Buffer | null => {
+    let result: Buffer | null = null;
+    const source = { segment: SEGMENT, replicas: w.nodes.replicas };
+    reader.readPages(source, page, count, (_error, data) => {
+      result = data as Buffer | null;
+    });
+    w.run(10);
+    return result;
+  };
+  const right = bytes.subarray(3 * PAGE_BYTES, 5 * PAGE_BYTES);
+  t.ok(right.equals(read(3, 2) ?? Buffer.alloc(0)));
+  t.equal(w.nodes.requests.length, 1);
+  t.match(w.located, [{ segment: SEGMENT, page: 0 }]);
+  t.equal(reader.localPages, 0);
+  t.ok(right.equals(read(3, 2) ?? Buffer.alloc(0)));
+  t.ok(bytes.equals(read(0, PAGES) ?? Buffer.alloc(0)));
+  t.equal(w.nodes.requests.length, 1, 'without the nodes');
+  t.equal(reader.localPages, 2 + PAGES);
+  t.equal(w.located.length, 1, 'asked once');
+  w.file().bytes[9 * PAGE_BYTES] = 0;
+  t.ok(bytes.equals(read(0, PAGES) ?? Buffer.alloc(0)), 'rot does not get out');
+  t.equal(w.nodes.requests.length, 2);
+  t.equal(reader.localPages, 2 + PAGES);
+  reader.close();
+  t.equal(w.openNow, 0);
+});
+
+test('reads that come while it is asked where the file is do not ask again', async (t) => {
+  const w = new World();
+  w.delayMs = 50;
+  for (let i = 0; i < 5; i++) t.equal(w.read(), 'nodes');
+  t.equal(w.located.length, 1);
+  w.run(50);
+  t.equal(w.read(), 'file');
+});
+
+test('whatever is wrong with the file: the nodes are asked, and it is left alone', async (t) => {
+  const wrongs: [string, (file: Behaviour) => void][] = [
+    ['rot', ({ bytes }) => bytes.writeUInt8(0, 4 * PAGE_BYTES + 7)],
+    ['another page in its place', ({ bytes }) => bytes.copy(bytes, 4 * PAGE_BYTES, 0, PAGE_BYTES)],
+    [
+      'a file that was cut',
+      (file) => {
+        file.bytes = file.bytes.subarray(0, 5 * PAGE_BYTES - 1);
+      },
+    ],
+    [
+      'a read that says it was short',
+      (file) => {
+        file.missing = 1;
+      },
+    ],
+    [
+      'an error',
+      (file) => {
+        file.fails = true;
+      },
+    ],
+  ];
+  for (const [name, spoil] of wrongs) {
+    const w = here();
+    const [open] = w.opened;
+    const good = { ...w.file(), bytes: Buffer.from(w.file().bytes) };
+    spoil(w.file());
+    const read = w.begin(2, 5);
+    t.ok(read.isHere, name);
+    w.run(5);
+    t.same(read.calls, [null], `${name}: the nodes are asked, once`);
+    t.equal(open?.closed, true, `${name}: closed`);
+    t.equal(open?.closedWhileReading, false);
+    w.files.set(open?.path ?? '', good);
+    w.run(READ_AVOID_MS - 20);
+    t.equal(w.read(), 'nodes', name);
+    t.equal(w.located.length, 1, `${name}: left alone for a while`);
+    w.run(20);
+    t.equal(w.read(), 'nodes');
+    t.equal(w.read(), 'file', `${name}: and then tried again`);
+  }
+});
+
+test('what is wrong with a file is not forgotten with an answer that was under way', async (t) => {
+  const w = new World();
+  w.durablePages = 4;
+  w.read();
+  w.file().bytes[0] = 0;
+  w.run(LOCATE_AGAIN_MS);
+  w.durablePages = PAGES;
+  w.delayMs = 50;
+  t.equal(w.read(8), 'nodes', 'asks for more checksums');
+  t.equal(w.located.length, 2);
+  t.equal(w.read(0), 'nodes', 'rot, meanwhile');
+  w.run(60);
+  t.equal(w.openNow, 0);
+  w.run(READ_AVOID_MS - 100);
+  t.equal(w.read(0), 'nodes');
+  t.equal(w.located.length, 2);
+});
+
+test('what is wrong with a file is not forgotten when idle ones are closed', async (t) => {
+  const w = here();
+  w.run(LOCAL_COPY_IDLE_MS - 100);
+  w.file().bytes[0] = 0;
+  t.equal(w.read(0), 'nodes');
+  w.run(READ_AVOID_MS / 2);
+  t.equal(w.read(0), 'nodes');
+  t.equal(w.located.length, 1);
+});
+
+test('a node whose file is not here is not asked for long; others are', async (t) => {
+  const w = new World([2]);
+  for (let i = 0; i < 3; i++) {
+    t.equal(w.read(), 'nodes');
+    t.equal(w.located.length, i + 1);
+    t.equal(w.read(), i < 2 ? 'nodes' : 'file');
+    t.equal(w.located.length, i + 1, 'not at once');
+    w.run(LOCATE_AGAIN_MS);
+  }
+  t.same(w.askedNodes, [0, 1, 2]);
+  const other = id<SegmentId>(8);
+  w.nodes.putAll(other, pagesOf(PAGES));
+  w.files.set(w.path(2, other), { ...w.file(2) });
+  t.equal(w.read(0, 1, other), 'nodes');
+  t.equal(w.read(0, 1, other), 'file', 'whoever is known to be elsewhere is passed over');
+  t.same(w.askedNodes, [0, 1, 2, 2]);
+  const nowhere = new World([]);
+  for (let ms = 0; ms < LOCATE_ELSEWHERE_MS - 1_000; ms += 100) {
+    if (nowhere.read() !== 'nodes') t.fail('read');
+    nowhere.run(95);
+  }
+  t.same(nowhere.askedNodes, [0, 1, 2], 'each once');
+  nowhere.run(1_010);
+  nowhere.read();
+  t.same(nowhere.askedNodes, [0, 1, 2, 0]);
+});
+
+test('a path that is not that of the segment is never opened', async (t) => {
+  const paths = ['/etc/shadow', `/x/${id(8)}.data`, `/x/${SEGMENT}.data/..`, `${SEGMENT}.data`, ''];
+  for (const path of paths) {
+    const w = new World();
+    w.files.set(path, w.file());
+    w.path = () => path;
+    for (let i = 0; i < 4; i++) {
+      t.equal(w.read(), 'nodes');
+      w.run(LOCATE_AGAIN_MS);
+    }
+    t.same(w.opened, [], path);
+  }
+});
+
+test('a node that does not answer, or does not know LOCATE, does not hide others', async (t) => {
+  for (const failure of ['UNAVAILABLE', 'VERSION', 'silent'] as const) {
+    const w = new World();
+    w.failure = (node) => (node === 0 ? failure : null);
+    t.equal(w.read(), 'nodes');
+    w.run(failure === 'silent' ? REQUEST_TIMEOUT_MS : 0);
+    w.run(LOCATE_AGAIN_MS);
+    t.equal(w.read(), 'nodes');
+    t.equal(w.read(), 'file', failure);
+    t.same(w.askedNodes, [0, 1], failure);
+  }
+});
+
+test('a replica that its node does not know is not asked all the time', async (t) => {
+  const w = new World();
+  w.failure = () => 'UNKNOWN';
+  for (let i = 0; i < 10; i++) t.equal(w.read(), 'nodes');
+  t.equal(w.located.length, 1);
+  w.run(READ_AVOID_MS);
+  w.read();
+  t.equal(w.located.length, 2);
+});
+
+test('a read that hangs is given to the nodes, and its late result is ignored', async (t) => {
+  const w = here();
+  const pages = w.copies.pages;
+  w.file().delayMs = READ_AVOID_MS * 2;
+  const read = w.begin(0, 2);
+  t.ok(read.isHere);
+  w.run(LOCAL_READ_LATE_MS - 10);
+  t.same(read.calls, []);
+  w.run(LOCAL_READ_LATE_MS + 20);
+  t.same(read.calls, [null], 'within twice the time');
+  const [open] = w.opened;
+  t.equal(open?.closed, false, 'not closed under the read');
+  // The file is tried again while the first read still hangs, and is good.
+  w.run(READ_AVOID_MS);
+  w.file().delayMs = 1;
+  w.files.set(open?.path ?? '', { ...w.file() });
+  w.read();
+  t.equal(w.read(), 'file');
+  w.run(READ_AVOID_MS * 2);
+  t.same(read.calls, [null], 'done is called once');
+  t.equal(open?.closed, true);
+  t.equal(open?.closedWhileReading, false);
+  t.equal(w.copies.pages, pages + 1, 'the late pages were not counted');
+  t.equal(w.read(), 'file');
+});
+
+test('what a late read finds wrong does not close the copy that is read by then', async (t) => {
+  const w = here();
+  const path = w.path(0, SEGMENT);
+  Object.assign(w.file(), { delayMs: READ_AVOID_MS * 2, fails: true });
+  w.begin();
+  w.files.set(path, { bytes: pagesOf(PAGES), delayMs: 1, fails: false });
+  w.run(READ_AVOID_MS + 3 * LOCAL_READ_LATE_MS);
+  w.read();
+  t.equal(w.read(), 'file');
+  w.run(READ_AVOID_MS * 2);
+  t.equal(w.opened[0]?.closed, true);
+  t.equal(w.opened[1]?.closed, false);
+  t.equal(w.read(), 'file');
+});
+
+test('copies that nobody reads are closed, and no timer is left', async (t) => {
+  const w = here();
+  for (let ms = 0; ms < 3 * LOCAL_COPY_IDLE_MS; ms += 1_000) {
+    w.run(995);
+    t.equal(w.read(), 'file');
+  }
+  t.equal(w.located.length, 1);
+  w.run(2 * LOCAL_COPY_IDLE_MS + 10);
+  t.equal(w.openNow, 0);
+  t.ok(w.nodes.scheduler.idle, 'nothing goes on');
+  t.equal(w.read(), 'nodes');
+  t.equal(w.read(), 'file', 'it is found again');
+});
+
+test('so many copies are open at most; the least recently used is closed', async (t) => {
+  const ids = Array.from({ length: LOCAL_COPIES_MAX + 1 }, (_, n) => id<SegmentId>(n + 1));
+  const w = new World([0], ids);
+  const [first, second, ...rest] = ids as [SegmentId, SegmentId, ...SegmentId[]];
+  for (const segment of [first, second]) {
+    w.read(0, 1, segment);
+    t.equal(w.read(0, 1, segment), 'file');
+  }
+  for (const segment of rest) {
+    w.read(0, 1, segment);
+    w.read(0, 1, first);
+  }
+  t.equal(w.openNow, LOCAL_COPIES_MAX);
+  t.equal(w.read(0, 1, first), 'file');
+  t.same(
+    w.opened.filter(({ closed }) => closed).map(({ path }) => path),
+    [w.path(0, second)],
+  );
+});
+
+test('an open segment: what is beyond the known table is asked for, now and then', async (t) => {
+  const w = new World();
+  w.durablePages = 4;
+  t.equal(w.read(3), 'nodes');
+  t.equal(w.read(3), 'file');
+  w.run(LOCATE_AGAIN_MS);
+  w.durablePages = 8;
+  t.equal(w.read(3, 2), 'nodes', 'partly beyond');
+  t.equal(w.located.length, 2);
+  t.equal(w.read(3, 2), 'file');
+  w.durablePages = 12;
+  const began = w.nodes.scheduler.now;
+  const turned = [...w.nodes.replicas].reverse();
+  while (w.read(8, 1, SEGMENT, turned) === 'nodes') t.equal(w.located.length <= 3, true);
+  const took = w.nodes.scheduler.now - began;
+  t.ok(took >= LOCATE_AGAIN_MS - 20 && took <= LOCATE_AGAIN_MS + 20, `${took} ms`);
+  t.equal(w.located.length, 3, 'asked once meanwhile');
+  t.equal(w.opened.length, 1, 'the file is the same');
+  t.same(new Set(w.askedNodes), new Set([0]), 'and the replica');
+});
+
+test('long segments have several tables', async (t) => {
+  const w = new World();
+  w.read(LOCATE_MAX_PAGES + 1);
+  t.match(w.located, [{ page: LOCATE_MAX_PAGES }]);
+});
+
+test('a replica that is no longer on the list is let go', async (t) => {
+  const w = here();
+  const others = w.nodes.replicas.slice(1);
+  w.run(LOCATE_AGAIN_MS);
+  t.equal(w.read(0, 1, SEGMENT, others), 'nodes');
+  t.equal(w.opened[0]?.closed, true, 'so that its space comes back');
+  t.equal(w.read(0, 1, SEGMENT, others), 'file');
+  t.equal(w.opened[1]?.path, w.path(1, SEGMENT));
+});
+
+test('after close nobody is called back, and no file is open', async (t) => {
+  const w = here();
+  const [read, second] = [w.begin(), w.begin(1)];
+  w.run(LOCATE_AGAIN_MS);
+  const other = id<SegmentId>(9);
+  w.nodes.putAll(other, pagesOf(PAGES));
+  w.files.set(w.path(0, other), { ...w.file() });
+  w.begin(0, 1, other);
+  const hanging = w.begin(2);
+  w.copies.close();
+  t.equal(w.openNow, 0);
+  w.run(60_000);
+  t.equal(read.calls.length + second.calls.length, 2);
+  t.same(hanging.calls, []);
+  t.equal(w.openNow, 0, 'what was being asked for is not opened any more');
+  t.ok(w.nodes.scheduler.idle);
+});
+
+test('after close, one that hung before is closed when its read ends', async (t) => {
+  const w = here();
+  w.file().delayMs = 1_000;
+  const read = w.begin();
+  w.run(3 * LOCAL_READ_LATE_MS);
+  t.same(read.calls, [null]);
+  w.copies.close();
+  w.run(2_000);
+  t.equal(w.openNow, 0);
+  t.same(read.calls, [null]);
+});
