@@ -19,10 +19,10 @@ import {
   REQUEST_BUFFER_BYTES,
 } from '../fuse/limits.js';
 import { nodeClock } from '../io/node/clock.js';
-import { nodeLocalFiles } from '../io/node/disk.js';
 import { NodeFuseDevice } from '../io/node/fuse-device.js';
 import { serveSocket } from '../io/node/http.js';
 import { createIntentFile, readIntentFile } from '../io/node/intent-file.js';
+import { nodeLocalFiles } from '../io/node/local-files.js';
 import { createLog } from '../io/node/log.js';
 import { NodeMountHost } from '../io/node/mount-host.js';
 import { optimizeEarly } from '../io/node/process.js';

@@ -29,18 +29,22 @@ export const READ_MAX_PAGES = 256;
 /** Page checksums of one LOCATE: those of a segment of the soft size. */
 export const LOCATE_MAX_PAGES = SEGMENT_SOFT_BYTES / PAGE_BYTES;
 export const LOCATE_PATH_MAX_BYTES = 4 * KIB;
-/**
- * Copies on this machine that a reader has open, each with up to LOCATE_MAX_PAGES checksums a part.
- */
-export const LOCAL_COPIES_MAX = 128;
-/** One that nobody reads is closed after this: an open file keeps the space of a deleted one. */
-export const LOCAL_COPY_IDLE_MS = 10_000;
-/** A copy is asked for pages that it did not have yet, or that failed, after this long. */
+/** LOCATEs of one reader that are under way. */
+export const LOCATE_MAX_IN_FLIGHT = 4;
+/** A replica is asked again for pages that it did not have yet, and another one, after this. */
 export const LOCATE_AGAIN_MS = 100;
 /** A node whose files are not on this machine is not asked again for this long. */
 export const LOCATE_ELSEWHERE_MS = 60_000;
-/** A read of a local file that takes longer is given to the nodes. */
+/** Copies on this machine that a reader has open, each with up to LOCATE_MAX_PAGES checksums. */
+export const LOCAL_COPIES_MAX = 256;
+/** Segments of which a reader remembers whether it has asked. */
+export const LOCAL_PLACES_MAX = 4096;
+/** One that nobody reads is closed after this: an open file keeps the space of a deleted one. */
+export const LOCAL_COPY_IDLE_MS = 10_000;
+/** A read of a local file that takes longer is given to the nodes… */
 export const LOCAL_READ_LATE_MS = 100;
+/** …and what else stands on that disk is, for this long. */
+export const LOCAL_AVOID_MS = 10_000;
 /** Requests of READ_MAX_PAGES under way for one large read. */
 export const READ_MAX_IN_FLIGHT = 4;
 /**

@@ -18,6 +18,7 @@ import type { Directory } from './directory.js';
 import { LocalCopies } from './local-copies.js';
 import {
   type BadReason,
+  type PageRange,
   PageRead,
   type ReadAttempt,
   type ReadEffect,
@@ -127,22 +128,27 @@ export class SegmentReader {
 
   #readChunk(source: ReadSource, page: number, count: number, done: PagesHandler): void {
     const checksummer = this.#checksummer(source.segment);
-    const isHere = this.#local?.read(source, page, count, checksummer, (data) => {
+    const isHere = this.#local?.read(source, page, count, checksummer, (data, suspect) => {
       if (this.#closed) return;
-      if (data === null) this.#readRemote(source, page, count, done);
+      if (data === null) this.#readRemote(source, { page, count }, suspect, done);
       else done(null, data);
     });
-    if (isHere !== true) this.#readRemote(source, page, count, done);
+    if (isHere !== true) this.#readRemote(source, { page, count }, null, done);
   }
 
-  #readRemote(source: ReadSource, page: number, count: number, done: PagesHandler): void {
+  /** Asks the best replica first; or `suspect`, whose node is to find out that it is bad. */
+  #readRemote(
+    source: ReadSource,
+    range: PageRange,
+    suspect: Replica | null,
+    done: PagesHandler,
+  ): void {
     const ranked = this.#health.rank(source.replicas);
-    const read = new PageRead(
-      source.segment,
-      { page, count },
-      ranked,
-      this.#checksummer(source.segment),
-    );
+    if (suspect !== null) {
+      const isIt = (one: Replica): number => Number(one.incarnation === suspect.incarnation);
+      ranked.sort((a, b) => isIt(b) - isIt(a));
+    }
+    const read = new PageRead(source.segment, range, ranked, this.#checksummer(source.segment));
     new ChunkDriver(this.#parts, this.#health, source.segment, ranked, read, (error, data) => {
       if (!this.#closed) done(error, data);
     }).start();

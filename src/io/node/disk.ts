@@ -6,7 +6,6 @@
 import {
   close,
   closeSync,
-  constants,
   existsSync,
   fdatasync,
   fdatasyncSync,
@@ -29,7 +28,6 @@ import { join, resolve } from 'node:path';
 import { HoldfastError } from '../../core/errors.js';
 import { READ_IN_PLACE_MAX_BYTES } from '../../core/limits.js';
 import type { Disk, DiskDone, DiskFile, DiskSpace } from '../disk.js';
-import type { LocalFile, LocalFiles } from '../local-files.js';
 import { type DiskLock, lockDirectory } from './disk-lock.js';
 import { FlushPace } from './flush-pace.js';
 import { WarmReads } from './warm-reads.js';
@@ -290,32 +288,6 @@ class NodeDisk implements Disk {
       return { totalBytes: bsize * blocks, freeBytes: bsize * bavail };
     });
   }
-}
-
-/** Files of other processes: opened for reading, and never written. */
-class NodeLocalFiles implements LocalFiles {
-  readonly #shared: SharedState = { pace: new FlushPace(), warm: new WarmReads() };
-  #opened = 0;
-
-  open(path: string): LocalFile | null {
-    let fd: number;
-    try {
-      // A path that another process names may be anything: nothing is followed or waited for.
-      fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-    } catch {
-      return null;
-    }
-    if (!fstatSync(fd).isFile()) {
-      closeSync(fd);
-      return null;
-    }
-    this.#opened += 1;
-    return new NodeDiskFile(path, fd, this.#shared, this.#opened);
-  }
-}
-
-export function nodeLocalFiles(): LocalFiles {
-  return new NodeLocalFiles();
 }
 
 /** A directory as a disk, locked against other processes until `release` or the end of this one. */

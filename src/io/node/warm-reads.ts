@@ -6,24 +6,30 @@
  */
 import { READ_IN_PLACE_MAX_MS } from '../../core/limits.js';
 
-/** The grain of the guess. */
+/** The grain of the guess, where most of what is read was written a moment before. */
 const REGION_BYTES = 64 * 1024;
-/** 4 GiB for each disk, in at most a few megabytes of memory. */
+/** 4 GiB of this grain, in at most a few megabytes of memory. */
 const REGIONS_MAX = 65_536;
 const REGIONS_A_FILE = 2 ** 24;
 /** Reads that go the safe way after a slow one. */
 const PENANCE = 256;
 
 export class WarmReads {
+  readonly #regionBytes: number;
   /** The newest regions, and those before them: two generations make forgetting cheap. */
   #young = new Set<number>();
   #old = new Set<number>();
   #penance = 0;
 
+  constructor(regionBytes = REGION_BYTES) {
+    this.#regionBytes = regionBytes;
+  }
+
   /** Bytes of a file (numbered by the disk) were written or read. */
   note(file: number, position: number, bytes: number): void {
-    const last = regionOf(file, position + Math.max(0, bytes - 1));
-    for (let region = regionOf(file, position); region <= last; region++) this.#young.add(region);
+    const last = this.#regionOf(file, position + Math.max(0, bytes - 1));
+    for (let region = this.#regionOf(file, position); region <= last; region++)
+      this.#young.add(region);
     if (this.#young.size < REGIONS_MAX / 2) return;
     this.#old = this.#young;
     this.#young = new Set();
@@ -35,8 +41,8 @@ export class WarmReads {
       this.#penance -= 1;
       return false;
     }
-    const last = regionOf(file, position + bytes - 1);
-    for (let region = regionOf(file, position); region <= last; region++) {
+    const last = this.#regionOf(file, position + bytes - 1);
+    for (let region = this.#regionOf(file, position); region <= last; region++) {
       if (!this.#young.has(region) && !this.#old.has(region)) return false;
     }
     return true;
@@ -46,8 +52,8 @@ export class WarmReads {
   took(ms: number): void {
     if (ms >= READ_IN_PLACE_MAX_MS) this.#penance = PENANCE;
   }
-}
 
-function regionOf(file: number, position: number): number {
-  return file * REGIONS_A_FILE + Math.floor(position / REGION_BYTES);
+  #regionOf(file: number, position: number): number {
+    return file * REGIONS_A_FILE + Math.floor(position / this.#regionBytes);
+  }
 }
