@@ -441,6 +441,7 @@ test('what a late read finds wrong does not close the copy that is read by then'
 
 test('a pause of this process is not taken for a slow disk', async (t) => {
   const w = here();
+  w.run(2 * LOCAL_READ_LATE_MS);
   w.begin(1);
   // Its result is there in the turn in which the timer of the read before it runs.
   w.file().delayMs = LOCAL_READ_LATE_MS;
