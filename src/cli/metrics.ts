@@ -72,7 +72,7 @@ export function gauge(registry: Registry, name: string, help: string, value: () 
   });
 }
 
-function counter(registry: Registry, name: string, help: string, value: () => number): void {
+export function counter(registry: Registry, name: string, help: string, value: () => number): void {
   new Counter({
     name: `holdfast_${name}`,
     help,

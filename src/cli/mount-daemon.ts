@@ -237,7 +237,8 @@ class MountProcess {
       version: programVersion(),
       volumeId: this.#adoption?.volume ?? null,
       ...{ epoch: 0, sizeBytes: 0, usedBytes: 0, files: 0, freeFiles: 0, dirtyBytes: 0 },
-      ...{ lastCommit: null, leaseHeld: false, residentBytes: process.memoryUsage.rss() },
+      ...{ lastCommit: null, leaseHeld: false, localReadPages: 0 },
+      residentBytes: process.memoryUsage.rss(),
     };
   }
 

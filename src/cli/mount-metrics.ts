@@ -2,7 +2,7 @@
 import { Registry } from 'prom-client';
 import type { ProcessVitals } from '../io/node/process.js';
 import type { LiveStatus } from '../lifecycle/mount-types.js';
-import { addProcess, gauge, type Metrics } from './metrics.js';
+import { addProcess, counter, gauge, type Metrics } from './metrics.js';
 
 export interface MountNumbers {
   readonly volume: string;
@@ -27,6 +27,8 @@ export function createMountMetrics(numbers: MountNumbers): Metrics {
   each('last_commit_seconds', 'Since 1970', ({ lastCommit }) =>
     lastCommit === null ? 0 : Date.parse(lastCommit) / 1000,
   );
+  const localReads = 'Pages read from files of nodes on this machine, without the nodes';
+  counter(registry, 'mount_local_read_pages_total', localReads, () => status().localReadPages);
   addProcess(registry, numbers);
   return { contentType: registry.contentType, read: () => registry.metrics() };
 }

@@ -38,6 +38,7 @@ const live = z.object({
   dirtyBytes: z.number(),
   lastCommit: z.string().nullable(),
   leaseHeld: z.boolean(),
+  localReadPages: z.number().default(0),
   residentBytes: z.number(),
 });
 

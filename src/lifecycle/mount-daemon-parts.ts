@@ -15,6 +15,7 @@ import type { Presence } from '../metadata/presence.js';
 import type { MetadataStore } from '../metadata/store.js';
 import type { Volumes } from '../metadata/volumes.js';
 import type { Directory } from '../replication/directory.js';
+import type { LogOwner } from '../replication/owner.js';
 import type { OwnerDeps } from '../replication/owner-types.js';
 import type { VolumeFilesystem } from '../volume/filesystem.js';
 import type { Adoption, IntentFiles } from './adoption.js';
@@ -29,6 +30,7 @@ export interface MountDaemonDeps {
   readonly log: Log;
   readonly store: MetadataStore;
   readonly requests: OwnerDeps['requests'];
+  readonly localFiles?: OwnerDeps['localFiles'];
   readonly directory: Directory;
   readonly host: MountHost;
   readonly intents: IntentFiles;
@@ -78,6 +80,13 @@ export function usageOf(
   const { totalBytes, freeBytes, files, freeFiles } = filesystem.statfs();
   const { dirtyBytes } = filesystem.history;
   return { sizeBytes: totalBytes, usedBytes: totalBytes - freeBytes, files, freeFiles, dirtyBytes };
+}
+
+/** What a mount's status says of its owner; null: there is none yet. */
+export function standingOf(
+  owner: LogOwner | null,
+): Pick<LiveStatus, 'leaseHeld' | 'localReadPages'> {
+  return { leaseHeld: owner?.leaseHeld ?? false, localReadPages: owner?.localReadPages ?? 0 };
 }
 
 /** Who owns the volume now, for the log; nothing when nobody can be asked. */

@@ -41,6 +41,7 @@ import {
   type MountDaemonDeps,
   type MountDaemonHandlers,
   ownerNow,
+  standingOf,
   takeAway,
   unlessEnded,
   untilPublished,
@@ -487,13 +488,12 @@ export class MountDaemon {
     return {
       phase: this.#phase,
       detail: this.#detail,
-      pid: this.#deps.pid,
-      version: this.#deps.version,
+      ...{ pid: this.#deps.pid, version: this.#deps.version },
       volumeId: this.#record?.volume ?? null,
       epoch: this.#record?.epoch ?? 0,
       ...usageOf(this.#filesystem, this.#record?.sizeBytes ?? 0),
       lastCommit: this.#commits?.last ?? null,
-      leaseHeld: this.#owner?.leaseHeld ?? false,
+      ...standingOf(this.#owner),
       residentBytes: this.#deps.residentBytes(),
     };
   }

@@ -68,6 +68,8 @@ export interface LiveStatus {
   readonly lastCommit: string | null;
   /** Whether answers from memory are known to be current at this moment. */
   readonly leaseHeld: boolean;
+  /** Pages that this daemon has read from files of nodes on its machine, without the nodes. */
+  readonly localReadPages: number;
   readonly residentBytes: number;
 }
 

@@ -174,6 +174,11 @@ export class LogOwner implements VolumeOwner {
     return this.#serving()?.leaseHeld ?? false;
   }
 
+  /** Pages that were read from files of this machine. */
+  get localReadPages(): number {
+    return this.#reader.localPages;
+  }
+
   /**
    * Points the volume at a checkpoint whose pages were all acknowledged. `done` once, in the order
    * of the calls of setRoot and deleteSealed: null when the swap is durable; FENCED, CLOSED or
