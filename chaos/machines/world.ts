@@ -147,7 +147,9 @@ export class World {
   async #client(name: string): Promise<Client> {
     const machine = await this.network.add(name);
     const runDirectory = join(this.root, `run-${name}`);
-    const holdfast = this.#commands(machine, `run-${name}`);
+    // Machines share one file system here: every other one sees only its own disks, that is none.
+    const sees = this.clients.length % 2 === 0 ? {} : { HOLDFAST_LOCAL_READS: 'no' };
+    const holdfast = this.#commands(machine, `run-${name}`, sees);
     const mounts = new Map<string, VolumeMount>();
     for (const volume of this.#options.volumes) {
       const directory = join(this.root, name, volume.name);
@@ -265,7 +267,7 @@ export class World {
     return `etcd://${this.etcd.map(({ endpoint }) => endpoint).join(',')}`;
   }
 
-  #commands(machine: Machine, runDirectory: string): Holdfast {
+  #commands(machine: Machine, runDirectory: string, env: Record<string, string> = {}): Holdfast {
     return commandsOf({
       command: [...machine.enter, process.execPath, this.#program],
       env: {
@@ -273,6 +275,7 @@ export class World {
         HOLDFAST_SECRET_FILE: join(this.root, 'secret'),
         HOLDFAST_RUN_DIR: join(this.root, runDirectory),
         HOLDFAST_MACHINE: machine.name,
+        ...env,
       },
     });
   }

@@ -264,7 +264,7 @@ class MountProcess {
       pid,
       residentBytes,
       device: fuseDevice,
-      localFiles: nodeLocalFiles(),
+      localFiles: process.env.HOLDFAST_LOCAL_READS === 'no' ? undefined : nodeLocalFiles(),
     };
     const handlers = {
       onProgress: (text: string) => link.say({ event: 'progress', text }),

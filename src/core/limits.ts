@@ -26,8 +26,8 @@ export const FRAME_MAX_BYTES = BATCH_MAX_BYTES + 64 * KIB;
 export const FRAME_MAX_BYTES_UNAUTHENTICATED = 1 * KIB;
 /** Pages of one READ. */
 export const READ_MAX_PAGES = 256;
-/** Page checksums of one LOCATE: those of a segment of the soft size. */
-export const LOCATE_MAX_PAGES = SEGMENT_SOFT_BYTES / PAGE_BYTES;
+/** Page checksums of one LOCATE: more than those of a segment that is rolled when it is full. */
+export const LOCATE_MAX_PAGES = (SEGMENT_SOFT_BYTES / PAGE_BYTES) * 1.5;
 export const LOCATE_PATH_MAX_BYTES = 4 * KIB;
 /** LOCATEs of one reader that are under way. */
 export const LOCATE_MAX_IN_FLIGHT = 4;
@@ -41,6 +41,8 @@ export const LOCAL_COPIES_MAX = 256;
 export const LOCAL_PLACES_MAX = 4096;
 /** One that nobody reads is closed after this: an open file keeps the space of a deleted one. */
 export const LOCAL_COPY_IDLE_MS = 10_000;
+/** What was written or read so lately is still in the page cache, also where memory is short. */
+export const LOCAL_FRESH_MS = 60_000;
 /** A read of a local file that takes longer is given to the nodes… */
 export const LOCAL_READ_LATE_MS = 100;
 /** …and what else stands on that disk is, for this long. */

@@ -6,10 +6,16 @@
 export interface LocalFile {
   /**
    * Fills `into` from `position`; `done` is called once, after this call has returned, with how
-   * many bytes were had: fewer at the end of the file and after an error. False, and no call, when
-   * enough reads already wait for the disks of this machine. No call after `close`.
+   * many bytes were had: fewer at the end of the file and after an error. `isFresh` says that they
+   * were written within LOCAL_FRESH_MS. False, and no call, when enough reads already wait for the
+   * disks of this machine. No call after `close`.
    */
-  read(into: Uint8Array, position: number, done: (bytesRead: number) => void): boolean;
+  read(
+    into: Uint8Array,
+    position: number,
+    isFresh: boolean,
+    done: (bytesRead: number) => void,
+  ): boolean;
   /** Idempotent. */
   close(): void;
 }

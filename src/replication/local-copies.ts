@@ -88,6 +88,8 @@ export interface LocalCopiesParts {
   readonly requests: NodeRequests;
   readonly directory: Pick<Directory, 'address'>;
   readonly files: LocalFiles;
+  /** Whether all of a segment was written within LOCAL_FRESH_MS. */
+  readonly isFresh?: ((segment: SegmentId) => boolean) | undefined;
 }
 
 export class LocalCopies {
@@ -151,7 +153,8 @@ export class LocalCopies {
     const startedAt = this.#parts.clock.monotonic();
     const into = Buffer.allocUnsafe(count * PAGE_BYTES);
     const read: LocalRead = { copy, startedAt, done };
-    const isTaken = copy.file.read(into, page * PAGE_BYTES, (bytesRead) => {
+    const isFresh = this.#parts.isFresh?.(segment) ?? false;
+    const isTaken = copy.file.read(into, page * PAGE_BYTES, isFresh, (bytesRead) => {
       copy.reads -= 1;
       closeRetired(copy);
       // Too late: the nodes were asked.

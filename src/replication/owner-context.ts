@@ -6,7 +6,7 @@
 import type { Reply, Request } from '../block/wire/messages.js';
 import type { Incarnation, NodeId, SegmentId } from '../core/ids.js';
 import { idFromBytes } from '../core/ids.js';
-import { COPY_TIMEOUT_MS } from '../core/limits.js';
+import { COPY_TIMEOUT_MS, LOCAL_FRESH_MS } from '../core/limits.js';
 import type { Monotonic } from '../core/units.js';
 import type { Timer } from '../io/clock.js';
 import type { Replica, VolumeRecord } from '../metadata/model.js';
@@ -26,6 +26,8 @@ export class OwnerContext {
   readonly options: OwnerOptions;
   readonly limits: OwnerLimits;
   readonly #ticking: Ticking[] = [];
+  /** Segments that this owner has opened, oldest first, and when: those of the last minute. */
+  readonly #openedAt = new Map<SegmentId, Monotonic>();
   #timer: Timer | null = null;
   #timerAt = Number.POSITIVE_INFINITY;
   #closed = false;
@@ -38,6 +40,21 @@ export class OwnerContext {
 
   get closed(): boolean {
     return this.#closed;
+  }
+
+  /** This owner writes to a new segment from now on. */
+  noteOpened(segment: SegmentId, now: Monotonic): void {
+    for (const [old, at] of this.#openedAt) {
+      if (at > now - LOCAL_FRESH_MS) break;
+      this.#openedAt.delete(old);
+    }
+    this.#openedAt.set(segment, now);
+  }
+
+  /** Whether all of a segment was written within LOCAL_FRESH_MS. */
+  isFresh(segment: SegmentId): boolean {
+    const at = this.#openedAt.get(segment);
+    return at !== undefined && at > this.now() - LOCAL_FRESH_MS;
   }
 
   now(): Monotonic {

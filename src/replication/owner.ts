@@ -64,7 +64,10 @@ export class LogOwner implements VolumeOwner {
       stop: (reason) => this.#stop(reason),
       wake: () => context.wake(this.#swapper.deadline(), context.now()),
     });
-    this.#reader = new SegmentReader({ clock, requests, directory, localFiles });
+    this.#reader = new SegmentReader({
+      ...{ clock, requests, directory, localFiles },
+      isFresh: (segment) => context.isFresh(segment),
+    });
     this.#givenUp = new GivenUpReads(store, clock, volume);
     context.watch({
       deadline: () => this.#swapper.deadline(),

@@ -94,6 +94,7 @@ export class Service {
       segment: current.segment,
       replicas: current.replicas.length,
     });
+    context.noteOpened(current.segment, now);
     const facts = { name, kind, sizeBytes, replicas, ackQuorum };
     const previous = record.sealed.at(-1) ?? null;
     const start = { current, spare: spare ?? null, previous, now };
@@ -252,6 +253,7 @@ export class Service {
   #followCurrent(): void {
     const { segment, replicas } = this.#writer.current.segment;
     if (segment === this.#lease.segment || this.#context.closed) return;
+    this.#context.noteOpened(segment, this.#context.now());
     this.#leaseStep({ type: 'current', segment, replicas: replicas.length });
     if (this.#waiting.length > 0) this.#leaseStep({ type: 'wanted', now: this.#context.now() });
   }

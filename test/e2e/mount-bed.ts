@@ -30,6 +30,8 @@ export interface Mount extends MountStatus {
 export class MountBed {
   readonly cluster: Cluster;
   readonly root: string;
+  /** Whether mounts read what stands on this machine past the nodes. */
+  localReads = true;
   readonly #directories: string[] = [];
   readonly #pids = new Set<number>();
 
@@ -51,6 +53,7 @@ export class MountBed {
       HOLDFAST_METADATA: this.cluster.etcd.url,
       HOLDFAST_SECRET_FILE: this.cluster.secretFile,
       HOLDFAST_RUN_DIR: this.runDirectory,
+      ...(this.localReads ? {} : { HOLDFAST_LOCAL_READS: 'no' }),
     };
   }
 

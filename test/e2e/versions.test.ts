@@ -261,8 +261,8 @@ t.test(
 t.test('nodes too far apart say which is to be upgraded', async (t) => {
   const bed = await MountBed.start();
   t.teardown(() => bed.close());
-  const HOLDFAST_PROTOCOL = '3-4';
-  const said = 'the node speaks protocol 1 to 2, this program 3 to 4: upgrade the node';
+  const HOLDFAST_PROTOCOL = '4-5';
+  const said = 'the node speaks protocol 1 to 3, this program 4 to 5: upgrade the node';
   const status = await bed.said(bed.start(['status'], { HOLDFAST_PROTOCOL }));
   t.equal(status.code, 3);
   t.equal(status.lines.filter((line) => line.endsWith(said)).length, 3, 'of each node');

@@ -26,10 +26,15 @@ async function untilClosed(directory: string): Promise<void> {
 }
 
 /** Null: the read was not taken. */
-function read(file: LocalFile, into: Buffer, position: number): Promise<number | null> {
+function read(
+  file: LocalFile,
+  into: Buffer,
+  position: number,
+  isFresh = false,
+): Promise<number | null> {
   return new Promise((resolve) => {
     let returned = false;
-    const isTaken = file.read(into, position, (bytesRead) => {
+    const isTaken = file.read(into, position, isFresh, (bytesRead) => {
       if (!returned) throw new Error('called back before returning');
       resolve(bytesRead);
     });
@@ -91,7 +96,7 @@ test('closed while it is read: nobody is called, and the descriptor goes', async
   const called = (): void => {
     t.fail('called back');
   };
-  t.equal(file?.read(into, 0, called), true);
+  t.equal(file?.read(into, 0, false, called), true);
   file?.close();
   await untilClosed(directory);
   t.equal(openBelow(directory), 0);
@@ -111,5 +116,13 @@ test('only so many reads wait for disks; more are left to the nodes', async (t) 
   t.ok(taken.length >= 1 && taken.length < many / 2, `${taken.length} of ${many}`);
   t.ok(taken.every((bytesRead) => bytesRead === PAGE_BYTES));
   t.equal(await read(file, Buffer.alloc(PAGE_BYTES), many * PAGE_BYTES), PAGE_BYTES, 'then again');
+  const fresh = Array.from({ length: many }, (_, i) =>
+    read(file, Buffer.alloc(PAGE_BYTES), i * PAGE_BYTES, true),
+  );
+  t.notOk((await Promise.all(fresh)).includes(null), 'none that is fresh waits');
+  const again = Array.from({ length: many }, (_, i) =>
+    read(file, Buffer.alloc(PAGE_BYTES), i * PAGE_BYTES),
+  );
+  t.notOk((await Promise.all(again)).includes(null), 'nor what was read just before');
   file.close();
 });

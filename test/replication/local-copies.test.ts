@@ -51,6 +51,8 @@ interface Open {
   closed: boolean;
   reading: number;
   closedWhileReading: boolean;
+  /** What was said of the last read. */
+  fresh: boolean;
 }
 
 interface Read {
@@ -87,10 +89,12 @@ class World implements NodeRequests {
   get parts() {
     const { clock } = this.nodes.process;
     const { directory } = this.nodes;
-    return { clock, requests: this as NodeRequests, directory, files: this.localFiles };
+    const isFresh = (segment: SegmentId): boolean => this.fresh.has(segment);
+    return { clock, requests: this as NodeRequests, directory, files: this.localFiles, isFresh };
   }
 
   openMs = 0.1;
+  readonly fresh = new Set<SegmentId>();
   readonly localFiles: LocalFiles = {
     open: (path, done) => this.nodes.process.after(this.openMs, () => done(this.#open(path))),
   };
@@ -98,10 +102,11 @@ class World implements NodeRequests {
   #open(path: string): LocalFile | null {
     const file = this.files.get(path);
     if (file === undefined) return null;
-    const open: Open = { path, closed: false, reading: 0, closedWhileReading: false };
+    const open: Open = { path, closed: false, reading: 0, closedWhileReading: false, fresh: false };
     this.opened.push(open);
     return {
-      read: (into, position, done) => {
+      read: (into, position, isFresh, done) => {
+        open.fresh = isFresh;
         if (open.closed) throw new Error('read after close');
         if (file.busy === true) return false;
         open.reading += 1;
@@ -247,6 +252,14 @@ test('the first read goes to the nodes, and asks where a file is; then it is rea
   t.equal(reader.localPages, 2 + PAGES);
   reader.close();
   t.equal(w.openNow, 0);
+});
+
+test('the file is told what was written of late', async (t) => {
+  const w = here();
+  t.equal(w.opened[0]?.fresh, false);
+  w.fresh.add(SEGMENT);
+  t.equal(w.read(), 'file');
+  t.equal(w.opened[0]?.fresh, true);
 });
 
 test('reads that come while it is asked where the file is do not ask again', async (t) => {

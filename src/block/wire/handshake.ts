@@ -25,12 +25,9 @@ import { FRAME_MAX_BYTES_UNAUTHENTICATED, NODE_MAX_DISKS } from '../../core/limi
 
 /** "HFHS", little-endian. The first bytes of every handshake frame, in all versions. */
 export const HANDSHAKE_MAGIC = 0x53484648;
-/**
- * Protocol versions that this program speaks: the newest and the one before it. What came with
- * which: docs/FORMATS.md, Versions.
- */
+/** Protocol versions that this program speaks. What came with which: docs/FORMATS.md, Versions. */
 export const PROTOCOL_MIN = 1;
-export const PROTOCOL_MAX = 2;
+export const PROTOCOL_MAX = 3;
 export const NONCE_BYTES = 32;
 const PROOF_BYTES = 32;
 

@@ -32,7 +32,8 @@ export const RequestType = {
  * one that it does not know for garbage, and hangs up: it is never sent.
  */
 export function protocolOf(type: keyof typeof RequestType): number {
-  return type === 'drop' || type === 'locate' ? 2 : 1;
+  if (type === 'locate') return 3;
+  return type === 'drop' ? 2 : 1;
 }
 
 interface OnDisk {

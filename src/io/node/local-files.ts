@@ -1,23 +1,50 @@
 /**
- * Files of other processes, for short-circuit reads: what was lately read is read again in place,
- * all else in the thread pool, a few reads at a time, so that a disk that hangs neither stops the
- * event loop nor takes the whole pool.
+ * Files of other processes, for short-circuit reads: what was lately written or read, and is
+ * therefore in the page cache for as good as certain, is read in place, all else in the thread
+ * pool, a few reads at a time, so that a disk that hangs neither stops the event loop nor takes the
+ * whole pool.
+ *
+ * INVARIANT: of the pool's threads, four unless somebody has said otherwise, one is left to others.
  */
 import { close, constants, fstat, open, read, readSync } from 'node:fs';
-import { READ_IN_PLACE_MAX_BYTES } from '../../core/limits.js';
+import { LOCAL_FRESH_MS, READ_IN_PLACE_MAX_BYTES } from '../../core/limits.js';
 import { PAGE_BYTES } from '../../core/units.js';
 import type { LocalFile, LocalFiles } from '../local-files.js';
 import { WarmReads } from './warm-reads.js';
 
-/** Reads that may wait for a disk: of the four threads of the pool one is left to others. */
+/** Reads in the thread pool, and those that wait for their turn. */
 const READS_MAX = 3;
+const QUEUE_MAX = 64;
 
 /** What all files share. */
-interface Shared {
-  readonly warm: WarmReads;
-  /** Reads in the thread pool. */
-  waiting: number;
-  opened: number;
+class Shared {
+  readonly warm = new WarmReads(PAGE_BYTES, LOCAL_FRESH_MS);
+  readonly #queue: (() => void)[] = [];
+  #reading = 0;
+  #opened = 0;
+
+  nextNumber(): number {
+    this.#opened += 1;
+    return this.#opened;
+  }
+
+  /** Begins a read once there is room in the pool; false when too many wait. */
+  begin(start: () => void): boolean {
+    if (this.#reading < READS_MAX) {
+      this.#reading += 1;
+      start();
+      return true;
+    }
+    if (this.#queue.length >= QUEUE_MAX) return false;
+    this.#queue.push(start);
+    return true;
+  }
+
+  ended(): void {
+    const next = this.#queue.shift();
+    if (next === undefined) this.#reading -= 1;
+    else next();
+  }
 }
 
 class NodeLocalFile implements LocalFile {
@@ -26,18 +53,23 @@ class NodeLocalFile implements LocalFile {
   /** Names this file to `warm`; never used again for another one. */
   readonly #number: number;
   #closed = false;
-  /** Reads in the thread pool: the descriptor must not be reused under them. */
+  /** Reads in the thread pool or waiting for it: the descriptor must not be reused under them. */
   #busy = 0;
 
   constructor(fd: number, shared: Shared) {
     this.#fd = fd;
     this.#shared = shared;
-    shared.opened += 1;
-    this.#number = shared.opened;
+    this.#number = shared.nextNumber();
   }
 
-  read(into: Uint8Array, position: number, done: (bytesRead: number) => void): boolean {
+  read(
+    into: Uint8Array,
+    position: number,
+    isFresh: boolean,
+    done: (bytesRead: number) => void,
+  ): boolean {
     const { warm } = this.#shared;
+    if (isFresh) warm.note(this.#number, position, into.length);
     const isSmall = into.length <= READ_IN_PLACE_MAX_BYTES;
     if (isSmall && warm.isWarm(this.#number, position, into.length)) {
       const bytesRead = this.#readInPlace(into, position);
@@ -46,20 +78,22 @@ class NodeLocalFile implements LocalFile {
       });
       return true;
     }
-    if (this.#shared.waiting >= READS_MAX) return false;
-    this.#shared.waiting += 1;
-    this.#busy += 1;
+    const taken = this.#shared.begin(() => this.#readInPool(into, position, done));
+    if (taken) this.#busy += 1;
+    return taken;
+  }
+
+  #readInPool(into: Uint8Array, position: number, done: (bytesRead: number) => void): void {
     read(this.#fd, into, 0, into.length, position, (error, bytesRead) => {
-      this.#shared.waiting -= 1;
+      this.#shared.ended();
       this.#busy -= 1;
       if (this.#closed) {
         if (this.#busy === 0) close(this.#fd);
         return;
       }
-      if (error === null) warm.note(this.#number, position, bytesRead);
+      if (error === null) this.#shared.warm.note(this.#number, position, bytesRead);
       done(error === null ? bytesRead : 0);
     });
-    return true;
   }
 
   #readInPlace(into: Uint8Array, position: number): number {
@@ -81,7 +115,7 @@ class NodeLocalFile implements LocalFile {
 }
 
 class NodeLocalFiles implements LocalFiles {
-  readonly #shared: Shared = { warm: new WarmReads(PAGE_BYTES), waiting: 0, opened: 0 };
+  readonly #shared = new Shared();
 
   open(path: string, done: (file: LocalFile | null) => void): void {
     // A path that another process names may be anything: nothing is followed or waited for.

@@ -16,13 +16,28 @@ const PENANCE = 256;
 
 export class WarmReads {
   readonly #regionBytes: number;
+  /** A generation lasts so long at most. */
+  readonly #lifetimeMs: number;
+  readonly #now: () => number;
+  readonly #countDiskReads: () => number;
+  #diskReads: number;
+  #bornAt = 0;
   /** The newest regions, and those before them: two generations make forgetting cheap. */
   #young = new Set<number>();
   #old = new Set<number>();
   #penance = 0;
 
-  constructor(regionBytes = REGION_BYTES) {
+  constructor(
+    regionBytes = REGION_BYTES,
+    lifetimeMs = Number.POSITIVE_INFINITY,
+    now: () => number = () => performance.now(),
+    countDiskReads: () => number = () => process.resourceUsage().fsRead,
+  ) {
     this.#regionBytes = regionBytes;
+    this.#lifetimeMs = lifetimeMs;
+    this.#now = now;
+    this.#countDiskReads = countDiskReads;
+    this.#diskReads = countDiskReads();
   }
 
   /** Bytes of a file (numbered by the disk) were written or read. */
@@ -30,13 +45,21 @@ export class WarmReads {
     const last = this.#regionOf(file, position + Math.max(0, bytes - 1));
     for (let region = this.#regionOf(file, position); region <= last; region++)
       this.#young.add(region);
-    if (this.#young.size < REGIONS_MAX / 2) return;
-    this.#old = this.#young;
+    this.#age();
+  }
+
+  /** Forgets what was not noted for one to two lifetimes, or is too much. */
+  #age(): void {
+    const ms = this.#lifetimeMs === Number.POSITIVE_INFINITY ? 0 : this.#now() - this.#bornAt;
+    if (ms <= this.#lifetimeMs && this.#young.size < REGIONS_MAX / 2) return;
+    this.#old = ms > this.#lifetimeMs * 2 ? new Set() : this.#young;
     this.#young = new Set();
+    this.#bornAt += ms;
   }
 
   /** Whether to read these bytes in place. */
   isWarm(file: number, position: number, bytes: number): boolean {
+    this.#age();
     if (this.#penance > 0) {
       this.#penance -= 1;
       return false;
@@ -48,9 +71,15 @@ export class WarmReads {
     return true;
   }
 
-  /** How long a read in place took. */
+  /**
+   * How long a read in place took. One that was slow because others had the processor proves
+   * nothing: then this process has read nothing from a disk since the last slow one.
+   */
   took(ms: number): void {
-    if (ms >= READ_IN_PLACE_MAX_MS) this.#penance = PENANCE;
+    if (ms < READ_IN_PLACE_MAX_MS) return;
+    const before = this.#diskReads;
+    this.#diskReads = this.#countDiskReads();
+    if (this.#diskReads !== before) this.#penance = PENANCE;
   }
 
   #regionOf(file: number, position: number): number {

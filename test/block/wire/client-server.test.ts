@@ -308,7 +308,7 @@ test('each refusal of the handshake reaches the caller as what it is', async (t)
     ['UNAUTHENTICATED', { credentials: { ...credentials, secret: Buffer.from('other') } }],
     ['WRONG_CLUSTER', { credentials: { ...credentials, cluster: 'd'.repeat(32) as ClusterId } }],
     ['WRONG_NODE', { node: '2'.repeat(32) as NodeId }],
-    ['VERSION', { versions: { min: 3, max: 4 } }],
+    ['VERSION', { versions: { min: 4, max: 5 } }],
   ];
   for (const [code, more] of cases) {
     const w = await world(() => t.fail('handled'), more);

@@ -114,12 +114,12 @@ test('each failure has a code of its own, told where that leaks nothing', async 
     ],
     [
       'a client that is too new',
-      converse(client({ versions: { min: 3, max: 4 } }), server()),
+      converse(client({ versions: { min: 4, max: 5 } }), server()),
       ['server: failed VERSION', 'client: failed VERSION'],
     ],
     [
       'a client that is too old',
-      converse(client(), server({ versions: { min: 3, max: 4 } })),
+      converse(client(), server({ versions: { min: 4, max: 5 } })),
       ['server: failed VERSION', 'client: failed VERSION'],
     ],
   ];
