@@ -22,10 +22,10 @@ export function expectBuffers(): void {
 }
 
 /**
- * Lets V8 optimize what runs often after a third of its usual patience. A daemon's few hot paths are
- * the same in each of its lives, and until they are optimized, after every start and adoption, small
- * synchronous writes are slow: a quarter more of them in the first 5 s. An eighth gives half as many
- * again, and costs a seventh of sequential writing. To be called at the start.
+ * Lets V8 optimize what runs often after a third of its usual patience. A daemon's few hot paths
+ * are the same in each of its lives, and until they are optimized, after every start and adoption,
+ * small synchronous writes are slow: a quarter more of them in the first 5 s. An eighth gives half
+ * as many again, and costs a seventh of sequential writing. To be called at the start.
  */
 export function optimizeEarly(): void {
   setFlagsFromString('--interrupt-budget=24000');
