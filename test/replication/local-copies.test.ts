@@ -20,7 +20,7 @@ import {
   READ_AVOID_MS,
   REQUEST_TIMEOUT_MS,
 } from '../../src/core/limits.js';
-import { epoch, offset, PAGE_BYTES } from '../../src/core/units.js';
+import { epoch, offset, PAGE_BYTES, pageIndex } from '../../src/core/units.js';
 import type { LocalFile, LocalFiles } from '../../src/io/local-files.js';
 import type { Replica } from '../../src/metadata/model.js';
 import { LocalCopies } from '../../src/replication/local-copies.js';
@@ -70,6 +70,7 @@ class World implements NodeRequests {
   path = (node: number, segment: SegmentId): string => `/node${node}/${segment}.data`;
   failure = (_node: number): 'UNKNOWN' | 'UNAVAILABLE' | 'VERSION' | 'silent' | null => null;
   durablePages = PAGES;
+  twist = (reply: Reply): Reply => reply;
   delayMs = 1;
   readonly #checksummers = new Map<SegmentId, PageChecksummer>();
   readonly copies: LocalCopies;
@@ -137,7 +138,7 @@ class World implements NodeRequests {
     const failure = this.failure(index);
     this.nodes.process.after(failure === 'silent' ? timeoutMs : this.delayMs, () => {
       if (failure === null || failure === 'UNKNOWN') {
-        done(null, this.#reply(index, request, failure ?? 'OK'));
+        done(null, this.twist(this.#reply(index, request, failure ?? 'OK')));
       } else {
         const code = failure === 'silent' ? 'TIMEOUT' : failure;
         done(new HoldfastError(code, 'no answer', { retryable: true }), null);
@@ -151,7 +152,7 @@ class World implements NodeRequests {
     const page = request.page;
     const { incarnation } = node.replica;
     const base = { incarnation, durableLength: offset(0), maxEpoch: epoch(1) };
-    const count = this.durablePages - page;
+    const count = Math.min(LOCATE_MAX_PAGES, this.durablePages - page);
     if (status !== 'OK' || checksums === undefined) return { ...base, status, body: null };
     if (count <= 0) return { ...base, status: 'GAP', body: null };
     const path = this.path(index, request.segment);
@@ -315,6 +316,37 @@ test('whatever is wrong with the file: the nodes are asked, and it is left alone
   }
 });
 
+test('several reads find the same copy bad', async (t) => {
+  const w = here();
+  w.file().bytes = Buffer.alloc(0);
+  const reads = [w.begin(0), w.begin(1), w.begin(2)];
+  w.run(5);
+  t.same(
+    reads.map(({ calls }) => calls),
+    [[null], [null], [null]],
+  );
+  t.equal(w.openNow, 0);
+});
+
+test('an answer that is not for what was asked is not taken', async (t) => {
+  const wrongs: ((reply: Reply) => Reply)[] = [
+    (reply) => ({ ...reply, incarnation: id(99) }),
+    (reply) => {
+      const { body } = reply;
+      return body?.type === 'locate' ? { ...reply, body: { ...body, page: pageIndex(1) } } : reply;
+    },
+  ];
+  for (const wrong of wrongs) {
+    const w = new World();
+    w.twist = wrong;
+    for (let i = 0; i < 4; i++) {
+      t.equal(w.read(), 'nodes');
+      w.run(READ_AVOID_MS);
+    }
+    t.same(w.opened, []);
+  }
+});
+
 test('what is wrong with a file is not forgotten with an answer that was under way', async (t) => {
   const w = new World();
   w.durablePages = 4;
@@ -373,7 +405,13 @@ test('a node of which three files are not here is not asked for long; others are
 });
 
 test('a path that is not that of the segment is never opened', async (t) => {
-  const paths = ['/etc/shadow', `/x/${id(8)}.data`, `/x/${SEGMENT}.data/..`, `${SEGMENT}.data`, ''];
+  const paths = [
+    '/etc/shadow',
+    `/x/${id(8)}.data`,
+    `/x/${SEGMENT}.data/..`,
+    `x/${SEGMENT}.data`,
+    '',
+  ];
   for (const path of paths) {
     const w = new World();
     w.files.set(path, w.file());
@@ -450,6 +488,20 @@ test('what a late read finds wrong does not close the copy that is read by then'
   }
   t.equal(w.opened[0]?.closed, true);
   t.equal(w.opened[1]?.closed, false);
+});
+
+test('a read that has just begun is not given up with one that hangs', async (t) => {
+  const w = here();
+  w.run(2 * LOCAL_READ_LATE_MS);
+  w.file().delayMs = 60_000;
+  const hangs = w.begin();
+  w.run(LOCAL_READ_LATE_MS - 20);
+  w.file().delayMs = 50;
+  const begun = w.begin(1);
+  w.run(60);
+  t.same(hangs.calls, [null]);
+  t.equal(begun.calls.length, 1);
+  t.not(begun.calls[0], null);
 });
 
 test('a pause of this process is not taken for a slow disk', async (t) => {
@@ -553,8 +605,22 @@ test('an open segment: what is beyond the known table is asked for, now and then
 
 test('long segments have several tables', async (t) => {
   const w = new World();
-  w.read(LOCATE_MAX_PAGES + 1);
+  w.nodes.putAll(SEGMENT, pagesOf(LOCATE_MAX_PAGES + 4));
+  w.durablePages = LOCATE_MAX_PAGES + 4;
+  w.file().bytes = pagesOf(LOCATE_MAX_PAGES + 4);
+  w.begin(LOCATE_MAX_PAGES + 1);
+  w.run(5);
   t.match(w.located, [{ page: LOCATE_MAX_PAGES }]);
+  const far = w.begin(LOCATE_MAX_PAGES + 1);
+  t.equal(far.isHere, true);
+  w.run(LOCATE_AGAIN_MS);
+  t.not(far.calls[0], null);
+  t.equal(w.begin(1).isHere, false, 'before the table');
+  w.run(5);
+  t.match(w.located.slice(1), [{ page: 0 }]);
+  t.equal(w.begin(1).isHere, true);
+  t.equal(w.begin(LOCATE_MAX_PAGES + 1).isHere, false, 'behind it');
+  w.run(5);
 });
 
 test('a replica that is no longer on the list is let go', async (t) => {
@@ -583,6 +649,16 @@ test('after close nobody is called back, and no file is open', async (t) => {
   t.same(hanging.calls, []);
   t.equal(w.openNow, 0, 'what was being asked for is not opened any more');
   t.ok(w.nodes.scheduler.idle);
+});
+
+test('a file that is opened when all is closed is closed, too', async (t) => {
+  const w = new World();
+  w.openMs = 100;
+  w.read();
+  w.copies.close();
+  w.run(1_000);
+  t.equal(w.opened.length, 1);
+  t.equal(w.openNow, 0);
 });
 
 test('after close, one that hung before is closed when its read ends', async (t) => {
