@@ -39,6 +39,9 @@ const SWEEP_MS = 30_000;
 /** Within the engine's minute, with time to say why. */
 const UNMOUNT_COMMIT_MS = 40_000;
 const LIST_PAGE = 500;
+/** A mount for which a store or node did not answer in time is tried again for so long. */
+const PATIENCE_MS = 20_000;
+const RETRY_MS = 1_000;
 /** Longer than any answer may take. */
 const TURN_MS = 120_000;
 const OPERATION_LIMIT_MS = 180_000;
@@ -202,7 +205,7 @@ export class VolumePlugin {
     const { claims, places } = this.#deps;
     claims.begin(name);
     try {
-      await this.#ensureMounted(name);
+      await this.#patiently(signal, () => this.#ensureMounted(name));
     } catch (thrown) {
       await this.#forgetUnmounted(name);
       throw thrown;
@@ -213,6 +216,21 @@ export class VolumePlugin {
     }
     claims.add(name, caller);
     return { Mountpoint: places.shown(name) };
+  }
+
+  /** Where all starts at once, as after a boot, what is slow for a moment fails no container. */
+  async #patiently(signal: AbortSignal, work: () => Promise<void>): Promise<void> {
+    const { clock } = this.#deps;
+    const until = clock.monotonic() + PATIENCE_MS;
+    for (;;) {
+      try {
+        return await work();
+      } catch (thrown) {
+        const mayPass = thrown instanceof HoldfastError && thrown.retryable;
+        if (!mayPass || signal.aborted || clock.monotonic() >= until) throw thrown;
+      }
+      await new Promise<void>((resolve) => clock.after(RETRY_MS, resolve));
+    }
   }
 
   async #ensureMounted(name: string): Promise<void> {

@@ -169,6 +169,29 @@ t.test('an unmount that fails is said, and done later', async (t) => {
   await engine.scheduler.until(() => engine.mounted.length === 0, 60_000);
 });
 
+t.test('a mount is tried again when something has not answered in time', async (t) => {
+  const engine = new Engine();
+  await engine.create('db');
+  const slow = new HoldfastError('UNAVAILABLE', 'etcd: no answer', { retryable: true });
+  engine.volumes.faults.set('mount', slow);
+  let reply: unknown = null;
+  void engine.mount('db', 'one').then((said) => {
+    reply = said;
+  });
+  await engine.scheduler.until(() => reply !== null, 5_000);
+  t.match(reply, { Err: '', Mountpoint: '/volumes/db' });
+  engine.volumes.mount = () => Promise.reject(slow);
+  await engine.create('other');
+  reply = null;
+  void engine.mount('other', 'one').then((said) => {
+    reply = said;
+  });
+  await engine.scheduler.until(() => reply !== null, 60_000);
+  t.match(reply, { Err: /no answer/ }, 'not for ever');
+  engine.volumes.mount = () => Promise.reject(new HoldfastError('CONFLICT', 'mounted elsewhere'));
+  t.match(await engine.mount('other', 'one'), { Err: /elsewhere/ }, 'what will not pass is said');
+});
+
 t.test('a mount that nobody waits for any more is taken away again', async (t) => {
   const engine = new Engine();
   await engine.create('db');
