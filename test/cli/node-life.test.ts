@@ -149,7 +149,7 @@ t.test('strangers are shut out and the node goes on', async (t) => {
   const length = Buffer.alloc(4);
   length.writeUInt32LE(hello.length);
   const answer = await say(Buffer.concat([length, hello]));
-  t.equal(answer.toString('hex'), `0a000000${'4846485305'}${'02'}${'0100'}${'0200'}`);
+  t.equal(answer.toString('hex'), `0a000000${'4846485305'}${'02'}${'0100'}${'0300'}`);
   t.match(child.stderr, /"code":"VERSION"/);
   t.match(child.stderr, /"code":"MALFORMED"/);
   t.equal(await child.stop(), 0);
