@@ -144,13 +144,12 @@ export class LocalCopies {
       return false;
     }
     if ((this.#slowUntil.get(place.copy.replica.incarnation) ?? 0) > now) return false;
-    return this.#readCopy(segment, place.copy, { page, count, checksummer, done });
+    return this.#readCopy(segment, place.copy, now, { page, count, checksummer, done });
   }
 
-  #readCopy(segment: SegmentId, copy: Copy, wanted: Wanted): boolean {
+  #readCopy(segment: SegmentId, copy: Copy, startedAt: number, wanted: Wanted): boolean {
     const { page, count, checksummer, done } = wanted;
     const { firstPage, checksums } = copy;
-    const startedAt = this.#parts.clock.monotonic();
     const into = Buffer.allocUnsafe(count * PAGE_BYTES);
     const read: LocalRead = { copy, startedAt, done };
     const isFresh = this.#parts.isFresh?.(segment) ?? false;

@@ -38,6 +38,7 @@ export interface BadReplica {
 export interface ReaderParts {
   /** Where copies may be read without their nodes (local-copies.ts). */
   readonly localFiles?: LocalFiles | undefined;
+  /** Whether all of a segment was written within LOCAL_FRESH_MS. */
   readonly isFresh?: ((segment: SegmentId) => boolean) | undefined;
   readonly clock: Clock;
   readonly requests: NodeRequests;

@@ -69,8 +69,8 @@ class NodeLocalFile implements LocalFile {
     done: (bytesRead: number) => void,
   ): boolean {
     const { warm } = this.#shared;
-    if (isFresh) warm.note(this.#number, position, into.length);
     const isSmall = into.length <= READ_IN_PLACE_MAX_BYTES;
+    if (isSmall && isFresh) warm.note(this.#number, position, into.length);
     if (isSmall && warm.isWarm(this.#number, position, into.length)) {
       const bytesRead = this.#readInPlace(into, position);
       process.nextTick(() => {
