@@ -10,6 +10,7 @@
  */
 import { assert } from '../../core/assert.js';
 import { asFault, HoldfastError } from '../../core/errors.js';
+import { IdRing } from '../../core/id-ring.js';
 import type { NodeId } from '../../core/ids.js';
 import {
   CONNECT_TIMEOUT_MS,
@@ -69,8 +70,6 @@ type LinkState =
       blocked: boolean;
     };
 
-const U32 = 0x1_0000_0000;
-
 export class ClientLink {
   readonly #options: LinkOptions;
   readonly #node: NodeId;
@@ -79,8 +78,7 @@ export class ClientLink {
   /** Raised with every new connection, so that events of older ones are recognised. */
   #attempt = 0;
   #failures = 0;
-  #nextId = 0;
-  readonly #waiting = new Map<number, Waiting>();
+  readonly #waiting = new IdRing<Waiting>();
   readonly #queue: number[] = [];
   #queuedBytes = 0;
   /** Requests that the network has and that wait for their replies. */
@@ -116,7 +114,8 @@ export class ClientLink {
       this.#failSoon(new HoldfastError('BUSY', message, { retryable: true }), done);
       return;
     }
-    const id = this.#freeId();
+    // Ids go round, and none is given out while it waits: no late reply meets a new request.
+    const id = this.#waiting.freeId();
     const frame = encodeRequest(id, request);
     const waiting: Waiting = { type: request.type, done, deadline: now + timeoutMs, frame };
     this.#waiting.set(id, waiting);
@@ -137,16 +136,6 @@ export class ClientLink {
 
   #failSoon(error: HoldfastError, done: ReplyHandler): void {
     this.#options.clock.soon(() => done(error, null));
-  }
-
-  /**
-   * Ids go round; one that still waits is passed over, so that no late reply meets a new request.
-   */
-  #freeId(): number {
-    let id = this.#nextId;
-    while (this.#waiting.has(id)) id = (id + 1) % U32;
-    this.#nextId = (id + 1) % U32;
-    return id;
   }
 
   #canSend(state: { readonly blocked: boolean }): boolean {
@@ -313,7 +302,7 @@ export class ClientLink {
     const now = this.#options.clock.monotonic();
     const expired: Waiting[] = [];
     let next = Number.POSITIVE_INFINITY;
-    for (const [id, waiting] of this.#waiting) {
+    for (const [id, waiting] of this.#waiting.entries()) {
       if (waiting.deadline > now) {
         next = Math.min(next, waiting.deadline);
         continue;
@@ -345,7 +334,7 @@ export class ClientLink {
     this.#failures = Math.min(this.#failures + 1, 30);
     const now = this.#options.clock.monotonic();
     this.#state = { type: 'idle', retryAt: now + pause, error };
-    const failed = [...this.#waiting.values()];
+    const failed = this.#waiting.entries();
     this.#waiting.clear();
     this.#queue.length = 0;
     this.#queuedBytes = 0;
@@ -355,7 +344,7 @@ export class ClientLink {
     this.#timer = null;
     this.#timerAt = Number.POSITIVE_INFINITY;
     const fail = (): void => {
-      for (const { done } of failed) done(error, null);
+      for (const [, { done }] of failed) done(error, null);
     };
     if (soon) this.#options.clock.soon(fail);
     else fail();
