@@ -22,6 +22,7 @@ import {
 import { alignToPage, type Lsn, lsn, type Monotonic, type SegmentOffset } from '../core/units.js';
 import type { OpenSegment } from '../metadata/model.js';
 import type { SegmentEnd } from '../metadata/volume-record.js';
+import { newPatience, type Patience, waitsForLaggards } from './patience.js';
 import { answersFor, countsForCommit } from './quorum.js';
 import {
   isLagging,
@@ -70,6 +71,7 @@ export interface WriterState extends RollView {
   current: Stream;
   spare: Spare | null;
   frozen: SegmentEnd | null;
+  readonly patience: Patience;
   /** Appended, not yet in a batch. */
   queue: QueuedEntry[];
   queuedBytes: number;
@@ -137,6 +139,7 @@ export function startWriter(
     current: newStream(config.volume, start.current, base),
     spare: start.spare === null ? null : newSpare(start.spare, start.now),
     frozen: null,
+    patience: newPatience(),
     queue: [],
     queuedBytes: 0,
     nextLsn: base,
@@ -214,9 +217,10 @@ function pump(state: WriterState, now: Monotonic, effects: WriterEffect[]): void
       continue;
     }
     if (state.queue.length === 0 || inFlight >= limits.maxBatchesInFlight) return;
-    const small = state.queuedBytes < WRITER_EAGER_BYTES;
     // Records that arrive while batches are under way travel together in the next one.
+    const small = state.queuedBytes < WRITER_EAGER_BYTES;
     if (small && inFlight >= WRITER_SMALL_BATCHES_IN_FLIGHT) return;
+    if (!small && waitsForLaggards(state.patience, state, now)) return;
     const count = fitting(state);
     if (count === 0) return;
     const entries = state.queue.splice(0, count);

@@ -50,6 +50,9 @@ class Script {
     switch (verb) {
       case 'append':
         return Array.from({ length: Number(rest[0]) }, () => this.#append()).flat();
+      case 'pages':
+        this.pages = Number(rest[0]);
+        return [];
       case 'wait': {
         this.now += Number(rest[0]);
         const due = writerDeadline(state) <= this.now;
