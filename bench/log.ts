@@ -4,6 +4,7 @@
  * changes from one second to the next. Durability is on everywhere.
  */
 import { MIB } from '../src/core/units.js';
+import { expectBuffers, optimizeEarly } from '../src/io/node/process.js';
 import { BareCommits } from './bare/commits.js';
 import { PingPong } from './bare/pingpong.js';
 import { BenchCluster } from './cluster.js';
@@ -98,6 +99,8 @@ function mark(
 
 export async function runLog(options: LogOptions): Promise<Mark[]> {
   const { directory, nodeArgs, signal } = options;
+  expectBuffers();
+  optimizeEarly();
   const cluster = await BenchCluster.start({ parent: directory, nodeArgs });
   try {
     return await Promise.race([runParts(cluster, options), aborted(signal)]);

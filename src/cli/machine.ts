@@ -7,12 +7,8 @@ import { nodeRandom } from '../io/node/random.js';
 import type { StartDeps } from '../lifecycle/start-mount.js';
 import type { Environment } from './config.js';
 
-/**
- * Node's options for a mount daemon. A small young generation keeps it small. Data passes through
- * buffers outside the heap, which make V8 collect the whole small heap for every 10 MB: letting it
- * grow threefold between collections saves a quarter of the processor time of large I/O.
- */
-const DAEMON_NODE_OPTIONS = ['--max-semi-space-size=8', '--heap-growing-percent=200'];
+/** Node's options for a mount daemon: a small young generation keeps it small. */
+export const DAEMON_NODE_OPTIONS = ['--max-semi-space-size=8'];
 
 /** This very program, as compiled. */
 export function mainScript(): string {

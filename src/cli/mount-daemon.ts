@@ -25,7 +25,7 @@ import { createIntentFile, readIntentFile } from '../io/node/intent-file.js';
 import { nodeLocalFiles } from '../io/node/local-files.js';
 import { createLog } from '../io/node/log.js';
 import { NodeMountHost } from '../io/node/mount-host.js';
-import { optimizeEarly } from '../io/node/process.js';
+import { expectBuffers, optimizeEarly } from '../io/node/process.js';
 import {
   type Adoption,
   type IntentFiles,
@@ -93,6 +93,7 @@ class LauncherLink {
 
 async function mountDaemon(directory: string): Promise<void> {
   process.chdir('/');
+  expectBuffers();
   optimizeEarly();
   protectFromOom();
   const host = new NodeMountHost({ program: [], runDirectory: dirname(dirname(directory)) });

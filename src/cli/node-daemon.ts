@@ -19,7 +19,7 @@ import { nodeClock } from '../io/node/clock.js';
 import { type OpenedDisk, openNodeDisk } from '../io/node/disk.js';
 import type { HttpService } from '../io/node/http.js';
 import { createLog, type LogLevel } from '../io/node/log.js';
-import { expectBuffers, onStopRequest, optimizeEarly } from '../io/node/process.js';
+import { expectBuffers, onStopRequest, optimizeEarly, shareBuffers } from '../io/node/process.js';
 import { nodeRandom } from '../io/node/random.js';
 import { tcpNetwork } from '../io/node/tcp.js';
 import { readCluster } from '../metadata/cluster.js';
@@ -135,6 +135,7 @@ export class NodeDaemon {
       stop = resolve;
     });
     expectBuffers();
+    shareBuffers();
     optimizeEarly();
     const forget = onStopRequest({ stdin: this.#settings.exitWithStdin }, stop);
     try {
