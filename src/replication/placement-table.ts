@@ -3,6 +3,7 @@
  * (updatePlacement), and asked by the owner for a healthy group when it plans a segment
  * (chooseGroup).
  */
+import { isDeepStrictEqual } from 'node:util';
 import { HoldfastError } from '../core/errors.js';
 import type { NodeId } from '../core/ids.js';
 import { REPLICA_COUNTS } from '../core/limits.js';
@@ -56,9 +57,9 @@ async function updateTable(store: MetadataStore, replicas: number): Promise<bool
     const disks = disksOfNodes(nodes.filter(({ node }) => wishes.get(node)?.drain === undefined));
     const before = entry === null ? null : decodePlacement(entry.value);
     const groups = placeGroups(disks, before?.groups ?? null, replicas);
+    if (isDeepStrictEqual(groups, before?.groups)) return false;
     const record: PlacementRecord = { schema: METADATA_SCHEMA, replicas, groups };
     const value = encodePlacement(record);
-    if (before !== null && value === encodePlacement(before)) return false;
     const compare = [{ key, modRevision: entry?.modRevision ?? revision(0) }];
     const result = await store.transact(compare, [{ type: 'put', key, value }]);
     if (result.committed) return true;

@@ -102,6 +102,7 @@ function solve(wanted: number, of: (level: number) => number): number {
   while (of(high) < wanted && high < 1e18) high *= 2;
   for (let i = 0; i < BISECTIONS; i++) {
     const middle = (low + high) / 2;
+    if (middle <= low || middle >= high) break; // neighbouring numbers
     if (of(middle) < wanted) low = middle;
     else high = middle;
   }

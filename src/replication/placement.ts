@@ -41,8 +41,8 @@ export function placeGroups(
 /**
  * A number that depends on both, evenly: decides between disks that are equally good for a group.
  */
-function affinity(group: number, incarnation: Incarnation): number {
-  let h = crc32(Buffer.from(incarnation), group + 1);
+function affinity(group: number, { bytes }: Slot): number {
+  let h = crc32(bytes, group + 1);
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
   h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
   return (h ^ (h >>> 16)) >>> 0;
@@ -50,6 +50,8 @@ function affinity(group: number, incarnation: Incarnation): number {
 
 interface Slot {
   readonly disk: PlacementDisk;
+  /** Of the incarnation, as text. */
+  readonly bytes: Buffer;
   readonly target: number;
   count: number;
 }
@@ -70,7 +72,7 @@ class Table {
     this.#targets = targets;
     this.#slots = disks.map((disk) => {
       const target = targets.disks.get(disk.incarnation) ?? 0;
-      return { disk, target, count: 0 };
+      return { disk, bytes: Buffer.from(disk.incarnation), target, count: 0 };
     });
     this.#bySlot = new Map(this.#slots.map((slot) => [slot.disk.incarnation, slot]));
   }
@@ -164,9 +166,7 @@ class Table {
     for (const to of this.#slots) {
       if (to === slot || !this.#fits(group, to, slot)) continue;
       const known = best.get(to);
-      const better =
-        known === undefined ||
-        affinity(index, to.disk.incarnation) > affinity(known, to.disk.incarnation);
+      const better = known === undefined || affinity(index, to) > affinity(known, to);
       if (better) best.set(to, index);
     }
   }
@@ -203,8 +203,7 @@ class Table {
       const nearer =
         best === null ||
         need > bestNeed + 1e-9 ||
-        (need > bestNeed - 1e-9 &&
-          affinity(index, slot.disk.incarnation) > affinity(index, best.disk.incarnation));
+        (need > bestNeed - 1e-9 && affinity(index, slot) > affinity(index, best));
       if (!nearer) continue;
       best = slot;
       bestNeed = need;

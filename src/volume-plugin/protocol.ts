@@ -11,7 +11,8 @@ export const CONTENT_TYPE = 'application/vnd.docker.plugins.v1.1+json';
 
 /**
  * The engine waits 2 min for Create and Mount and 1 min for all else: an answer comes before that.
- * Looking something up is not worth so long: `docker volume ls` would hang with it.
+ * Looking something up is not worth so long: `docker volume ls` would hang with it. Get is: what it
+ * does not find out keeps a container from starting.
  */
 const SLOW_MS = 110_000;
 const QUICK_MS = 50_000;
@@ -39,7 +40,7 @@ export const CALLS = {
   '/VolumeDriver.Mount': { body: claimed, withinMs: SLOW_MS },
   '/VolumeDriver.Unmount': { body: claimed, withinMs: QUICK_MS },
   '/VolumeDriver.Path': { body: named, withinMs: LOOK_MS },
-  '/VolumeDriver.Get': { body: named, withinMs: LOOK_MS },
+  '/VolumeDriver.Get': { body: named, withinMs: QUICK_MS },
   '/VolumeDriver.List': { body: nothing, withinMs: LOOK_MS },
 } as const;
 

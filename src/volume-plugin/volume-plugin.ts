@@ -39,7 +39,7 @@ const SWEEP_MS = 30_000;
 /** Within the engine's minute, with time to say why. */
 const UNMOUNT_COMMIT_MS = 40_000;
 const LIST_PAGE = 500;
-/** A mount for which a store or node did not answer in time is tried again for so long. */
+/** What a store or node did not answer in time is tried again for so long. */
 const PATIENCE_MS = 20_000;
 const RETRY_MS = 1_000;
 /** Longer than any answer may take. */
@@ -91,7 +91,7 @@ export class VolumePlugin {
 
   /**
    * Answers one request of the engine's, always in time. Null for a path that the protocol does not
-   * have. `gone` aborts when the engine hangs up.
+   * have. `gone` aborts when the engine hangs up. Rejects where it is to get no answer.
    */
   async answer(path: string, text: string, gone: AbortSignal): Promise<PluginReply | null> {
     if (!isPluginPath(path)) return null;
@@ -118,6 +118,7 @@ export class VolumePlugin {
       const isNews = isChange || fault.code !== 'NOT_FOUND';
       if (isNews)
         log.warn({ ...facts, code: fault.code, error: fault.message }, 'A call was refused.');
+      if (saysNothing(path, text, fault)) throw fault;
       return { Err: errorText(fault) };
     }
     if (isChange) log.info(facts, 'A call was done.');
@@ -184,7 +185,9 @@ export class VolumePlugin {
       return this.#inTurn(Name, () => this.#unmount(Name, ID));
     },
     '/VolumeDriver.Path': async ({ Name }) => ({ Mountpoint: await this.#mountpoint(Name) }),
-    '/VolumeDriver.Get': async ({ Name }) => ({ Volume: await this.#describe(Name) }),
+    '/VolumeDriver.Get': async ({ Name }, { signal }) => {
+      return { Volume: await this.#patiently(signal, () => this.#describe(Name)) };
+    },
     '/VolumeDriver.List': async () => ({ Volumes: await this.#list() }),
   };
 
@@ -219,7 +222,7 @@ export class VolumePlugin {
   }
 
   /** Where all starts at once, as after a boot, what is slow for a moment fails no container. */
-  async #patiently(signal: AbortSignal, work: () => Promise<void>): Promise<void> {
+  async #patiently<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
     const { clock } = this.#deps;
     const until = clock.monotonic() + PATIENCE_MS;
     for (;;) {
@@ -341,6 +344,16 @@ export class VolumePlugin {
 const CHANGES: ReadonlySet<string> = new Set(
   ['Create', 'Remove', 'Mount', 'Unmount'].map((call) => `/VolumeDriver.${call}`),
 );
+
+/**
+ * Whatever error Get answers with, the engine takes for "no such volume": it forgets the volume and
+ * may make one of its own under that name, on this machine. Where nobody answers it asks again for
+ * a while (with an empty body), and then says that it could not ask.
+ */
+function saysNothing(path: PluginPath, text: string, { code }: HoldfastError): boolean {
+  if (path !== '/VolumeDriver.Get' || code === 'NOT_FOUND') return false;
+  return code !== 'INVALID_ARGUMENT' || text.trim() === '';
+}
 
 /** Throws NOT_FOUND. */
 async function findVolume(lifecycle: VolumeLifecycle, name: string): Promise<VolumeInfo> {

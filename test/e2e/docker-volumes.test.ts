@@ -39,6 +39,24 @@ t.test('twenty volumes at once leave nothing behind', async (t) => {
   t.notMatch(await host.must('volume', 'ls', '-q'), /many/);
 });
 
+t.test(
+  'what cannot be asked for counts as there: no volume of the engine takes its place',
+  async (t) => {
+    await host.must('volume', 'create', '-d', 'holdfast', '-o', 'size=16MiB', 'kept');
+    t.equal((await host.run(['kept:/data'], 'echo x > /data/x')).code, 0);
+    const run = ['run', '--rm', '--network', 'none', '-v', 'kept:/data', 'box', 'cat', '/data/x'];
+    const [etcd] = bed.cluster.etcd.members;
+    await etcd?.pause();
+    const without = await host.docker(...run);
+    etcd?.resume();
+    t.not(without.code, 0);
+    t.match(without.text, /error while checking if volume "kept" exists in driver "holdfast"/);
+    t.same(await host.docker(...run), { code: 0, text: 'x' });
+    await host.must('volume', 'rm', 'kept');
+    t.same(await host.leftovers(), []);
+  },
+);
+
 t.test('kinds of volumes', async (t) => {
   const create = ['volume', 'create', '-d', 'holdfast', '-o'];
   await host.must(...create, 'size=64MiB', '-o', 'type=block', '-o', 'fs-type=ext4', 'blocks');

@@ -267,6 +267,31 @@ t.test('one more container needs no metadata store', async (t) => {
   t.same(engine.mounted, []);
 });
 
+t.test('of a volume that cannot be asked for, nothing is said', async (t) => {
+  const engine = new Engine();
+  await engine.create('db');
+  engine.isCut = true;
+  await t.rejects(engine.ask('Get', { Name: 'db' }), { message: 'etcd is down' });
+  engine.isCut = false;
+  const { signal } = new AbortController();
+  const again = engine.plugin.answer('/VolumeDriver.Get', '', signal);
+  await t.rejects(again, { code: 'INVALID_ARGUMENT' }, 'asked again, without its name');
+  t.match(await engine.ask('Get', { Name: 'other' }), { Err: /no volume is named "other"/ });
+  t.match(await engine.ask('Get', { Name: '../x' }), { Err: /not what it must be/ });
+  const { byName } = engine.volumes;
+  const slow = new HoldfastError('TIMEOUT', 'etcd: no answer', { retryable: true });
+  engine.volumes.byName = () => {
+    engine.volumes.byName = byName;
+    return Promise.reject(slow);
+  };
+  let reply: unknown = null;
+  void engine.ask('Get', { Name: 'db' }).then((said) => {
+    reply = said;
+  });
+  await engine.scheduler.until(() => reply !== null, 5_000);
+  t.match(reply, { Err: '', Volume: { Name: 'db' } }, 'once more is enough');
+});
+
 t.test('two at once share one mount', async (t) => {
   const engine = new Engine();
   await engine.create('db');

@@ -17,7 +17,10 @@ const MAX_CONNECTIONS = 1024;
 const IDLE_MS = 60_000;
 const IN_USE_HINT = 'Another plugin serves it: stop that one first, or give --socket.';
 
-/** `gone` aborts when the client hangs up before it has its answer. */
+/**
+ * `gone` aborts when the client hangs up before it has its answer. To reject is to give none: the
+ * connection ends.
+ */
 export type PostAnswerer = (path: string, body: string, gone: AbortSignal) => Promise<HttpAnswer>;
 
 export interface PostService {
@@ -71,7 +74,10 @@ async function handle(
   }
   const body = await readBody(request).catch(() => null);
   if (body === null) return void socket.destroy();
-  send(await answer((request.url ?? '/').split('?')[0] as string, body, gone.signal));
+  const path = (request.url ?? '/').split('?')[0] as string;
+  const said = await answer(path, body, gone.signal).catch(() => null);
+  if (said === null) return void socket.destroy();
+  send(said);
 }
 
 /** Null when it is too long: the connection ends then. Rejects when the client hangs up. */
