@@ -3,7 +3,6 @@
  * in it, reads every page of every copy, and says what is wrong.
  */
 import { hostname } from 'node:os';
-import type { Command } from 'commander';
 import { parseDuration } from '../core/durations.js';
 import { HoldfastError, invalid } from '../core/errors.js';
 import { formatSize } from '../core/sizes.js';
@@ -17,32 +16,20 @@ import { type CheckProgress, type CheckReport, checkVolume } from '../volume/che
 import type { CheckedSegment, SegmentCopy } from '../volume/check-pages.js';
 import { logRoots } from '../volume/log-roots.js';
 import { mountDeps } from './machine.js';
-import { addExamples, printResult, showProgress } from './output.js';
+import { printResult, showProgress } from './output.js';
 import { OwnedLog } from './owned-log.js';
-import { Session, type SessionOptions, sessionOptions } from './session.js';
+import { Session, type SessionOptions } from './session.js';
 
 /** A node that does not answer is asked so often, so long apart. */
 const ATTEMPTS = 4;
 const RETRY_MS = 1_000;
 
-interface CheckOptions extends SessionOptions {
+export interface CheckOptions extends SessionOptions {
   readonly timeout: string;
   readonly structures?: boolean;
 }
 
-export function addCheckCommand(volume: Command): void {
-  const check = sessionOptions(volume.command('check <name>'))
-    .description('verify every structure and every page of every copy; repairs nothing')
-    .option('--structures', 'without reading the pages of files')
-    .option('--timeout <time>', 'how long taking the volume over may take', '60s')
-    .action((name: string, options: CheckOptions) => checkNamed(name, options));
-  addExamples(check, [
-    ['Everything; the volume must not be mounted', 'holdfast volume check db'],
-    ['For scripts: exit code 0 when nothing was found', 'holdfast volume check db --json'],
-  ]);
-}
-
-async function checkNamed(name: string, options: CheckOptions): Promise<void> {
+export async function checkNamed(name: string, options: CheckOptions): Promise<void> {
   const timeoutMs = parseDuration(options.timeout, '--timeout');
   await Session.run(options, async (session) => {
     const { record } = await session.volumes.byName(name);

@@ -8,7 +8,6 @@
  * with it nothing is removed but what lies behind the end that was said: the taker is told that
  * end, and waits for whoever has what is before it.
  */
-import type { Command } from 'commander';
 import { parseDuration } from '../core/durations.js';
 import { HoldfastError } from '../core/errors.js';
 import { formatSize } from '../core/sizes.js';
@@ -20,31 +19,17 @@ import { EXIT_PROBLEMS } from './errors.js';
 import { givenUpPages, isNoted, notedLosses, withoutRecovered } from './loss-note.js';
 import { dataLosses, endLosses, type LossPlan, planLoss, recordsOf } from './loss-plan.js';
 import { Copies, lostSegments } from './loss-survey.js';
-import { addExamples, printResult, showProgress } from './output.js';
+import { printResult, showProgress } from './output.js';
 import { OwnedLog } from './owned-log.js';
-import { Session, type SessionOptions, sessionOptions } from './session.js';
+import { Session, type SessionOptions } from './session.js';
 import { assertUnmounted } from './volume-check.js';
 
-interface RecoverOptions extends SessionOptions {
+export interface RecoverOptions extends SessionOptions {
   readonly acceptLoss?: boolean;
   readonly timeout: string;
 }
 
-export function addRecoverCommand(volume: Command): void {
-  const recover = sessionOptions(volume.command('recover <name>'))
-    .description('say what of a volume is lost; with --accept-loss make it work without that')
-    .option('--accept-loss', 'give up what is said to be lost, and make the rest work again')
-    .option('--timeout <time>', 'how long taking the volume over may take', '60s')
-    .action((name: string, options: RecoverOptions) => recoverVolume(name, options));
-  addExamples(recover, [
-    [`What would be lost; gives nothing up, exit code ${EXIT_PROBLEMS} when it is something`, SHOW],
-    ['Nodes will never come back: go on without what only they had', `${SHOW} --accept-loss`],
-  ]);
-}
-
-const SHOW = 'holdfast volume recover db';
-
-async function recoverVolume(name: string, options: RecoverOptions): Promise<void> {
+export async function recoverVolume(name: string, options: RecoverOptions): Promise<void> {
   const timeoutMs = parseDuration(options.timeout, '--timeout');
   await Session.run(options, async (session) => {
     const { record } = await session.volumes.byName(name);

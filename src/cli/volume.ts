@@ -16,9 +16,8 @@ import { commitIntervalOf, wholeNumber } from './numbers.js';
 import { addExamples, printResult } from './output.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
 import { parseLabels, table } from './text.js';
-import { addCheckCommand } from './volume-check.js';
 import { addFenceCommand } from './volume-fence.js';
-import { addRecoverCommand } from './volume-recover.js';
+import { addIntegrityCommands } from './volume-integrity.js';
 import { addSetCommand } from './volume-set.js';
 import { addShowCommand } from './volume-show.js';
 import { addTrashCommands, trashTable } from './volume-trash.js';
@@ -81,9 +80,8 @@ export function addVolumeCommands(program: Command): void {
   addExamples(expand, [['To 20 GiB', 'holdfast volume expand db --size 20GiB']]);
   addSetCommand(volume);
   addFenceCommand(volume);
-  addRecoverCommand(volume);
   addTrashCommands(volume);
-  addCheckCommand(volume);
+  addIntegrityCommands(volume);
 }
 
 async function createVolume(name: string, options: CreateOptions): Promise<void> {
