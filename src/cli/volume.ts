@@ -80,8 +80,8 @@ export function addVolumeCommands(program: Command): void {
   addExamples(expand, [['To 20 GiB', 'holdfast volume expand db --size 20GiB']]);
   addSetCommand(volume);
   addFenceCommand(volume);
-  addTrashCommands(volume);
   addIntegrityCommands(volume);
+  addTrashCommands(volume);
 }
 
 async function createVolume(name: string, options: CreateOptions): Promise<void> {
