@@ -53,14 +53,15 @@ function exitCode(code, signal) {
 
 /**
  * Runs a command with this terminal; signals pass through. With `capture`, its standard output
- * goes to that function instead.
+ * goes to that function instead; with `limitMs`, it is killed once it took that long.
  */
-export function run(command, args, { capture, env } = {}) {
+export function run(command, args, { capture, env, limitMs } = {}) {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, {
       cwd: ROOT,
       env: { ...process.env, ...env },
       stdio: ['inherit', capture === undefined ? 'inherit' : 'pipe', 'inherit'],
+      ...(limitMs === undefined ? {} : { timeout: limitMs, killSignal: 'SIGKILL' }),
     });
     // A terminal sends Ctrl-C to the child as well, and twice may mean "at once" to it.
     const forward = (signal) =>
