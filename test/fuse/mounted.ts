@@ -7,11 +7,13 @@ import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { mountAt } from '../../src/fuse/launcher.js';
 import { parseMountTable } from '../../src/io/node/fuse-device-mounts.js';
 import { distRoot, type Process, startNode } from '../fixtures/processes.js';
 
 const COMMAND_SECONDS = 60;
+const END_MS = 5_000;
 
 /** Why tests with real mounts cannot run here, or false. */
 export function cannotMount(): string | false {
@@ -140,8 +142,12 @@ export class Mounted {
 
   /** Unmounts whatever is left, ends the daemon, removes the directory. Idempotent. */
   async end(): Promise<void> {
-    if (isMounted(this.directory)) await shell(`umount -i -c -l '${this.directory}'`);
-    await this.daemon.stop(5_000);
+    if (isMounted(this.directory)) {
+      await shell(`umount -i -c -l '${this.directory}'`);
+      // Then it ends by itself, and a signal that comes as it does would be what it ends with.
+      await Promise.race([this.daemon.exited, sleep(END_MS, undefined, { ref: false })]);
+    }
+    await this.daemon.stop(END_MS);
     try {
       rmdirSync(this.directory);
     } catch {
