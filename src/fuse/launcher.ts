@@ -38,6 +38,8 @@ const OPTION = new RegExp(
 const KNOWN_OPTIONS =
   'Known are ro, noatime, nodiratime, relatime, nodev, nosuid, noexec, dirsync and what mount(8) ' +
   'lists beside them as independent of the filesystem.';
+/** What mount(8) and umount(8) say that did it, but cannot note it down: /run is full, or read-only. */
+const ONLY_NOTE_FAILED = /filesystem was (?:un)?mounted, but/;
 const SOURCE = /^[\w.:/@-]{1,128}$/;
 
 /**
@@ -92,7 +94,7 @@ export async function mountDescriptor(
 ): Promise<string> {
   const args = [...mountArguments(options), mountPoint];
   const result = await mounts.mount(args, descriptor, MOUNT_TIMEOUT_MS);
-  if (result.status !== 0) throw mountFault(mountPoint, result);
+  if (!isDone(result)) throw mountFault(mountPoint, result);
   const mounted = mountAt(mounts.table(), mountPoint);
   if (mounted?.type !== MOUNT_TYPE) {
     throw new HoldfastError('UNAVAILABLE', `${mountPoint} was unmounted again at once`);
@@ -117,10 +119,17 @@ export function mountArguments(options: MountOptions): string[] {
     'allow_other',
     'default_permissions',
     'subtype=holdfast',
+    // What mount(8) notes down: without a note, umount(8) takes the type from statfs(2), which says
+    // "fuse", and does not find our helper. It is true, too: systemd unmounts before the network.
+    '_netdev',
     ...(options.readOnly === true ? ['ro'] : []),
     ...flags,
   ];
   return ['-i', '-t', 'fuse', '-o', list.join(','), source];
+}
+
+function isDone({ status, message }: CommandResult): boolean {
+  return status === 0 || ONLY_NOTE_FAILED.test(message);
 }
 
 /** The mount that is seen at a path: the last one made there. */
@@ -174,7 +183,7 @@ export async function unmountFuse(
   // -i: no helper, -c: do not look at the mount point itself, which would hang with its daemon.
   const args = ['-i', '-c', ...(options.lazy === true ? ['-l'] : []), mountPoint];
   const result = await mounts.umount(args, MOUNT_TIMEOUT_MS);
-  if (result.status === 0) return;
+  if (isDone(result)) return;
   if (/busy/.test(result.message)) {
     const hint = 'See who with "fuser -vm", or use --lazy.';
     const message = `${mountPoint} is in use`;

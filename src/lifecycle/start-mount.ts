@@ -21,7 +21,7 @@ const DEFAULT_TIMEOUT_MS = 60_000;
  * A daemon that says nothing for so long is taken for dead: it repeats what it does. On a machine
  * that is overloaded, as after its boot, its first word alone may take a third of that.
  */
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 60_000;
 /** For giving a volume back after a start that failed. */
 const GIVE_UP_MS = 10_000;
 const MOUNT_ID_BYTES = 8;

@@ -34,7 +34,7 @@ const withRun = (script: string): Promise<Result> =>
   shell(`export HOLDFAST_RUN_DIR=${bed.runDirectory}\n${script}`);
 
 t.test('mount -t fuse.holdfast, and umount, which commits and waits', async (t) => {
-  const options = `-o ${where},commit-interval=60,noatime,_netdev,nofail`;
+  const options = `-o ${where},commit-interval=60,noatime,nofail`;
   const made = await withRun(`mount -t fuse.holdfast db ${directory} ${options}`);
   t.equal(made.status, 0, made.text);
   t.ok(isMounted(directory));
@@ -44,6 +44,9 @@ t.test('mount -t fuse.holdfast, and umount, which commits and waits', async (t) 
   t.same(bed.states, [], 'the volume is released when umount returns');
   await bed.mount('db', directory);
   t.equal((await shell(`cat ${directory}/file`)).text, 'kept');
+  t.equal((await withRun(`umount ${directory}`)).status, 0);
+  t.same(bed.states, [], 'also where our own command mounted it');
+  await bed.mount('db', directory);
   t.equal((await withRun(`umount -l ${directory}`)).status, 0);
 });
 
