@@ -38,7 +38,7 @@ const OPTION = new RegExp(
 const KNOWN_OPTIONS =
   'Known are ro, noatime, nodiratime, relatime, nodev, nosuid, noexec, dirsync and what mount(8) ' +
   'lists beside them as independent of the filesystem.';
-/** What mount(8) and umount(8) say that did it, but cannot note it down: /run is full, or read-only. */
+/** What mount(8) and umount(8) say that did it, but could not note it down: /run is full. */
 const ONLY_NOTE_FAILED = /filesystem was (?:un)?mounted, but/;
 const SOURCE = /^[\w.:/@-]{1,128}$/;
 
