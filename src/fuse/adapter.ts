@@ -122,7 +122,7 @@ export class FilesystemAdapter {
         this.#writeOpens.released(inode, operation.flags);
         filesystem.close(inode);
         return reply.ok();
-      case 'releasedir':
+      case 'releasedir': // of one that a session before us has opened
         filesystem.close(inode);
         return reply.ok();
       case 'setattr':
@@ -138,8 +138,8 @@ export class FilesystemAdapter {
         filesystem.commit(this.#whenDone(reply, () => reply.ok()));
         return 'later';
       case 'opendir':
-        filesystem.open(inode);
-        return reply.opened(OpenReplyFlag.KEEP_CACHE | OpenReplyFlag.CACHE_DIR);
+        // Once: from then on the kernel opens directories by itself, and caches their listings.
+        return reply.error(ERRNO.ENOSYS);
       case 'readdir':
         return reply.listing((out, at) => encodeListing(filesystem, inode, operation, out, at));
       case 'forget':

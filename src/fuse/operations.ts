@@ -199,7 +199,7 @@ export interface SyncFilesystem {
   readonly op: 'syncfs';
 }
 
-/** Matched by one RELEASEDIR. */
+/** Matched by one RELEASEDIR, unless it is answered ENOSYS. */
 export interface OpenDirectory {
   readonly op: 'opendir';
 }

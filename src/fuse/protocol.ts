@@ -113,11 +113,10 @@ export const SetattrValid = {
   KILL_SUIDGID: 0x800,
 } as const;
 
-/** `open_flags` of the reply to OPEN, CREATE, OPENDIR. */
+/** `open_flags` of the reply to OPEN and CREATE. */
 export const OpenReplyFlag = {
   DIRECT_IO: 0x1,
   KEEP_CACHE: 0x2,
-  CACHE_DIR: 0x8,
   PARALLEL_DIRECT_WRITES: 0x40,
 } as const;
 
