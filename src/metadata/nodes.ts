@@ -35,8 +35,8 @@ export class NodeRegistration {
   readonly #options: NodeRegistrationOptions;
   readonly #loop: LeaseLoop;
   #record: NodeRecord;
-  /** Both keys, under the lease that is held. */
-  #written = false;
+  /** What holds as long as both keys stand as we wrote them, under our lease; null before that. */
+  #standing: readonly Compare[] | null = null;
   #registered = false;
 
   constructor(options: NodeRegistrationOptions) {
@@ -67,7 +67,7 @@ export class NodeRegistration {
   update(record: NodeRecord): void {
     assert(record.node === this.#record.node, 'the registration of one node');
     this.#record = record;
-    this.#written = false;
+    this.#standing = null;
     this.#loop.wake();
   }
 
@@ -79,6 +79,10 @@ export class NodeRegistration {
 
   async #publish(loop: LeaseLoop): Promise<boolean> {
     const { store } = this.#options;
+    if (this.#standing !== null) {
+      const { committed } = await store.transact(this.#standing, []);
+      if (committed) return this.#standing !== null;
+    }
     const guard = await this.#guard();
     const { node } = this.#record;
     if (await isRemoved(store, node)) {
@@ -87,23 +91,21 @@ export class NodeRegistration {
       const message = `this node, ${node}, was removed from the cluster`;
       throw new HoldfastError('CONFLICT', message, { hint });
     }
-    if (this.#written && (await this.#isStored())) return true;
     const { id: lease } = await loop.lease();
     const record = this.#record;
-    const { committed } = await store.transact(
-      [guard, notRemoved(node)],
-      [
-        { type: 'put', key: nodeKey(record.node), value: encodeNode(record) },
-        { type: 'put', key: liveKey(record.node), value: record.address, lease },
-      ],
-    );
+    const compare = [guard, notRemoved(node)];
+    const { committed, revision } = await store.transact(compare, [
+      { type: 'put', key: nodeKey(node), value: encodeNode(record) },
+      { type: 'put', key: liveKey(node), value: record.address, lease },
+    ]);
     if (!committed) {
       const message = 'the cluster record changed meanwhile';
       throw new HoldfastError('CONFLICT', message, { retryable: true });
     }
-    this.#written = this.#record === record;
+    const written = [nodeKey(node), liveKey(node)].map((key) => ({ key, modRevision: revision }));
+    this.#standing = this.#record === record ? [...compare, ...written] : null;
     if (loop.running) this.#setRegistered(true);
-    return this.#written;
+    return this.#standing !== null;
   }
 
   /** Throws WRONG_CLUSTER when the store holds another cluster by now. */
@@ -117,18 +119,10 @@ export class NodeRegistration {
     throw new HoldfastError('WRONG_CLUSTER', message);
   }
 
-  /** False after somebody put the store's content back from an older state, or emptied it. */
-  async #isStored(): Promise<boolean> {
-    const { store } = this.#options;
-    const stored = await store.get(nodeKey(this.#record.node));
-    if (stored.entry?.value !== encodeNode(this.#record)) return false;
-    return (await store.get(liveKey(this.#record.node))).entry !== null;
-  }
-
   #lost(): void {
     const fields = { node: this.#record.node };
     if (this.#registered) this.#options.log.warn(fields, 'The node is not registered any more.');
-    this.#written = false;
+    this.#standing = null;
     this.#setRegistered(false);
   }
 

@@ -10,16 +10,11 @@ import { REPLICA_COUNTS } from '../core/limits.js';
 import { revision } from '../core/units.js';
 import type { Random } from '../io/random.js';
 import { decodeNode, decodePlacement, encodePlacement } from '../metadata/encoding.js';
-import { NODES, placementKey } from '../metadata/keys.js';
+import { NODES, PLACEMENT, placementKey } from '../metadata/keys.js';
 import { RANGE_PAGE } from '../metadata/limits.js';
-import {
-  METADATA_SCHEMA,
-  type NodeRecord,
-  type PlacementRecord,
-  type Replica,
-} from '../metadata/model.js';
+import { METADATA_SCHEMA, type NodeRecord, type Replica } from '../metadata/model.js';
 import { readNodeWishes } from '../metadata/node-states.js';
-import type { MetadataStore } from '../metadata/store.js';
+import type { KeyValue, MetadataStore } from '../metadata/store.js';
 import type { Directory } from './directory.js';
 import { placeGroups } from './placement.js';
 import type { PlacementDisk } from './placement-targets.js';
@@ -40,33 +35,41 @@ export function disksOfNodes(nodes: readonly NodeRecord[]): PlacementDisk[] {
  */
 export async function updatePlacement(store: MetadataStore): Promise<number[]> {
   const changed: number[] = [];
-  for (const replicas of REPLICA_COUNTS) {
-    if (await updateTable(store, replicas)) changed.push(replicas);
-  }
-  return changed;
-}
-
-async function updateTable(store: MetadataStore, replicas: number): Promise<boolean> {
-  const key = placementKey(replicas);
   for (let attempt = 0; attempt < RETRIES; attempt++) {
-    // The table is read before the nodes: whoever swaps later has seen every node that an earlier
+    // The tables are read before the nodes: whoever swaps later has seen every node that an earlier
     // one saw.
-    const { entry } = await store.get(key);
+    const { entries } = await store.range(PLACEMENT);
     const nodes = await registeredNodes(store);
     const wishes = await readNodeWishes(store);
     const disks = disksOfNodes(nodes.filter(({ node }) => wishes.get(node)?.drain === undefined));
-    const before = entry === null ? null : decodePlacement(entry.value);
-    const groups = placeGroups(disks, before?.groups ?? null, replicas);
-    if (isDeepStrictEqual(groups, before?.groups)) return false;
-    const record: PlacementRecord = { schema: METADATA_SCHEMA, replicas, groups };
-    const value = encodePlacement(record);
-    const compare = [{ key, modRevision: entry?.modRevision ?? revision(0) }];
-    const result = await store.transact(compare, [{ type: 'put', key, value }]);
-    if (result.committed) return true;
+    let isDone = true;
+    for (const replicas of REPLICA_COUNTS) {
+      const entry = entries.find(({ key }) => key === placementKey(replicas)) ?? null;
+      const outcome = await updateTable(store, disks, replicas, entry);
+      if (outcome === 'changed') changed.push(replicas);
+      if (outcome === 'conflict') isDone = false;
+    }
+    if (isDone) return changed;
   }
-  throw new HoldfastError('CONFLICT', `the placement table of ${replicas} changes all the time`, {
+  throw new HoldfastError('CONFLICT', 'the placement tables change all the time', {
     retryable: true,
   });
+}
+
+async function updateTable(
+  store: MetadataStore,
+  disks: readonly PlacementDisk[],
+  replicas: number,
+  entry: KeyValue | null,
+): Promise<'fits' | 'changed' | 'conflict'> {
+  const before = entry === null ? null : decodePlacement(entry.value);
+  const groups = placeGroups(disks, before?.groups ?? null, replicas);
+  if (isDeepStrictEqual(groups, before?.groups)) return 'fits';
+  const key = placementKey(replicas);
+  const value = encodePlacement({ schema: METADATA_SCHEMA, replicas, groups });
+  const compare = [{ key, modRevision: entry?.modRevision ?? revision(0) }];
+  const { committed } = await store.transact(compare, [{ type: 'put', key, value }]);
+  return committed ? 'changed' : 'conflict';
 }
 
 async function registeredNodes(store: MetadataStore): Promise<NodeRecord[]> {

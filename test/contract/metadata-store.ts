@@ -137,6 +137,8 @@ const compareAndSwap: Body = async (t, open, root) => {
   t.ok(gone.committed, 'a deleted key does not exist');
   const noop = await store.transact([], [{ type: 'delete', key }]);
   t.equal(noop.revision, both.revision, 'what changes nothing makes no revision');
+  const asked = await store.transact([{ key: other, modRevision: both.revision }], []);
+  t.same(asked, { committed: true, revision: both.revision }, 'nor does a mere question');
 };
 
 const contention: Body = async (t, open, root) => {

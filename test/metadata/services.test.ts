@@ -9,6 +9,7 @@ import { DirectoryCache } from '../../src/metadata/directory-cache.js';
 import { encodeNode, encodeVolume } from '../../src/metadata/encoding.js';
 import { liveKey, nodeKey, volumeKey } from '../../src/metadata/keys.js';
 import { LeaderElection } from '../../src/metadata/leader.js';
+import type { Call, Trip } from '../../src/metadata/memory.js';
 import { NodeRegistration } from '../../src/metadata/nodes.js';
 import { claimEpoch, roll, sealAtTakeover } from '../../src/metadata/volume-record.js';
 import { Volumes } from '../../src/metadata/volumes.js';
@@ -109,7 +110,12 @@ test('the cluster is made once', async (t) => {
 /** A node that began to register a minute ago, and what it was told of its registration. */
 async function registering() {
   const world = new SimStores();
-  const { store, process } = world.connect();
+  const calls: string[] = [];
+  const trip = ({ type }: Call): Trip => {
+    calls.push(type);
+    return {};
+  };
+  const { store, process } = world.connect({ trip });
   const changes: boolean[] = [];
   const registration = new NodeRegistration({
     store,
@@ -121,11 +127,12 @@ async function registering() {
   });
   registration.start();
   await world.pass(60_000);
-  return { world, store, process, changes, registration };
+  return { world, store, process, calls, changes, registration };
 }
 
 test('a node stays registered, and registers again after an outage', async (t) => {
-  const { world, store, changes, registration } = await registering();
+  const { world, store, calls, changes, registration } = await registering();
+  t.same(calls.slice(-4), ['keepAlive', 'transact', 'keepAlive', 'transact'], 'two calls a turn');
   t.ok(world.server.peek(nodeKey(NODE)));
   t.equal(world.server.peek(liveKey(NODE))?.value, record.address);
   const kept = world.server.peek(liveKey(NODE))?.modRevision;
@@ -159,6 +166,9 @@ test('a node registers again in a store put back, and never in another cluster',
   await world.pass(20_000);
   t.equal(world.server.peek(nodeKey(NODE))?.value, encodeNode(record), 'not the imported one');
   t.ok(world.server.peek(liveKey(NODE)));
+  world.server.transact([], [{ type: 'delete', key: liveKey(NODE) }]);
+  await world.pass(20_000);
+  t.ok(world.server.peek(liveKey(NODE)), 'nor without its live key');
 
   await world.wait(initCluster(world.connect().store, process.clock, world.random));
   world.server.transact([], [{ type: 'delete', key: nodeKey(NODE) }]);
