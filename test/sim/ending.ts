@@ -15,6 +15,7 @@ import type { VolumeSim, World } from './world.js';
 const LIVENESS_MS = 60_000;
 /** Longer than a COPY whose request or answer was lost, and its next attempt (COPY_TIMEOUT_MS). */
 const COPIES_MS = 300_000;
+/** For an owner that lost touch with the store a moment ago to have finished its roll. */
 const SETTLE_MS = 15_000;
 
 /**
@@ -134,12 +135,7 @@ async function copies(world: World): Promise<void> {
  * Where too few nodes have a disk that can be used, those count that are.
  */
 function lacks(world: World, volume: VolumeSim, sealed: SealedSegment): string | null {
-  const usable = world.machines.filter((machine) => {
-    const { registered, removed, drained } = machine;
-    const opens = (registered ?? []).some((disk) => canOpen(world, machine, disk));
-    return opens && !removed && !drained;
-  });
-  const isEnough = usable.length >= volume.replicas;
+  const isEnough = hasNodesFor(world, volume);
   let found = 0;
   for (const replica of sealed.replicas) {
     const machine = world.machines.find((one) => one.node === replica.node);
@@ -158,6 +154,15 @@ function lacks(world: World, volume: VolumeSim, sealed: SealedSegment): string |
     }
   }
   return isEnough && found < volume.replicas ? `only ${found} disks` : null;
+}
+
+function hasNodesFor(world: World, volume: VolumeSim): boolean {
+  const usable = world.machines.filter((machine) => {
+    const { registered, removed, drained } = machine;
+    const opens = (registered ?? []).some((disk) => canOpen(world, machine, disk));
+    return opens && !removed && !drained;
+  });
+  return usable.length >= volume.replicas;
 }
 
 /** A damaged disk may refuse to open; then it is for an operator to replace. */
@@ -179,6 +184,9 @@ function leftovers(world: World): string | null {
   for (const { key, value } of world.server.peekRange(MOVES).entries) {
     const { filling, leaving } = JSON.parse(value) as ReplicaMove;
     if (filling === null && leaving.every(isDown)) continue;
+    // Where a listed copy cannot be made, for want of nodes, one that was replaced is not spared.
+    const volume = world.volumes.find(({ id }) => key.startsWith(MOVES + id));
+    if (filling === null && volume !== undefined && !hasNodesFor(world, volume)) continue;
     return `the move ${key.slice(-32, -26)} is over: ${value}`;
   }
   for (const machine of world.machines) {
@@ -222,11 +230,19 @@ async function replayAll(world: World, volume: VolumeSim): Promise<void> {
   }
 }
 
+/** Its owner is in the middle of nothing: no roll, no swap, and a spare for the next roll. */
+function isCalm(world: World, volume: VolumeSim): boolean {
+  const seen = world.servingOwner(volume)?.owner.inspect();
+  if (seen === undefined || seen.swapInFlight) return false;
+  const { current, frozen, spare } = seen;
+  return frozen === null && spare !== null && current !== null;
+}
+
 /** Invariant 17: the metadata store and one replica of the current segment are down. */
 async function withoutMetadata(world: World, volume: VolumeSim): Promise<void> {
   if (volume.replicas - volume.ackQuorum < 1) return;
-  // Long enough for an owner that lost touch with the store a moment ago to have finished its roll.
-  await runFor(world, SETTLE_MS);
+  const limit = world.scheduler.now + SETTLE_MS;
+  while (!isCalm(world, volume) && world.scheduler.now < limit) await runFor(world, 50);
   const owner = await live(world, volume, 16);
   // One failure is what is promised: a replica that is gone already, or left behind, was that one.
   const { current: writing, frozen } = owner.owner.inspect();

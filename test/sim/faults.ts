@@ -101,11 +101,15 @@ function setDisk(set: (disk: SimDisk) => () => void): Apply {
   };
 }
 
-function damage(world: World, fault: Fault, apply: (disk: SimDisk) => string | null): boolean {
+function damage(
+  world: World,
+  fault: Fault,
+  apply: (disk: SimDisk, isUp: boolean) => string | null,
+): boolean {
   const machine = damageable(world, fault);
   const drive = machine === undefined ? undefined : at(machine.drives, fault.detail);
-  if (drive === undefined || drive.incarnation === null) return false;
-  const what = apply(drive.medium);
+  if (machine === undefined || drive === undefined || drive.incarnation === null) return false;
+  const what = apply(drive.medium, machine.up);
   if (what === null) return false;
   world.checkers.replicas.damaged(drive.incarnation);
   world.note(() => `${drive.medium.name}: ${what}`);
@@ -114,6 +118,11 @@ function damage(world: World, fault: Fault, apply: (disk: SimDisk) => string | n
 
 /** What may rot: all but the lock, which holds nothing. */
 const rottable = (path: string): boolean => path !== 'lock';
+/**
+ * And not data that the journal may not tell of yet: a large batch that is acknowledged in the last
+ * JOURNAL_IDLE_MS of a program, and rots before the next start, is taken for torn.
+ */
+const rottableAtRest = (path: string): boolean => rottable(path) && !path.endsWith('.data');
 
 function wipe(world: World, fault: Fault, machine = damageable(world, fault)): boolean {
   if (machine === undefined || !machine.powered) return false;
@@ -393,8 +402,8 @@ const APPLY: Readonly<Record<FaultKind, Apply>> = {
     };
   }),
   'disk.rot': (world, fault) =>
-    damage(world, fault, (disk) => {
-      const where = disk.rot(rottable, disk.random);
+    damage(world, fault, (disk, isUp) => {
+      const where = disk.rot(isUp ? rottable : rottableAtRest, disk.random);
       return where === null ? null : `a bit of ${where} flips`;
     }),
   'disk.bad-sector': (world, fault) =>

@@ -108,6 +108,8 @@ export function serve(
   random: SimRandom,
 ): void {
   const log = logOf(world, machine.name);
+  // As a node's program does it: a disk that does not say which it is has none.
+  const incarnations = () => storage.stats().map(({ incarnation }) => incarnation);
   const server = new NodeServer({
     network: world.network.attach(machine.name, process),
     clock: process.clock,
@@ -115,7 +117,7 @@ export function serve(
     log,
     credentials: credentials(world),
     node: machine.node,
-    disks: () => machine.incarnations(),
+    disks: incarnations,
     handler: {
       handle: (request, reply) => {
         storage.handle(request, (answer) => {
@@ -131,26 +133,7 @@ export function serve(
   server.listen(machine.address, (error) => {
     if (error !== null) throw error;
   });
-  const disks = machine.incarnations();
-  const registration = new NodeRegistration({
-    store: world.metadata.attach(machine.name, process),
-    clock: process.clock,
-    log,
-    cluster: world.cluster,
-    record: {
-      schema: METADATA_SCHEMA,
-      node: machine.node,
-      address: machine.address,
-      zone: machine.zone,
-      disks: disks.map((incarnation) => ({ incarnation, capacityBytes: GIB })),
-      version: 'sim',
-    },
-    ttlSeconds: LEASE_TTL_SECONDS,
-    onChange: (registered) => {
-      if (registered) machine.registered = disks;
-    },
-  });
-  registration.start();
+  register(world, machine, process, incarnations());
   const clients = new NodeClients({
     network: world.network.attach(machine.name, process),
     clock: process.clock,
@@ -169,6 +152,33 @@ export function serve(
     ttlSeconds: LEASE_TTL_SECONDS,
   }).start();
   scrub(world, machine, process, storage);
+}
+
+function register(
+  world: World,
+  machine: StorageMachine,
+  process: SimProcess,
+  disks: readonly Incarnation[],
+): void {
+  const registration = new NodeRegistration({
+    store: world.metadata.attach(machine.name, process),
+    clock: process.clock,
+    log: logOf(world, machine.name),
+    cluster: world.cluster,
+    record: {
+      schema: METADATA_SCHEMA,
+      node: machine.node,
+      address: machine.address,
+      zone: machine.zone,
+      disks: disks.map((incarnation) => ({ incarnation, capacityBytes: GIB })),
+      version: 'sim',
+    },
+    ttlSeconds: LEASE_TTL_SECONDS,
+    onChange: (registered) => {
+      if (registered) machine.registered = disks;
+    },
+  });
+  registration.start();
 }
 
 /** Verifies the node's own copies on a schedule. */

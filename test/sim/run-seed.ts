@@ -30,6 +30,10 @@ export interface SeedResult {
   readonly transcript: readonly string[];
 }
 
+/** Chaos lasts until so much has happened: what a seed costs is for faults, whatever its load. */
+const CHAOS_EVENTS = 3_500;
+/** A seed whose ending is short goes on in peace for a while. */
+const EVENTS_MIN = 5_000;
 /** Above this a seed is stuck in something that takes events but no time worth mentioning. */
 const EVENTS_MAX = 3_000_000;
 
@@ -49,14 +53,18 @@ export async function runSeed(options: SeedOptions): Promise<SeedResult> {
   listen();
   rejected = null;
   const world = new World(options);
-  const chaosMs = options.chaosMs ?? world.spec.chaosMs;
   world.eventsMax = EVENTS_MAX;
   world.rejection = () => rejected;
   let violation: Violation | null = null;
+  let chaosMs = options.chaosMs ?? 0;
   try {
     await world.begin();
-    await runFor(world, chaosMs);
+    const began = world.scheduler.now;
+    if (options.chaosMs === undefined) await runUntil(world, CHAOS_EVENTS);
+    else await runFor(world, options.chaosMs);
+    chaosMs = world.scheduler.now - began;
     await endWorld(world);
+    if (options.chaosMs === undefined) await runUntil(world, EVENTS_MIN);
   } catch (thrown) {
     violation = world.checkers.violation ?? asViolation(thrown);
   }
@@ -76,6 +84,10 @@ export async function runSeed(options: SeedOptions): Promise<SeedResult> {
     chaosMs,
     transcript: world.transcript,
   };
+}
+
+async function runUntil(world: World, events: number): Promise<void> {
+  while (world.scheduler.events < events) await runFor(world, 50);
 }
 
 function asViolation(thrown: unknown): Violation {

@@ -19,6 +19,7 @@ export interface WorldSpec {
   readonly volumes: readonly VolumeSpec[];
   /** How many nodes permanent damage may befall: no segment loses more copies than it can bear. */
   readonly damagedNodes: number;
+  /** Faults begin within this time; chaos lasts about as long (run-seed.ts). */
   readonly chaosMs: number;
   readonly appendMs: number;
   readonly burst: number;
@@ -64,7 +65,8 @@ export function makeSpec(random: SimRandom): WorldSpec {
     const [replicas, ackQuorum] = random.pick(possible);
     return { replicas, ackQuorum, filesystem: files.chance(FILESYSTEM_CHANCE) };
   });
-  const chaosMs = random.pick([6_000, 10_000, 16_000]);
+  // About what CHAOS_EVENTS take.
+  const chaosMs = random.pick(volumes.length === 1 ? [5_000, 7_000, 9_000] : [3_000, 4_500, 6_000]);
   const softBytes = random.pick([48, 96, 192, 400]) * KIB;
   return {
     drives: Array.from({ length: nodes }, () => (random.chance(0.25) ? 2 : 1)),
