@@ -174,6 +174,17 @@ function openDisk({ storage }: StorageMachine, disk: Incarnation) {
   return storage?.inspect().find(({ incarnation }) => incarnation === disk);
 }
 
+/** Whether there are too few nodes for the segment of a move, or a disk of its list is damaged. */
+function isShort(world: World, moveKey: string): boolean {
+  const volume = world.volumes.find(({ id }) => moveKey.startsWith(MOVES + id));
+  if (volume === undefined) return false;
+  const { sealed } = world.record(volume);
+  const replicas = sealed.find(({ segment }) => moveKey.endsWith(segment))?.replicas ?? [];
+  const isOpen = ({ node, incarnation }: Replica): boolean =>
+    world.machines.some((one) => one.node === node && openDisk(one, incarnation) !== undefined);
+  return !hasNodesFor(world, volume) || !replicas.every(isOpen);
+}
+
 /** What repair left behind: moves that never end, and copies of segments that are deleted. */
 function leftovers(world: World): string | null {
   // What is to be dropped by a node or disk that never comes up again waits for it.
@@ -184,13 +195,14 @@ function leftovers(world: World): string | null {
   for (const { key, value } of world.server.peekRange(MOVES).entries) {
     const { filling, leaving } = JSON.parse(value) as ReplicaMove;
     if (filling === null && leaving.every(isDown)) continue;
-    // Where a listed copy cannot be made, for want of nodes, one that was replaced is not spared.
-    const volume = world.volumes.find(({ id }) => key.startsWith(MOVES + id));
-    if (filling === null && volume !== undefined && !hasNodesFor(world, volume)) continue;
+    // Where a listed copy cannot be had, one that was replaced is not spared.
+    if (filling === null && isShort(world, key)) continue;
     return `the move ${key.slice(-32, -26)} is over: ${value}`;
   }
   for (const machine of world.machines) {
-    for (const { segments } of machine.storage?.inspect() ?? []) {
+    for (const { incarnation, segments } of machine.storage?.inspect() ?? []) {
+      // What was deleted while its node was registered without it stays on a disk.
+      if (machine.missed.has(incarnation)) continue;
       const back = segments.find(({ segment, sealedEnd, deleted }) => {
         return sealedEnd !== null && !deleted && world.checkers.volumes.isGone(segment);
       });

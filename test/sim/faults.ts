@@ -31,8 +31,16 @@ function diskOf(world: World, fault: Fault): SimDisk | undefined {
   return at(drives, fault.target)?.medium;
 }
 
-/** One of the nodes that permanent damage may befall. */
+/**
+ * One of the nodes that permanent damage may befall. None while something is written to fewer
+ * replicas than it should have, for want of nodes with disks: that may bear no loss.
+ */
 function damageable(world: World, fault: Fault): StorageMachine | undefined {
+  const isShort = world.volumes.some((volume) => {
+    const { planned, open } = world.record(volume);
+    return [...planned, ...open].some(({ replicas }) => replicas.length < volume.replicas);
+  });
+  if (isShort) return undefined;
   return at(world.machines.slice(0, world.spec.damagedNodes), fault.target);
 }
 
@@ -116,13 +124,20 @@ function damage(
   return true;
 }
 
-/** What may rot: all but the lock, which holds nothing. */
-const rottable = (path: string): boolean => path !== 'lock';
+/** What may become unreadable: all but the lock, which holds nothing. */
+const breakable = (path: string): boolean => path !== 'lock';
 /**
- * And not data that the journal may not tell of yet: a large batch that is acknowledged in the last
- * JOURNAL_IDLE_MS of a program, and rots before the next start, is taken for torn.
+ * What may rot: not the newest group of the journal, which is torn as far as a start can tell, as
+ * nothing behind it says that it was flushed.
  */
-const rottableAtRest = (path: string): boolean => rottable(path) && !path.endsWith('.data');
+const rottable = (path: string, isNewest: boolean): boolean =>
+  breakable(path) && !(path === 'journal' && isNewest);
+/**
+ * Nor, while the program is down, data that the journal may not tell of: a large batch that was
+ * acknowledged within JOURNAL_IDLE_MS of its end.
+ */
+const rottableAtRest = (path: string, isNewest: boolean): boolean =>
+  rottable(path, isNewest) && !path.endsWith('.data');
 
 function wipe(world: World, fault: Fault, machine = damageable(world, fault)): boolean {
   if (machine === undefined || !machine.powered) return false;
@@ -408,7 +423,7 @@ const APPLY: Readonly<Record<FaultKind, Apply>> = {
     }),
   'disk.bad-sector': (world, fault) =>
     damage(world, fault, (disk) => {
-      const where = disk.breakPage(rottable, disk.random);
+      const where = disk.breakPage(breakable, disk.random);
       return where === null ? null : `${where} becomes unreadable`;
     }),
   'net.isolate': isolate,

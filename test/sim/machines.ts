@@ -44,6 +44,8 @@ export class StorageMachine {
   drained = false;
   /** The disks that its record in the metadata store names; null before it has been written. */
   registered: readonly Incarnation[] | null = null;
+  /** Disks that did not open once, so that the node was registered without them for a while. */
+  readonly missed = new Set<Incarnation>();
 
   constructor(world: World, index: number, drives: number) {
     this.world = world;

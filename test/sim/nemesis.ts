@@ -106,15 +106,17 @@ const TIMES: Partial<Record<FaultKind, number>> = {
   'net.reset-one': 6,
   'disk.stall': 3,
   // Only where segments can bear it, so more of it there.
-  'disk.rot': 8,
+  'disk.rot': 10,
   'disk.bad-sector': 8,
-  'node.wipe': 8,
+  'node.wipe': 24,
   'node.lose-index': 4,
-  'node.wipe-after-copy': 6,
+  'node.wipe-after-copy': 10,
   'metadata.rates': 4,
   'metadata.move': 4,
   'all.power': 1.5,
 };
+
+const TIMES_MAX = 12;
 
 export function planFaults(random: SimRandom, chaosMs: number): Fault[] {
   const enabled = FAULT_KINDS.filter(() => random.chance(0.45));
@@ -122,7 +124,7 @@ export function planFaults(random: SimRandom, chaosMs: number): Fault[] {
   const moments = MOMENTS.filter(() => random.chance(0.5));
   for (const kind of enabled) {
     const times = Math.max(1, Math.round(random.exponential(TIMES[kind] ?? 2)));
-    for (let i = 0; i < Math.min(times, 8); i++) {
+    for (let i = 0; i < Math.min(times, TIMES_MAX); i++) {
       const worst = random.chance(0.5) || NEEDS.has(kind) ? WORST[kind] : undefined;
       const waits = worst === undefined && moments.length > 0 && random.chance(0.4);
       faults.push({

@@ -175,7 +175,11 @@ function register(
     },
     ttlSeconds: LEASE_TTL_SECONDS,
     onChange: (registered) => {
-      if (registered) machine.registered = disks;
+      if (!registered) return;
+      machine.registered = disks;
+      for (const disk of machine.incarnations()) {
+        if (!disks.includes(disk)) machine.missed.add(disk);
+      }
     },
   });
   registration.start();
