@@ -8,7 +8,6 @@ import { FsError, type Inode } from './filesystem-api.js';
 import type { History } from './history.js';
 import type { InodeOperations } from './inode-operations.js';
 import { FILE_MAX_BYTES } from './limits.js';
-import { isPending } from './pending.js';
 import type { VolumeState } from './state.js';
 import { timeNow } from './time.js';
 
@@ -113,17 +112,6 @@ export class FileSpace {
     const size = Math.max(targetSize, toAt + copied);
     const time = timeNow(clock);
     history.perform({ type: 'share', from, page, inode: to, toPage, count, size, time });
-    this.#followPending(target, to, toPage, count);
     return copied;
-  }
-
-  /** Shared pages that are still on their way to the log are at two places in files now. */
-  #followPending(slot: number, inode: Inode, page: number, count: number): void {
-    const { state, history } = this.#deps;
-    for (let at = page; at < page + count; ) {
-      const run = state.extents.run(slot, at, page + count - at);
-      if (isPending(run.place)) history.alsoAt(run.place, inode, at, run.count);
-      at += run.count;
-    }
   }
 }

@@ -27,8 +27,8 @@ import {
   HISTORY_MAX_PENDING_BYTES,
   SLOT_RANGE,
 } from './limits.js';
-import { dataPages, type Move, type Operation, type Write } from './operations.js';
-import { type PendingChunk, PendingPool } from './pending.js';
+import { dataPages, type Move, type Operation, type Share, type Write } from './operations.js';
+import { isPending, type PendingChunk, PendingPool } from './pending.js';
 import { encodeCheckpointRecord, encodeRecord, operationBytes } from './record-codec.js';
 import { placeOf } from './segments.js';
 import type { VolumeState } from './state.js';
@@ -147,6 +147,17 @@ export class History {
   perform(operation: Operation): void {
     this.room(0, operationBytes(operation));
     this.#add(operation, 0);
+    if (operation.type === 'share') this.#followPending(operation);
+  }
+
+  /** Shared pages that are still on their way to the log are at two places in files now. */
+  #followPending({ inode, toPage, count }: Share): void {
+    const slot = this.#state.inodes.slotOf(inode);
+    for (let at = toPage; at < toPage + count; ) {
+      const run = this.#state.extents.run(slot, at, toPage + count - at);
+      if (isPending(run.place)) this.alsoAt(run.place, inode, at, run.count);
+      at += run.count;
+    }
   }
 
   /** Makes sure that so much fits into the open group, closing it if need be. */

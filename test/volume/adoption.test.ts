@@ -54,6 +54,22 @@ test('a page that the cleaner moved does not change in place', async (t) => {
   t.ok(made.content(inode).equals(expected), 'though no intents tell of the move');
 });
 
+test('a copy that shares pages which were not yet in the log', async (t) => {
+  const { bed: made } = bed();
+  const inode = made.file('file');
+  const copy = made.file('copy');
+  const content = Buffer.alloc(2 * PAGE_BYTES, 'content');
+  made.write(inode, 0, content);
+  t.equal(made.fs.copyRange(inode, 0, copy, 0, content.length), content.length);
+  made.adopt();
+  made.fs.history.close();
+  made.fs.history.intents?.flush();
+  made.owner.acknowledge();
+  // What stood in memory has its place in the log now, and others have the memory.
+  made.write(made.file('other'), 0, Buffer.alloc(2 * PAGE_BYTES, 'other'));
+  for (const one of [inode, copy]) t.ok(made.content(one).equals(content));
+});
+
 test('an unlinked file that somebody has open', async (t) => {
   const { bed: made } = bed();
   const inode = made.file('gone');
