@@ -12,7 +12,8 @@ export async function checkFormatAndLint() {
 
 /** Prints the failed assertions of a style test, which name file, line and breach. */
 function checkStyle(source) {
-  const { code, text } = output(process.execPath, ['--enable-source-maps', compiled(source)]);
+  const args = ['--enable-source-maps', compiled(source)];
+  const { code, text } = output(process.execPath, args, { TAP_TIMEOUT: '300' });
   if (code === 0) return 0;
   const breaches = text.split('\n').filter((line) => /^ {4}not ok /.test(line));
   const readable = breaches.map((line) => line.replace(/^ *not ok \d+ - /, '  '));

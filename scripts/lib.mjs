@@ -77,8 +77,13 @@ export function run(command, args, { capture, env, limitMs } = {}) {
 }
 
 /** Runs a command to its end and returns its exit code and everything it printed. */
-export function output(command, args) {
-  const options = { cwd: ROOT, encoding: 'utf8', maxBuffer: 1 << 28 };
+export function output(command, args, env = {}) {
+  const options = {
+    cwd: ROOT,
+    env: { ...process.env, ...env },
+    encoding: 'utf8',
+    maxBuffer: 1 << 28,
+  };
   const { status, signal, stdout, stderr, error } = spawnSync(command, args, options);
   if (error !== undefined) fail(`cannot run ${command}: ${error.message}`);
   return { code: exitCode(status, signal), text: `${stdout}${stderr}` };
