@@ -28,6 +28,8 @@ export interface BedOptions extends FakeOwnerOptions {
 
 export type Fault = FsError | HoldfastError | null;
 
+const SETTLE_MS = 1_000;
+
 export class Bed {
   readonly scheduler = new SimScheduler();
   readonly log: FakeLog;
@@ -151,8 +153,11 @@ export class Bed {
     return digest(state);
   }
 
-  /** Commits, then compares the live state with a replay of the log. */
+  /** Comes to rest and commits, then compares the live state with a replay of the log. */
   isReproduced(): boolean {
+    // The cleaner may be moving something: its last record must have come to the log.
+    this.fs.reclaimer.stop();
+    this.scheduler.runFor(SETTLE_MS);
     this.commit();
     return digest(this.fs.state) === this.replayDigest();
   }
