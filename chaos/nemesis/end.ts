@@ -60,7 +60,7 @@ export async function checkedEnd(
   };
 }
 
-/** A copy that balancing took away while it was read is reported as bad: that is looked at again. */
+/** Twice if need be: a copy that balancing takes away while it is read is reported as bad. */
 async function check(world: Field['world'], volume: string): Promise<void> {
   try {
     await world.holdfast('volume', 'check', volume);
