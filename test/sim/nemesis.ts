@@ -105,6 +105,7 @@ const TIMES: Partial<Record<FaultKind, number>> = {
   'net.cut-owner-one-way': 4,
   'net.reset-one': 6,
   'disk.stall': 3,
+  'disk.reads-fail': 5,
   // Only where segments can bear it, so more of it there.
   'disk.rot': 10,
   'disk.bad-sector': 8,
