@@ -51,22 +51,13 @@ export async function checkedEnd(
   await field.untilWhole();
   const scrubbed = await world.holdfast('scrub', '--rate', '1GiB', '--json');
   const { copies, bytes } = JSON.parse(scrubbed) as { copies: number; bytes: number };
-  for (const { name } of world.volumes) await check(world, name);
+  for (const { name } of world.volumes) await world.holdfast('volume', 'check', name);
   const most = (of: (usage: Usage) => number): number => Math.max(0, ...[...used.values()].map(of));
   return {
     ...{ faults, wholeMs, copies, verifiedBytes: bytes },
     descriptors: most((usage) => usage.descriptors),
     residentBytes: most((usage) => usage.residentBytes),
   };
-}
-
-/** Twice if need be: a copy that balancing takes away while it is read is reported as bad. */
-async function check(world: Field['world'], volume: string): Promise<void> {
-  try {
-    await world.holdfast('volume', 'check', volume);
-  } catch {
-    await world.holdfast('volume', 'check', volume);
-  }
 }
 
 function grown(name: string, before: Usage | undefined, after: Usage): string[] {

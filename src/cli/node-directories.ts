@@ -76,7 +76,10 @@ function superblockOf(path: string, isAlone: boolean): Superblock | null {
   } catch (thrown) {
     if (!(thrown instanceof HoldfastError)) {
       const code = (thrown as NodeJS.ErrnoException).code;
-      throw new HoldfastError('DISK_FAILED', `${path}: the superblock cannot be read: ${code}`);
+      const hint =
+        'To start without it, leave it out of --data-dir: repair makes its copies elsewhere.';
+      const message = `${path}: the superblock cannot be read: ${code}`;
+      throw new HoldfastError('DISK_FAILED', message, { hint });
     }
     const { code, message, hint } = thrown;
     throw new HoldfastError(code, `${path}: ${message}`, hint === undefined ? {} : { hint });

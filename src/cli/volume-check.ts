@@ -3,13 +3,17 @@
  * in it, reads every page of every copy, and says what is wrong.
  */
 import { hostname } from 'node:os';
+import { isDeepStrictEqual } from 'node:util';
 import { parseDuration } from '../core/durations.js';
 import { HoldfastError, invalid } from '../core/errors.js';
+import type { SegmentId, VolumeId } from '../core/ids.js';
 import { formatSize } from '../core/sizes.js';
 import { PAGE_BYTES } from '../core/units.js';
+import { untilAvailable } from '../lifecycle/adoption.js';
 import { awaitTurn } from '../lifecycle/claim.js';
 import type { Replica, VolumeRecord } from '../metadata/model.js';
 import { RAW_LOG_LABEL } from '../metadata/names.js';
+import { readVolume } from '../metadata/stored-volume.js';
 import type { Directory } from '../replication/directory.js';
 import { SegmentReader } from '../replication/reader.js';
 import { type CheckProgress, type CheckReport, checkVolume } from '../volume/check.js';
@@ -23,6 +27,18 @@ import { Session, type SessionOptions } from './session.js';
 /** A node that does not answer is asked so often, so long apart. */
 const ATTEMPTS = 4;
 const RETRY_MS = 1_000;
+
+interface RunOptions {
+  readonly withoutPages: boolean;
+  readonly onProgress: (at: CheckProgress) => void;
+  readonly onWaiting: (text: string) => void;
+}
+
+interface Readers {
+  readonly reader: SegmentReader;
+  readonly directory: Directory;
+  readonly onWaiting: (text: string) => void;
+}
 
 export interface CheckOptions extends SessionOptions {
   readonly timeout: string;
@@ -44,6 +60,7 @@ export async function checkNamed(name: string, options: CheckOptions): Promise<v
       const report = await runCheck(session, owned, directory, {
         withoutPages: options.structures === true,
         onProgress: (at) => progress.say(progressText(at)),
+        onWaiting: (text) => progress.say(text),
       });
       progress.end();
       printResult(options.json === true, { volume: name, ...report }, describe(name, report));
@@ -76,16 +93,13 @@ function runCheck(
   session: Session,
   { owner }: OwnedLog,
   directory: Directory,
-  options: { withoutPages: boolean; onProgress: (at: CheckProgress) => void },
+  { onWaiting, ...options }: RunOptions,
 ): Promise<CheckReport> {
   const { clock, clients: requests } = session;
   const { record } = owner;
   const reader = new SegmentReader({ clock, requests, directory });
-  const segments = (record?.sealed ?? []).map((one): CheckedSegment => {
-    const { segment, end, replicas } = one;
-    const copies = replicas.map((replica) => copyOf(session, reader, directory, segment, replica));
-    return { segment, pages: end / PAGE_BYTES, copies, wanted: record?.replicas ?? 0 };
-  });
+  const segments =
+    record === null ? [] : checkedSegments(session, record, { reader, directory, onWaiting });
   const { root } = logRoots(owner);
   return new Promise((resolve, reject) => {
     checkVolume({ owner, clock, root, segments, ...options }, (error, report) => {
@@ -96,10 +110,45 @@ function runCheck(
   });
 }
 
+function checkedSegments(
+  session: Session,
+  { volume, sealed, replicas: wanted }: VolumeRecord,
+  by: Readers,
+): CheckedSegment[] {
+  return sealed.map(({ segment, end, replicas }) => {
+    const copiesOn = (found: readonly Replica[]): SegmentCopy[] =>
+      found.map((replica) => copyOf(session, by, segment, replica));
+    let listed = replicas;
+    return {
+      ...{ segment, wanted, pages: end / PAGE_BYTES, copies: copiesOn(listed) },
+      moved: (done) => {
+        listedNow(session, by, volume, segment).then(
+          (found) => {
+            const isMoved = !isDeepStrictEqual(found, listed);
+            listed = found;
+            done(null, isMoved ? copiesOn(found) : null);
+          },
+          (error: HoldfastError) => done(error, null),
+        );
+      },
+    };
+  });
+}
+
+/** The disks that the metadata store lists for a segment. */
+async function listedNow(
+  { store, clock }: Session,
+  { onWaiting }: Readers,
+  volume: VolumeId,
+  segment: SegmentId,
+): Promise<readonly Replica[]> {
+  const found = await untilAvailable(clock, onWaiting, () => readVolume(store, volume));
+  return found?.record.sealed.find((one) => one.segment === segment)?.replicas ?? [];
+}
+
 function copyOf(
   { clock }: Session,
-  reader: SegmentReader,
-  directory: Directory,
+  { reader, directory }: Readers,
   segment: CheckedSegment['segment'],
   replica: Replica,
 ): SegmentCopy {

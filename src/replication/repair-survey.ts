@@ -7,7 +7,7 @@
  * this process while it could ask the store, or when its node was removed; never because an answer
  * was missing.
  */
-import type { Reply, Request } from '../block/wire/messages.js';
+import type { InventoryEntry, Reply, Request } from '../block/wire/messages.js';
 import type { NodeRequests } from '../block/wire/requests.js';
 import { HoldfastError } from '../core/errors.js';
 import {
@@ -54,6 +54,8 @@ interface Copies {
   readonly firstSeen: number;
   /** Named by the list, and not whole. */
   incomplete: readonly Replica[];
+  /** Of these, those that lack nothing but the SEAL. */
+  unsealed: readonly Replica[];
   /** Whole, and not named by the list. */
   unlisted: readonly Replica[];
   /** Named by neither the list nor the move. */
@@ -129,7 +131,9 @@ export class RepairSurvey {
 
   noteWhole(segment: SegmentId, on: Replica): void {
     const copies = this.#segments.get(segment)?.copies;
-    if (copies !== undefined) copies.incomplete = noted(copies.incomplete, on, false);
+    if (copies === undefined) return;
+    copies.incomplete = noted(copies.incomplete, on, false);
+    copies.unsealed = noted(copies.unsealed, on, false);
   }
 
   /** Reads everything. Rejects when the store cannot be used; then what is known stays. */
@@ -199,8 +203,8 @@ export class RepairSurvey {
     if (found.record.trash?.purging === true) return;
     const firstSeen = this.#parts.clock.monotonic();
     for (const sealed of found.record.sealed) {
-      const unknown = { firstSeen, incomplete: NONE, unlisted: NONE, surplus: NONE };
-      const copies = before.get(sealed.segment) ?? unknown;
+      const none = { incomplete: NONE, unsealed: NONE, unlisted: NONE, surplus: NONE };
+      const copies = before.get(sealed.segment) ?? { firstSeen, ...none };
       this.#segments.set(sealed.segment, { volume: found, sealed, copies });
     }
   }
@@ -311,7 +315,9 @@ export class RepairSurvey {
     const move = { filling, instead, leaving };
     const { unlisted } = copies;
     const incomplete = new Set(copies.incomplete.map(({ incarnation }) => incarnation));
-    return { volume, segment, bytes, wanted, replicas, incomplete, unlisted, ...move };
+    const unsealed = new Set(copies.unsealed.map(({ incarnation }) => incarnation));
+    const found = { incomplete, unsealed, unlisted };
+    return { volume, segment, bytes, wanted, replicas, ...found, ...move };
   }
 
   /** Asks every node that lives what is on its disks, and compares it with what is known here. */
@@ -339,30 +345,33 @@ export class RepairSurvey {
     }
   }
 
-  /** Segment → whether the copy is whole. Null when not all pages could be had. */
-  async #inventory({ node, incarnation }: Replica): Promise<Map<SegmentId, boolean> | null> {
-    const found = new Map<SegmentId, boolean>();
+  /** The copies that are there. Null when not all pages could be had. */
+  async #inventory({ node, incarnation }: Replica): Promise<Map<SegmentId, InventoryEntry> | null> {
+    const found = new Map<SegmentId, InventoryEntry>();
     for (let after: SegmentId | null = null; ; ) {
       const request = { type: 'inventory', incarnation, after, limit: INVENTORY_PAGE } as const;
       const reply: Reply | null = await this.ask(node, request);
       if (reply?.status !== 'OK' || reply.incarnation !== incarnation) return null;
       const { body } = reply;
       if (body?.type !== 'inventory') return null;
-      for (const { segment, state } of body.entries) {
-        if (state === 'open' || state === 'sealed') found.set(segment, state === 'sealed');
+      for (const entry of body.entries) {
+        if (entry.state === 'open' || entry.state === 'sealed') found.set(entry.segment, entry);
       }
       after = body.entries.at(-1)?.segment ?? null;
       if (!body.more || after === null) return found;
     }
   }
 
-  #compare(on: Replica, listed: ReadonlyMap<SegmentId, boolean>, asked: number): void {
+  #compare(on: Replica, listed: ReadonlyMap<SegmentId, InventoryEntry>, asked: number): void {
     const { settleMs } = this.#parts;
     for (const [segment, { volume, sealed, copies }] of this.#segments) {
       if (asked - copies.firstSeen < settleMs) continue;
       const isNamed = names(sealed.replicas, on.incarnation);
-      const isWhole = listed.get(segment) === true;
+      const copy = listed.get(segment);
+      const isWhole = copy?.state === 'sealed';
+      const isUnsealed = isNamed && !isWhole && hasAllOf(sealed, copy);
       copies.incomplete = noted(copies.incomplete, on, isNamed && !isWhole);
+      copies.unsealed = noted(copies.unsealed, on, isUnsealed);
       copies.unlisted = noted(copies.unlisted, on, !isNamed && isWhole);
       const { filling, leaving } = this.move(volume.record.volume, segment);
       const isInMove = names([filling, ...leaving], on.incarnation);
@@ -392,6 +401,14 @@ export class RepairSurvey {
     this.#told.add(node);
     this.#parts.log.warn({ node, error: message }, `Repair does without a node's help. ${hint}`);
   }
+}
+
+/** Whether a copy that is not sealed lacks nothing but that. */
+function hasAllOf({ end, crc }: SealedSegment, copy: InventoryEntry | undefined): boolean {
+  if (end === 0) return true;
+  if (copy === undefined || copy.length < end) return false;
+  if (copy.suspectFrom !== null && copy.suspectFrom < end) return false;
+  return copy.length > end || copy.crc === crc;
 }
 
 function noted(list: readonly Replica[], on: Replica, isSo: boolean): readonly Replica[] {

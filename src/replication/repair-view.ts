@@ -30,6 +30,8 @@ export interface RepairSegment {
   readonly replicas: readonly Replica[];
   /** Of the replicas, those whose node says that its copy is not whole. */
   readonly incomplete: ReadonlySet<Incarnation>;
+  /** Of these, those that lack nothing but the SEAL: they can be read, and be completed alone. */
+  readonly unsealed: ReadonlySet<Incarnation>;
   /** A move that was begun: the disk that is to get a copy. */
   readonly filling: Replica | null;
   /** What that copy takes the place of, where it is made for the sake of balance only. */
@@ -116,9 +118,10 @@ export function stateIn(disks: readonly RepairDisk[], { incarnation }: Replica):
 
 /** Whether a listed copy can be read now, as far as is known. */
 export function isReadable(
-  { incomplete }: Pick<RepairSegment, 'incomplete'>,
-  replica: Replica,
+  { incomplete, unsealed }: Pick<RepairSegment, 'incomplete' | 'unsealed'>,
+  { incarnation }: Replica,
   state: DiskState,
 ): boolean {
-  return !incomplete.has(replica.incarnation) && (state === 'good' || state === 'leaving');
+  const hasAll = !incomplete.has(incarnation) || unsealed.has(incarnation);
+  return hasAll && (state === 'good' || state === 'leaving');
 }

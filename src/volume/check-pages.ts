@@ -30,9 +30,16 @@ export interface CheckedSegment {
   readonly copies: readonly SegmentCopy[];
   /** With so many good copies the others are left-overs, and no findings. Default: all. */
   readonly wanted?: number;
+  /**
+   * Where the copies are by now; null when they are where they were when last asked. Rebalancing
+   * and repair move them while they are read. Without it they stay.
+   */
+  moved?(done: (error: HoldfastError | null, copies: readonly SegmentCopy[] | null) => void): void;
 }
 
 const READS_IN_FLIGHT = 8;
+/** So often the copies of a segment are read that are moved all the time. */
+const READS_OF_SEGMENT = 8;
 /** Bad pages of one copy that are looked for one by one; more are one finding. */
 const BAD_PAGES_LISTED = 64;
 
@@ -83,33 +90,61 @@ export interface PagesChecked {
   readonly lost: ReadonlyMap<SegmentId, readonly number[]>;
 }
 
-/** Reads everything; `onProgress` is told of bytes read, of all copies. */
+/**
+ * Reads everything; `onProgress` is told of bytes read, of all copies. Fails when it cannot be told
+ * whether copies that are bad were moved away.
+ */
 export function checkPages(
   segments: readonly CheckedSegment[],
   findings: Findings,
   onProgress: (bytes: number) => void,
-  done: (checked: PagesChecked) => void,
+  done: (error: HoldfastError | null, checked: PagesChecked | null) => void,
 ): void {
   const lost = new Map<SegmentId, readonly number[]>();
   let bytes = 0;
+  const read = (pages: number): void => {
+    bytes += pages * PAGE_BYTES;
+    onProgress(bytes);
+  };
   const next = (index: number): void => {
     const segment = segments[index];
     if (segment === undefined) {
-      done({ bytes, lost });
+      done(null, { bytes, lost });
       return;
     }
-    const copies = segment.copies.map((copy) => new CopyCheck(segment, copy));
-    const read = (pages: number): void => {
-      bytes += pages * PAGE_BYTES;
-      onProgress(bytes);
-    };
-    readAll(copies, read, () => {
-      const gone = report(copies, findings);
+    readSegment(segment, read, (error, copies) => {
+      if (error !== null) {
+        done(error, null);
+        return;
+      }
+      const gone = report(segment, copies, findings);
       if (gone.length > 0) lost.set(segment.segment, gone);
       next(index + 1);
     });
   };
   next(0);
+}
+
+/** Reads all copies of one segment; again where too few are good and they were moved meanwhile. */
+function readSegment(
+  segment: CheckedSegment,
+  read: (pages: number) => void,
+  done: (error: HoldfastError | null, copies: readonly CopyCheck[]) => void,
+): void {
+  const attempt = (given: readonly SegmentCopy[], left: number): void => {
+    const copies = given.map((copy) => new CopyCheck(segment, copy));
+    readAll(copies, read, () => {
+      if (isGood(segment, copies) || left === 0 || segment.moved === undefined) {
+        done(null, copies);
+        return;
+      }
+      segment.moved((error, moved) => {
+        if (error !== null || moved === null) done(error, copies);
+        else attempt(moved, left - 1);
+      });
+    });
+  };
+  attempt(segment.copies, READS_OF_SEGMENT - 1);
 }
 
 /** Reads all copies of one segment, several reads at a time. */
@@ -144,11 +179,19 @@ function readAll(
   more();
 }
 
-/** Tells what is wrong with the copies; returns the pages that none of them has. */
-function report(copies: readonly CopyCheck[], findings: Findings): number[] {
+function isGood({ wanted }: CheckedSegment, copies: readonly CopyCheck[]): boolean {
   const good = copies.filter(({ bad, fault }) => bad.length === 0 && fault === null);
-  if (good.length >= (copies[0]?.segment.wanted ?? copies.length)) return [];
-  for (const { copy, segment, bad, fault } of copies) {
+  return good.length >= (wanted ?? copies.length);
+}
+
+/** Tells what is wrong with the copies; returns the pages that none of them has. */
+function report(
+  segment: CheckedSegment,
+  copies: readonly CopyCheck[],
+  findings: Findings,
+): number[] {
+  if (isGood(segment, copies)) return [];
+  for (const { copy, bad, fault } of copies) {
     const at = `segment ${segment.segment} on ${copy.name}`;
     if (fault !== null) findings.add('copy', `${at}: ${fault.message}`);
     const more = bad.length >= BAD_PAGES_LISTED ? ' and perhaps more' : '';

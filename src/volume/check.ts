@@ -196,7 +196,11 @@ class VolumeCheck {
     let ofBytes = 0;
     for (const { pages, copies } of segments) ofBytes += pages * PAGE_BYTES * copies.length;
     const onProgress = (bytes: number): void => this.#progress({ step: 'pages', bytes, ofBytes });
-    checkPages(segments, this.#findings, onProgress, (checked) => {
+    checkPages(segments, this.#findings, onProgress, (error, checked) => {
+      if (checked === null) {
+        this.#done(error, null);
+        return;
+      }
       const { lost } = checked;
       this.#work(checkLost(this.#state, lost, this.#findings), () => this.#end(checked));
     });

@@ -33,7 +33,8 @@ function disk(node: number, state: DiskState = 'good', changes: Partial<RepairDi
 
 function segment(n: number, nodes: readonly number[], changes: Partial<RepairSegment> = {}) {
   const move = { filling: null, instead: null, leaving: [] };
-  const none = { incomplete: new Set<Incarnation>(), unlisted: [], ...move };
+  const nobody = new Set<Incarnation>();
+  const none = { incomplete: nobody, unsealed: nobody, unlisted: [], ...move };
   const ids = { volume: VOLUME, segment: hex(1000 + n) as SegmentId };
   return { ...ids, bytes: 64 * MIB, wanted: 3, replicas: nodes.map(on), ...none, ...changes };
 }
@@ -174,6 +175,20 @@ t.test('a copy that is not whole is completed where it stands', async (t) => {
   const found = plan(disks, [partial]);
   t.same(said(found.steps), ['complete 1 on 3']);
   t.match(found.summary, { degraded: 1, copies: 1 });
+});
+
+t.test('a copy that lacks only its SEAL can be read, and is completed alone', async (t) => {
+  const disks = [disk(1), disk(2), disk(3), disk(4)];
+  const incomplete = new Set([1, 2, 3].map((node) => on(node).incarnation));
+  const lost = segment(1, [1, 2, 3], { incomplete });
+  t.same(said(plan(disks, [lost]).steps), [], 'nothing to complete them from');
+  t.match(plan(disks, [lost]).summary, { unreadable: 1 });
+  const unsealed = new Set([on(2).incarnation]);
+  const found = plan(disks, [segment(1, [1, 2, 3], { incomplete, unsealed })]);
+  t.match(found.summary, { unreadable: 0, endangered: 1, copies: 3 });
+  t.same(said(found.steps), ['complete 1 on 1']);
+  const alone = { wanted: 1, incomplete: unsealed, unsealed };
+  t.same(said(plan(disks, [segment(1, [2], alone)]).steps), ['complete 1 on 2']);
 });
 
 /** Carries plans out, one after another, until there is nothing to do; counts what moved. */

@@ -37,6 +37,8 @@ export class RepairWorld {
   readonly disks = replicas('1', '2', '3', '4', '5', '6');
   /** Disks with a whole copy. */
   readonly holders = new Set<Replica>();
+  /** Disks with all bytes, that have not been told that the segment is sealed. */
+  readonly unsealed = new Set<Replica>();
   /** Nodes that do not answer, though their registration may stand. */
   readonly silent = new Set<Replica>();
   /** Disks that answer BUSY to a DROP. */
@@ -125,11 +127,12 @@ export class RepairWorld {
   }
 
   #entries(one: Replica) {
-    if (!this.holders.has(one)) return [];
+    if (!this.holders.has(one) && !this.unsealed.has(one)) return [];
+    const state = this.holders.has(one) ? ('sealed' as const) : ('open' as const);
     return [
       {
         ...{ segment: SEGMENT, volume: VOLUME, createEpoch: epoch(1), maxEpoch: epoch(1) },
-        ...({ length: SEAL.end, state: 'sealed', crc: SEAL.crc, suspectFrom: null } as const),
+        ...{ length: SEAL.end, state, crc: SEAL.crc, suspectFrom: null },
       },
     ];
   }
@@ -217,7 +220,9 @@ export class RepairWorld {
     }
     this.#confirmations.copyable(request, (answer) => {
       const sources = request.sources.map((one) => this.#disk(one.incarnation));
-      const isWhole = [on, ...sources].some((one) => this.holders.has(one));
+      const isWhole = [on, ...sources].some(
+        (one) => this.holders.has(one) || this.unsealed.has(one),
+      );
       if (answer === 'confirmed' && isWhole) this.holders.add(on);
       if (answer === 'confirmed') reply(isWhole ? 'OK' : 'BUSY');
       else reply('UNCONFIRMED');

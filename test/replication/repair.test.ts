@@ -113,3 +113,20 @@ t.test('a copy that nothing named is known until it is gone, whatever else happe
   t.same(world.holders, new Set([a, b, c]));
   t.same(await world.stores.wait(listMoves(world.store)), []);
 });
+
+t.test(
+  'what was never told that it is sealed is told, also where it is the only copy',
+  async (t) => {
+    for (const count of [1, 3]) {
+      const world = await RepairWorld.start(count);
+      const listed = world.disks.slice(0, count);
+      for (const one of listed) {
+        world.holders.delete(one);
+        world.unsealed.add(one);
+      }
+      await world.repair(1_000);
+      t.same(world.holders, new Set(listed), `of ${count}`);
+      t.same(world.listed, listed, 'none was made elsewhere');
+    }
+  },
+);

@@ -32,16 +32,19 @@ function diskOf(world: World, fault: Fault): SimDisk | undefined {
 }
 
 /**
- * One of the nodes that permanent damage may befall. None while something is written to fewer
- * replicas than it should have, for want of nodes with disks: that may bear no loss.
+ * The nodes that permanent damage may befall. None while something is written to fewer replicas
+ * than it should have, for want of nodes with disks: that may bear no loss.
  */
-function damageable(world: World, fault: Fault): StorageMachine | undefined {
+function damageables(world: World): StorageMachine[] {
   const isShort = world.volumes.some((volume) => {
     const { planned, open } = world.record(volume);
     return [...planned, ...open].some(({ replicas }) => replicas.length < volume.replicas);
   });
-  if (isShort) return undefined;
-  return at(world.machines.slice(0, world.spec.damagedNodes), fault.target);
+  return isShort ? [] : world.machines.slice(0, world.spec.damagedNodes);
+}
+
+function damageable(world: World, fault: Fault): StorageMachine | undefined {
+  return at(damageables(world), fault.target);
 }
 
 function later(world: World, fault: Fault, undo: () => void): true {
@@ -117,6 +120,8 @@ function damage(
   const machine = damageable(world, fault);
   const drive = machine === undefined ? undefined : at(machine.drives, fault.detail);
   if (machine === undefined || drive === undefined || drive.incarnation === null) return false;
+  // One that was wiped holds nothing that could be damaged.
+  if (drive.needsFormat) return false;
   const what = apply(drive.medium, machine.up);
   if (what === null) return false;
   world.checkers.replicas.damaged(drive.incarnation);
@@ -156,7 +161,7 @@ function loseIndex(world: World, fault: Fault): boolean {
   const machine = damageable(world, fault);
   if (machine === undefined || !machine.powered) return false;
   const drive = at(machine.drives, fault.detail);
-  if (drive === undefined || drive.incarnation === null) return false;
+  if (drive === undefined || drive.incarnation === null || drive.needsFormat) return false;
   if (fault.detail * 4 - Math.floor(fault.detail * 4) < 0.5) machine.kill();
   else machine.powerOff();
   machine.restartAfter(fault.duration);
@@ -181,9 +186,7 @@ function wipeAfterCopy(world: World, fault: Fault): boolean {
   const holders = world.checkers.volumes.located(copied.segment);
   const holds = (machine: StorageMachine): boolean =>
     machine.incarnations().some((incarnation) => holders.includes(incarnation));
-  const lost = world.machines
-    .slice(0, world.spec.damagedNodes)
-    .find((machine) => machine !== copied.machine && holds(machine));
+  const lost = damageables(world).find((machine) => machine !== copied.machine && holds(machine));
   if (lost === undefined || !wipe(world, fault, lost)) return false;
   for (const machine of world.machines) {
     if (machine === lost || machine === copied.machine || !holds(machine)) continue;

@@ -176,14 +176,25 @@ export class StorageMachine {
   #opened(): void {
     const found = this.#storage?.inspect() ?? [];
     for (const { drive, store } of this.#stores) {
-      if (store.state !== 'ok' && store.state !== 'full') continue;
       const { incarnation } = store;
+      if (store.state !== 'ok' && store.state !== 'full') {
+        this.#lifeNotBegun(drive, incarnation);
+        continue;
+      }
       if (drive.incarnation !== null && incarnation !== drive.incarnation) {
         this.world.tookNewIncarnation(this, drive, incarnation);
       }
       drive.incarnation = incarnation;
       const segments = found.find((disk) => disk.incarnation === incarnation)?.segments ?? [];
       this.world.checkers.reopened(incarnation, segments);
+    }
+  }
+
+  /** A new life that damage made necessary, and that did not come to be: damaged as the old one. */
+  #lifeNotBegun(drive: SimDrive, incarnation: Incarnation): void {
+    const { replicas } = this.world.checkers;
+    if (incarnation !== '' && drive.incarnation !== null && replicas.isDamaged(drive.incarnation)) {
+      replicas.damaged(incarnation);
     }
   }
 

@@ -104,20 +104,23 @@ const TIMES: Partial<Record<FaultKind, number>> = {
   'net.cut-owner': 4,
   'net.cut-owner-one-way': 4,
   'net.reset-one': 6,
+  'net.half-open-one': 3,
+  'net.rates': 3,
   'disk.stall': 3,
   'disk.reads-fail': 5,
   // Only where segments can bear it, so more of it there.
   'disk.rot': 10,
   'disk.bad-sector': 8,
-  'node.wipe': 24,
-  'node.lose-index': 4,
-  'node.wipe-after-copy': 10,
+  'node.wipe': 60,
+  'node.lose-index': 12,
+  'node.wipe-after-copy': 24,
   'metadata.rates': 4,
+  'metadata.outage': 3,
   'metadata.move': 4,
   'all.power': 1.5,
 };
 
-const TIMES_MAX = 12;
+const TIMES_MAX = 16;
 
 export function planFaults(random: SimRandom, chaosMs: number): Fault[] {
   const enabled = FAULT_KINDS.filter(() => random.chance(0.45));

@@ -175,11 +175,7 @@ function register(
     },
     ttlSeconds: LEASE_TTL_SECONDS,
     onChange: (registered) => {
-      if (!registered) return;
-      machine.registered = disks;
-      for (const disk of machine.incarnations()) {
-        if (!disks.includes(disk)) machine.missed.add(disk);
-      }
+      if (registered) machine.registered = disks;
     },
   });
   registration.start();

@@ -3,7 +3,7 @@
  * that happens to them. The product's programs run unchanged on simulated seams (parts.ts); what
  * they say and swap goes to the checkers as it happens.
  */
-import type { Reply, Request } from '../../src/block/wire/messages.js';
+import type { ReadRequest, Reply, Request } from '../../src/block/wire/messages.js';
 import { present } from '../../src/core/assert.js';
 import {
   type ClusterId,
@@ -14,7 +14,9 @@ import {
   type VolumeId,
 } from '../../src/core/ids.js';
 import { JOURNAL_BATCH_MAX_BYTES } from '../../src/core/limits.js';
-import { chunkPrefix, volumeKey } from '../../src/metadata/keys.js';
+import { PAGE_BYTES } from '../../src/core/units.js';
+import { decodeNode } from '../../src/metadata/encoding.js';
+import { chunkPrefix, nodeKey, volumeKey } from '../../src/metadata/keys.js';
 import { MemoryServer } from '../../src/metadata/memory.js';
 import { METADATA_SCHEMA, type VolumeRecord } from '../../src/metadata/model.js';
 import { SETTINGS_KEY } from '../../src/metadata/settings.js';
@@ -106,7 +108,7 @@ export class World {
     this.metadata = new SimMetadata(this.scheduler, this.random.fork('metadata'), this.server);
     this.metadata.observer = {
       fired: (kind) => this.hit(`fault.${kind}`),
-      applied: (operations) => this.#swapped(operations),
+      applied: (operations) => this.#applied(operations),
     };
     this.cluster = idFromBytes<ClusterId>(this.random.fork('cluster').bytes(16));
     this.machines = this.spec.drives.map((drives, i) => new StorageMachine(this, i, drives));
@@ -193,7 +195,7 @@ export class World {
   /** Changes the store at once, past everybody. */
   apply(operations: readonly Operation[]): void {
     this.server.transact([], operations);
-    this.#swapped(operations);
+    this.#applied(operations);
   }
 
   /** Whenever nobody tries to own a volume for a while, somebody starts. */
@@ -229,7 +231,8 @@ export class World {
     return record;
   }
 
-  #swapped(operations: readonly Operation[]): void {
+  #applied(operations: readonly Operation[]): void {
+    for (const { key } of operations) this.#registered(key);
     for (const { id } of this.volumes) {
       const isOf = ({ key }: Operation): boolean =>
         key === volumeKey(id) || key.startsWith(chunkPrefix(id));
@@ -242,6 +245,15 @@ export class World {
       if (record.sealed.length > before.sealed.length) this.hit('seals');
       this.#givenUp(before, record);
     }
+  }
+
+  /** A disk that its node is registered without may miss what is deleted. */
+  #registered(key: string): void {
+    const machine = this.machines.find(({ node }) => nodeKey(node) === key);
+    const record = machine === undefined ? null : this.server.peek(key);
+    if (machine === undefined || record === null) return;
+    const disks = decodeNode(record.value).disks.map(({ incarnation }) => incarnation);
+    for (const disk of machine.incarnations()) if (!disks.includes(disk)) machine.missed.add(disk);
   }
 
   /** What a swap gives up is looked for in the mounts. */
@@ -259,10 +271,17 @@ export class World {
     if (this.transcribes && (request.type !== 'append' || reply.status !== 'OK')) {
       this.note(() => describeReply(machine.name, request, reply));
     }
-    if (request.type === 'read' && (reply.status === 'DISK' || reply.status === 'INCARNATION')) {
+    if (request.type === 'read' && this.#isFailure(request, reply)) {
       this.#readFailures.set(`${request.segment}/${request.incarnation}`, this.scheduler.now);
     }
     this.checkers.replied(request, reply);
+  }
+
+  /** Whether a disk cannot be blamed for not giving these pages. */
+  #isFailure({ segment, incarnation, page, count }: ReadRequest, { status }: Reply): boolean {
+    if (status === 'DISK' || status === 'INCARNATION') return true;
+    const claim = this.checkers.replicas.claim(incarnation, segment);
+    return status === 'GAP' && (claim?.durable ?? 0) < (page + count) * PAGE_BYTES;
   }
 
   requestSent(request: Request, node: NodeId): void {
@@ -297,8 +316,9 @@ export class World {
   }
 
   /**
-   * Whether nobody can be blamed for saying that these bytes are lost: each replica that had
-   * acknowledged them is damaged, or has said since then that it cannot read them or is not there.
+   * Whether nobody can be blamed for saying that these bytes are lost: each replica that has
+   * acknowledged them is damaged, or has said since then that it cannot read them, is not there, or
+   * did not have them then, as far as it had claimed.
    */
   mayBeLost(segment: SegmentId, end: number, since: number): boolean {
     const replicas = this.checkers.volumes.located(segment);

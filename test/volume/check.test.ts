@@ -244,6 +244,41 @@ test('bad copies are told from lost data, which is named', async (t) => {
   t.equal(all.findings.length, 4);
 });
 
+test('copies that are moved while they are read are read where they are', async (t) => {
+  const bed = volume();
+  const moves = (times: number, last: readonly number[]) => (all: readonly CheckedSegment[]) =>
+    all.map((one) => {
+      let moved = 0;
+      const copies = [badCopy(bed, one.segment, [0])];
+      return {
+        ...{ ...one, copies },
+        moved: (done: Parameters<NonNullable<CheckedSegment['moved']>>[0]) => {
+          const isLast = moved === times;
+          moved += 1;
+          const next = moved === times ? [badCopy(bed, one.segment, last)] : copies;
+          bed.process.clock.soon(() => done(null, isLast ? null : next));
+        },
+      };
+    });
+  t.same(kinds(checkBed(bed, {}, moves(1, []))), [], 'good where it is now');
+  t.same(kinds(checkBed(bed, {}, moves(3, []))), [], 'moved and moved again');
+  t.ok(kinds(checkBed(bed, {}, moves(1, [0]))).includes('copy'), 'bad there, too');
+  t.ok(kinds(checkBed(bed, {}, moves(1e9, []))).includes('copy'), 'not for ever');
+});
+
+test('whether copies were moved cannot be asked: an error, not a finding', async (t) => {
+  const bed = volume();
+  const down = new HoldfastError('UNAVAILABLE', 'metadata store: no answer');
+  const check = (): unknown =>
+    checkBed(bed, {}, (segments) =>
+      segments.map((one) => ({
+        ...{ ...one, copies: [badCopy(bed, one.segment, [0])] },
+        moved: (done) => bed.process.clock.soon(() => done(down, null)),
+      })),
+    );
+  t.throws(check, { code: 'UNAVAILABLE' });
+});
+
 test('a copy that does not answer is said to be so, and nothing is called lost', async (t) => {
   const bed = volume();
   const down = new HoldfastError('UNAVAILABLE', 'node 2 does not answer');
