@@ -7,6 +7,8 @@ const SEQUENTIAL_MIB = 512;
 const RANDOM_MIB = 256;
 const EIGHT_MIB = 32;
 const SECONDS = 5;
+/** Jobs run for so long before they are measured: programs that just began are slower. */
+const WARM_UP_SECONDS = 3;
 const WAL_RECORD_BYTES = 2300;
 const WAL_RECORDS = 10_000;
 
@@ -46,8 +48,10 @@ function sized(place: Place, mib: number): string {
   return `${Math.max(1, Math.round(mib * place.scale))}m`;
 }
 
-function timed(place: Place, seconds = SECONDS): Record<string, number> {
-  return { time_based: 1, runtime: Math.max(1, Math.round(seconds * place.scale)) };
+/** What is measured, in seconds, and how long the job has run by then. */
+function timed(place: Place, seconds = SECONDS, before = WARM_UP_SECONDS): Record<string, number> {
+  const scaled = (whole: number): number => Math.max(1, Math.round(whole * place.scale));
+  return { time_based: 1, runtime: scaled(seconds), ramp_time: before === 0 ? 0 : scaled(before) };
 }
 
 const sequential = { ioengine: 'psync', bs: '1m' };
@@ -159,8 +163,8 @@ export const DATA_WORKLOADS: readonly Workload[] = [
     run: async (place) => {
       const options = { ioengine: 'psync', bs: '4k', rw: 'write', fdatasync: 1, fallocate: 'none' };
       const file = { filename: place.path('append'), size: '4g' };
-      const { runtime = 1 } = timed(place);
-      const job = await fio(place, { ...options, ...file, runtime });
+      const { runtime = 1, ramp_time = 0 } = timed(place);
+      const job = await fio(place, { ...options, ...file, runtime, ramp_time });
       await place.run(['rm', file.filename]);
       return operations(job);
     },
@@ -204,13 +208,8 @@ function published(name: string, options: Readonly<Record<string, string | numbe
     needs: [FIO],
     prepare: prepareRandom,
     run: async (place) => {
-      const { runtime, ramp_time, ...rest } = options;
-      const times = {
-        ...timed(place, Number(runtime)),
-        ...(ramp_time === undefined
-          ? {}
-          : { ramp_time: Math.round(Number(ramp_time) * place.scale) }),
-      };
+      const { runtime, ramp_time = 0, ...rest } = options;
+      const times = timed(place, Number(runtime), Number(ramp_time));
       const common = { ioengine: 'libaio', direct: 1, ...rest };
       const job = await fio(place, { ...common, ...randomFile(place), ...times });
       return isLarge ? megabytes(job) : operations(job);

@@ -4,25 +4,30 @@ import { join } from 'node:path';
 import { type Place, type Program, timesGluster, type Workload } from './workload.js';
 
 const SECONDS = 10;
+const WARM_UP_SECONDS = 3;
 const PYTHON: Program = { name: 'python3', package: 'python3' };
 const POSTGRES_PACKAGES = '/usr/lib/postgresql';
 const POSTGRES: Program = { name: 'pgbench', package: 'postgresql' };
 const PGBENCH_SCALE = 5;
 const PGBENCH_CLIENTS = 4;
 
-/** Inserts until the time is up, each a transaction that is durable when it returns. */
+/** Inserts until the time is up, each a transaction that is durable when it returns: twice. */
 const SQLITE_LOAD = `
 import sqlite3, sys, time
-path, seconds = sys.argv[1], float(sys.argv[2])
+path, before, seconds = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
 db = sqlite3.connect(path, isolation_level=None)
 assert db.execute('pragma journal_mode=wal').fetchone()[0] == 'wal'
 db.execute('pragma synchronous=full')
 db.execute('create table if not exists t (id integer primary key, value blob)')
-value, count, start = bytes(100), 0, time.monotonic()
-while time.monotonic() - start < seconds:
-    db.execute('insert into t (value) values (?)', (value,))
-    count += 1
-print(count / (time.monotonic() - start))
+value = bytes(100)
+def rate(seconds):
+    count, start = 0, time.monotonic()
+    while time.monotonic() - start < seconds:
+        db.execute('insert into t (value) values (?)', (value,))
+        count += 1
+    return count / (time.monotonic() - start)
+rate(before)
+print(rate(seconds))
 `;
 
 const SQLITE: Workload = {
@@ -32,10 +37,9 @@ const SQLITE: Workload = {
   mark: timesGluster(3),
   needs: [PYTHON],
   run: async (place) => {
-    const seconds = String((SECONDS / 2) * place.scale);
-    return Number(
-      await place.run(['python3', '-c', SQLITE_LOAD, place.path('sqlite.db'), seconds]),
-    );
+    const times = [WARM_UP_SECONDS, SECONDS / 2].map((seconds) => String(seconds * place.scale));
+    const load = ['python3', '-c', SQLITE_LOAD, place.path('sqlite.db'), ...times];
+    return Number(await place.run(load));
   },
 };
 
@@ -77,7 +81,10 @@ class Postgres {
     const database = ['-h', this.#sockets, 'postgres'];
     await this.run('pgbench', '-i', '-q', '-s', String(PGBENCH_SCALE), ...database);
     const clients = ['-c', String(PGBENCH_CLIENTS), '-j', '2'];
-    const said = await this.run('pgbench', ...clients, '-T', String(seconds), ...database);
+    const load = (time: number): Promise<string> =>
+      this.run('pgbench', ...clients, '-T', String(time), ...database);
+    await load(Math.max(1, Math.round(WARM_UP_SECONDS * this.#place.scale)));
+    const said = await load(seconds);
     const rate = /^tps = ([\d.]+)/m.exec(said)?.[1];
     if (rate === undefined) throw new Error('pgbench reported no rate');
     return Number(rate);

@@ -7,7 +7,7 @@ import { type Place, timesGluster, type Workload } from './workload.js';
 const LOAD = fileURLToPath(new URL('./file-load.js', import.meta.url));
 const SECONDS = 10;
 const FILES = 20_000;
-const TREE_DIRECTORIES = 200;
+const TREE_DIRECTORIES = 600;
 const TREE_FILES_A_DIRECTORY = 12;
 const TREE_FILE_MAX_BYTES = 24_000;
 
