@@ -251,14 +251,17 @@ class Turn {
       this.add({ type: 'fill', of, to: found, instead: null, why });
       return;
     }
-    const incomplete = others.find(
-      (one) => disks.state(one) === 'good' && of.incomplete.has(one.incarnation),
-    );
+    const lacks = (state: DiskState) => (one: Replica) =>
+      disks.state(one) === state && of.incomplete.has(one.incarnation);
+    let incomplete = of.replicas.find(lacks('good'));
+    const to = targetFor(disks, of, others, ({ node }) => this.#isFree(node));
+    const isNowhere = to === null && targetFor(disks, of, others, () => true) === null;
+    // There is no other place: what is on a disk that is drained counts while it is there.
+    if (isNowhere) incomplete ??= of.replicas.find(lacks('leaving'));
     if (incomplete !== undefined) {
       this.add({ type: 'complete', of, to: incomplete });
       return;
     }
-    const to = targetFor(disks, of, others, ({ node }) => this.#isFree(node));
     if (to === null) return;
     const { node, incarnation } = to;
     const step = { type: 'fill', of, to: { node, incarnation }, instead: null, why } as const;

@@ -177,6 +177,16 @@ t.test('a copy that is not whole is completed where it stands', async (t) => {
   t.match(found.summary, { degraded: 1, copies: 1 });
 });
 
+t.test('what cannot leave a drained disk is completed there', async (t) => {
+  const disks = [disk(1), disk(2), disk(3, 'leaving')];
+  const partial = segment(1, [1, 2, 3], { incomplete: new Set([on(3).incarnation]) });
+  t.same(said(plan(disks, [partial]).steps), ['complete 1 on 3']);
+  t.same(said(plan([...disks, disk(4)], [partial]).steps), ['fill 1 on 4']);
+  const busy = new Map([[on(4).node, 8]]);
+  t.same(said(plan([...disks, disk(4)], [partial], { load: busy }).steps), [], 'it has its turn');
+  t.same(said(plan(disks, [segment(1, [1, 2, 3])]).steps), [], 'whole copies wait');
+});
+
 t.test('a copy that lacks only its SEAL can be read, and is completed alone', async (t) => {
   const disks = [disk(1), disk(2), disk(3), disk(4)];
   const incomplete = new Set([1, 2, 3].map((node) => on(node).incarnation));

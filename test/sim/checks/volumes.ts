@@ -338,8 +338,10 @@ export class VolumeGhosts implements Placements {
     must(known.seal === null || batch.end <= known.seal.end, 5, () => {
       return `${name} is acknowledged above the sealed end ${known.seal?.end}`;
     });
+    // An owner that was paused hears of what it was answered after repair may have dropped a copy.
     const holders = known.placed.replicas.filter((disk) => {
-      return (this.#replicas?.claim(disk, segment)?.durable ?? 0) >= batch.end;
+      const { durable = 0, appended = 0 } = this.#replicas?.claim(disk, segment) ?? {};
+      return Math.max(durable, appended) >= batch.end;
     });
     must(holders.length >= known.placed.ackQuorum, 11, () => {
       return `${name} is acknowledged, and ${holders.length} replicas have said it is durable`;
