@@ -29,6 +29,7 @@ import type { ScrubbedDisks } from '../replication/scrubber.js';
 import { EXIT_CODES } from './errors.js';
 import {
   checkCluster,
+  checkNotMissing,
   checkRoom,
   commonIdentity,
   type DataDirectory,
@@ -101,8 +102,7 @@ export class NodeDaemon {
   readonly #metadata: NodeMetadata;
   readonly #disks: OpenedDisk[] = [];
   #identity: DiskIdentity | null = null;
-  /** Whether a data directory is to be formatted. */
-  #isJoining = false;
+  #directories: readonly DataDirectory[] = [];
   #troubles: string[] = [];
   #clients: NodeClients | null = null;
   #server: NodeServer | null = null;
@@ -120,10 +120,13 @@ export class NodeDaemon {
       env: process.env,
       check: async (store) => {
         const { cluster } = await readCluster(store);
+        const formatted = commonIdentity(this.#directories);
         this.#identity ??= { cluster, node: idFromBytes<NodeId>(nodeRandom.bytes(16)) };
         checkCluster(this.#identity, cluster, store.name);
         if (!this.#isJoining) return;
-        await checkSecret({ cluster, secret: settings.secret }, await listNodes(store));
+        const nodes = await listNodes(store);
+        checkNotMissing(this.#directories, formatted?.node ?? null, this.#lastingAddress(), nodes);
+        await checkSecret({ cluster, secret: settings.secret }, nodes);
       },
     });
   }
@@ -153,8 +156,8 @@ export class NodeDaemon {
   async #start(): Promise<void> {
     const { dataDir, listen, metricsListen } = this.#settings;
     const directories = inspectDirectories(dataDir);
+    this.#directories = directories;
     this.#identity = commonIdentity(directories);
-    this.#isJoining = directories.some((one) => one.superblock === null);
     const isOpen = await this.#openMetadata(this.#isJoining);
     const identity = this.#identity as DiskIdentity;
     await this.#probe(listen);
@@ -170,6 +173,11 @@ export class NodeDaemon {
     this.#metadata.register({ record, cluster, requests, disks: disksOf(storage) });
     if (!isOpen) this.#metadata.keepOpening();
     this.#announce(identity, bound, address);
+  }
+
+  /** Whether a data directory is to be formatted. */
+  get #isJoining(): boolean {
+    return this.#directories.some(({ superblock }) => superblock === null);
   }
 
   /** Whether the store is open. Without a formatted disk it must be, to know the cluster. */
@@ -299,9 +307,13 @@ export class NodeDaemon {
 
   /** Where others reach this node: as told, with the port that was really taken. */
   #advertised(bound: Address): Address {
+    return this.#lastingAddress() ?? bound;
+  }
+
+  /** Null where every start takes another port. */
+  #lastingAddress(): Address | null {
     const { advertise, listen } = this.#settings;
-    if (advertise !== undefined) return advertise;
-    return parseAddress(listen).port === 0 ? bound : listen;
+    return advertise ?? (parseAddress(listen).port === 0 ? null : listen);
   }
 
   #record(node: NodeId, address: Address, storage: StorageNode): NodeRecord {

@@ -12,6 +12,8 @@ import {
 import { HoldfastError, invalid } from '../core/errors.js';
 import type { ClusterId, NodeId } from '../core/ids.js';
 import { DISK_RESERVE_BYTES } from '../core/limits.js';
+import type { Address } from '../io/network.js';
+import type { NodeRecord } from '../metadata/model.js';
 
 export interface DataDirectory {
   readonly path: string;
@@ -121,4 +123,32 @@ export function checkRoom(path: string, journalBytes: number): void {
   const mib = (bytes: number): string => `${Math.floor(bytes / 1024 ** 2)} MiB`;
   const message = `${path} has ${mib(bavail * bsize)} left, formatting needs ${mib(needed)}`;
   throw new HoldfastError('DISK_FULL', message, { hint: 'Free space, or give a larger disk.' });
+}
+
+/**
+ * Before an empty directory is formatted: throws NOT_FOUND where a disk should be instead, as after
+ * a start that came before the mount of its disk. `node` is what the formatted directories say, or
+ * null where none is; `nodes` are those registered and not removed.
+ */
+export function checkNotMissing(
+  directories: readonly DataDirectory[],
+  node: NodeId | null,
+  address: Address | null,
+  nodes: readonly NodeRecord[],
+): void {
+  const empty = directories.find(({ superblock }) => superblock === null);
+  const record = nodes.find((one) => (node === null ? one.address === address : one.node === node));
+  if (empty === undefined || record === undefined) return;
+  const found = directories.map(({ superblock }) => superblock?.incarnation);
+  const missing = record.disks.filter(({ incarnation }) => !found.includes(incarnation));
+  if (missing.length === 0) return;
+  const name = record.node.slice(0, 8);
+  const lost =
+    node === null
+      ? `first take the node out with "holdfast node rm ${name} --force"`
+      : 'start once without this directory, then with it';
+  const whose = node === null ? `node ${name}, last seen at ${address},` : `this node, ${name},`;
+  const hint = `Mount the disk there. If it is lost, ${lost}: its copies are made elsewhere.`;
+  const message = `${empty.path} is empty, and ${whose} has a disk that is not found`;
+  throw new HoldfastError('NOT_FOUND', message, { hint });
 }

@@ -6,6 +6,7 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { crc32 } from '../../src/core/checksum.js';
+import { freePorts } from '../fixtures/etcd.js';
 import { contents, type Ended, holdfast, Place, plain, refused } from './node-fixture.js';
 
 t.test('bad options', async (t) => {
@@ -93,6 +94,40 @@ t.test('data directories that are not for it', async (t) => {
   const strange = await start(first, '--metadata', elsewhere);
   refused(t, strange, 14, /belongs to cluster [0-9a-f]{32}, .*--data-dir/, 'of another cluster');
   t.same([contents(first), contents(second)], both);
+});
+
+t.test('an empty directory where a disk of this node should be', async (t) => {
+  const place = await Place.make(t);
+  const listen = ['--advertise', `127.0.0.1:${(await freePorts(1))[0]}`];
+  const one = place.directory('one');
+  const { child, ready } = await place.start(t, place.args(one, ...listen));
+  await child.stop();
+  const name = ready.node.slice(0, 8);
+  const mountPoint = place.directory('mount-point');
+  const away = await holdfast(plain(place.args(mountPoint, ...listen)));
+  refused(t, away, 12, /is empty, and node .* has a disk that is not found\. Mount/, 'its only one');
+  t.match(away.err, `holdfast node rm ${name} --force`);
+  t.same(contents(mountPoint), []);
+
+  const two = place.directory('two');
+  const first = await place.start(t, place.args(one, '--data-dir', two, ...listen));
+  t.equal(first.ready.node, ready.node, 'one more disk is welcome');
+  await first.child.stop();
+  const other = place.args(one, '--data-dir', mountPoint, ...listen);
+  const half = await holdfast(plain(other));
+  refused(t, half, 12, /this node, .*start once without this directory/, 'one of two');
+  t.same(contents(mountPoint), []);
+  const alone = await place.start(t, place.args(one, ...listen));
+  await alone.child.stop();
+  const replaced = await place.start(t, other);
+  t.equal(replaced.ready.node, ready.node, 'what was given up is replaced');
+  await replaced.child.stop();
+
+  const session = ['--metadata', place.metadata, '--secret-file', place.secretFile];
+  const removed = await holdfast(['node', 'rm', name, '--force', ...session]);
+  t.equal(removed.code, 0, removed.err);
+  const anew = await place.start(t, place.args(place.directory('anew'), ...listen));
+  t.not(anew.ready.node, ready.node, 'and so is a whole node');
 });
 
 t.test('superblocks that it cannot or must not read', async (t) => {

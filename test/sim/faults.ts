@@ -5,6 +5,7 @@
  */
 import { INDEX_HEADER_BYTES } from '../../src/block/index-snapshot.js';
 import type { SegmentId } from '../../src/core/ids.js';
+import { READ_LEASE_MS } from '../../src/core/limits.js';
 import { drainChange, removal } from '../../src/metadata/node-states.js';
 import type { SimDisk } from '../fixtures/sim-disk.js';
 import type { StorageMachine } from './machines.js';
@@ -409,10 +410,13 @@ const APPLY: Readonly<Record<FaultKind, Apply>> = {
       disk.faults.failed = false;
     };
   }),
-  'disk.stall': setDisk((disk) => {
-    disk.faults.stalledUntil = disk.scheduler.now + 1_500;
-    return () => {};
-  }),
+  // Some outlast a read lease: what was accepted before a FENCE is not durable when that could be.
+  'disk.stall': (world, fault) => {
+    const disk = diskOf(world, fault);
+    if (disk === undefined) return false;
+    disk.faults.stalledUntil = disk.scheduler.now + 1_000 + fault.detail * 3 * READ_LEASE_MS;
+    return true;
+  },
   'disk.slow': setDisk((disk) => {
     disk.faults.slowness = 20;
     return () => {

@@ -80,7 +80,9 @@ export interface Fault {
 /** Where a kind hurts most: it waits for this moment more often than for others. */
 const WORST: Partial<Record<FaultKind, Moment>> = {
   'owner.isolate': 'roll',
+  'owner.compete': 'large',
   'disk.reads-fail': 'fence',
+  'disk.stall': 'large',
   'node.power': 'large',
   'node.wipe-after-copy': 'copied',
   'all.power': 'large',
