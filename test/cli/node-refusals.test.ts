@@ -105,7 +105,13 @@ t.test('an empty directory where a disk of this node should be', async (t) => {
   const name = ready.node.slice(0, 8);
   const mountPoint = place.directory('mount-point');
   const away = await holdfast(plain(place.args(mountPoint, ...listen)));
-  refused(t, away, 12, /is empty, and node .* has a disk that is not found\. Mount/, 'its only one');
+  refused(
+    t,
+    away,
+    12,
+    /is empty, and node .* has a disk that is not found\. Mount/,
+    'its only one',
+  );
   t.match(away.err, `holdfast node rm ${name} --force`);
   t.same(contents(mountPoint), []);
 
