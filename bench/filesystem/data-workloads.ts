@@ -1,14 +1,18 @@
 /** Workloads on the data of few files, by fio. */
 import { MIB } from '../../src/core/units.js';
-import { type Place, type Program, timesGluster, type Workload } from './workload.js';
+import {
+  type Place,
+  type Program,
+  timesGluster,
+  WARM_UP_SECONDS,
+  type Workload,
+} from './workload.js';
 
 export const FIO: Program = { name: 'fio', package: 'fio' };
 const SEQUENTIAL_MIB = 512;
 const RANDOM_MIB = 256;
 const EIGHT_MIB = 32;
 const SECONDS = 5;
-/** Jobs run for so long before they are measured: programs that just began are slower. */
-const WARM_UP_SECONDS = 3;
 const WAL_RECORD_BYTES = 2300;
 const WAL_RECORDS = 10_000;
 
@@ -50,8 +54,8 @@ function sized(place: Place, mib: number): string {
 
 /** What is measured, in seconds, and how long the job has run by then. */
 function timed(place: Place, seconds = SECONDS, before = WARM_UP_SECONDS): Record<string, number> {
-  const scaled = (whole: number): number => Math.max(1, Math.round(whole * place.scale));
-  return { time_based: 1, runtime: scaled(seconds), ramp_time: before === 0 ? 0 : scaled(before) };
+  const ramp_time = before === 0 ? 0 : place.seconds(before);
+  return { time_based: 1, runtime: place.seconds(seconds), ramp_time };
 }
 
 const sequential = { ioengine: 'psync', bs: '1m' };

@@ -1,17 +1,22 @@
 /** Workloads of real databases. */
 import { chmodSync, mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Place, type Program, timesGluster, type Workload } from './workload.js';
+import {
+  type Place,
+  type Program,
+  timesGluster,
+  WARM_UP_SECONDS,
+  type Workload,
+} from './workload.js';
 
 const SECONDS = 10;
-const WARM_UP_SECONDS = 3;
 const PYTHON: Program = { name: 'python3', package: 'python3' };
 const POSTGRES_PACKAGES = '/usr/lib/postgresql';
 const POSTGRES: Program = { name: 'pgbench', package: 'postgresql' };
 const PGBENCH_SCALE = 5;
 const PGBENCH_CLIENTS = 4;
 
-/** Inserts until the time is up, each a transaction that is durable when it returns: twice. */
+/** Inserts, first unmeasured, until the time is up: each a transaction, durable on return. */
 const SQLITE_LOAD = `
 import sqlite3, sys, time
 path, before, seconds = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
@@ -77,14 +82,14 @@ class Postgres {
   }
 
   /** Transactions a second. */
-  async benchmark(seconds: number): Promise<number> {
+  async benchmark(): Promise<number> {
     const database = ['-h', this.#sockets, 'postgres'];
     await this.run('pgbench', '-i', '-q', '-s', String(PGBENCH_SCALE), ...database);
     const clients = ['-c', String(PGBENCH_CLIENTS), '-j', '2'];
     const load = (time: number): Promise<string> =>
       this.run('pgbench', ...clients, '-T', String(time), ...database);
-    await load(Math.max(1, Math.round(WARM_UP_SECONDS * this.#place.scale)));
-    const said = await load(seconds);
+    await load(this.#place.seconds(WARM_UP_SECONDS));
+    const said = await load(this.#place.seconds(SECONDS));
     const rate = /^tps = ([\d.]+)/m.exec(said)?.[1];
     if (rate === undefined) throw new Error('pgbench reported no rate');
     return Number(rate);
@@ -109,7 +114,7 @@ const PGBENCH: Workload = {
     const postgres = new Postgres(place);
     try {
       await postgres.start();
-      return await postgres.benchmark(Math.max(1, Math.round(SECONDS * place.scale)));
+      return await postgres.benchmark();
     } finally {
       await postgres.stop();
     }

@@ -5,6 +5,8 @@ import { Aborted, type RunOptions, run } from './command.js';
 import type { Target, TargetName } from './target.js';
 
 const CLEAN_UP_MS = 20_000;
+/** Loads run for so long before they are measured: programs that just began are slower. */
+export const WARM_UP_SECONDS = 3;
 
 /** What holdfast has to reach: a multiple of what a peer does. */
 export interface Mark {
@@ -77,6 +79,11 @@ export class Place {
     await this.run(['test', '-d', this.directory]).catch((thrown) => {
       throw thrown instanceof Aborted ? thrown : new Error(`${this.target.name} is not mounted`);
     });
+  }
+
+  /** So many seconds at this scale: whole ones, as fio and pgbench take them. */
+  seconds(unscaled: number): number {
+    return Math.max(1, Math.round(unscaled * this.scale));
   }
 
   path(name: string): string {

@@ -120,12 +120,11 @@ export class NodeDaemon {
       env: process.env,
       check: async (store) => {
         const { cluster } = await readCluster(store);
-        const formatted = commonIdentity(this.#directories);
         this.#identity ??= { cluster, node: idFromBytes<NodeId>(nodeRandom.bytes(16)) };
         checkCluster(this.#identity, cluster, store.name);
         if (!this.#isJoining) return;
         const nodes = await listNodes(store);
-        checkNotMissing(this.#directories, formatted?.node ?? null, this.#lastingAddress(), nodes);
+        checkNotMissing(this.#directories, this.#lastingAddress(), nodes);
         await checkSecret({ cluster, secret: settings.secret }, nodes);
       },
     });

@@ -127,15 +127,15 @@ export function checkRoom(path: string, journalBytes: number): void {
 
 /**
  * Before an empty directory is formatted: throws NOT_FOUND where a disk should be instead, as after
- * a start that came before the mount of its disk. `node` is what the formatted directories say, or
- * null where none is; `nodes` are those registered and not removed.
+ * a start that came before the mount of its disk. Where all are empty the node is known by its
+ * `address`, if that lasts; `nodes` are those registered and not removed.
  */
 export function checkNotMissing(
   directories: readonly DataDirectory[],
-  node: NodeId | null,
   address: Address | null,
   nodes: readonly NodeRecord[],
 ): void {
+  const node = commonIdentity(directories)?.node ?? null;
   const empty = directories.find(({ superblock }) => superblock === null);
   const record = nodes.find((one) => (node === null ? one.address === address : one.node === node));
   if (empty === undefined || record === undefined) return;

@@ -149,7 +149,7 @@ async function listedNow(
 function copyOf(
   { clock }: Session,
   { reader, directory }: Readers,
-  segment: CheckedSegment['segment'],
+  segment: SegmentId,
   replica: Replica,
 ): SegmentCopy {
   const source = { segment, replicas: [replica] };
@@ -165,7 +165,8 @@ function copyOf(
 
 function progressText(at: CheckProgress): string {
   if (at.step !== 'pages') return `checking: ${at.step}`;
-  const part = at.ofBytes === 0 ? 100 : Math.floor((at.bytes / at.ofBytes) * 100);
+  // Copies that were moved are read again.
+  const part = at.ofBytes === 0 ? 100 : Math.min(100, Math.floor((at.bytes / at.ofBytes) * 100));
   return `reading every copy: ${part} % of ${formatSize(at.ofBytes)}`;
 }
 

@@ -137,6 +137,8 @@ interface Need {
   readonly of: RepairSegment;
   /** Copies that can be read now: the fewer, the sooner. */
   readonly readable: number;
+  /** Of these, those that are known to be whole. */
+  readonly whole: number;
   readonly why: Why;
   /** What is wanted: the list's other replicas, without the one that is to go. */
   readonly others: readonly Replica[];
@@ -162,7 +164,8 @@ export function planRepair(view: RepairView): RepairPlan {
     if (view.busy.has(of.segment)) continue;
     if (of.filling !== null || missing > 0) {
       const why = found.counting < of.wanted || found.leaving === 0 ? 'repair' : 'drain';
-      needs.push({ of, readable: found.readable, why, others: found.others });
+      const { readable, whole, others } = found;
+      needs.push({ of, readable, whole, why, others });
     }
   }
   needs.sort((a, b) => a.readable - b.readable || (a.of.segment < b.of.segment ? -1 : 1));
@@ -182,8 +185,9 @@ interface Look {
   /** Of them, those that are meant to stay. */
   readonly lasting: number;
   readonly leaving: number;
-  /** Copies that can be read now. */
+  /** Copies that can be read now, and those of them that are known to be whole. */
   readonly readable: number;
+  readonly whole: number;
   readonly toComplete: readonly Replica[];
   readonly others: readonly Replica[];
 }
@@ -193,13 +197,17 @@ function look(disks: Disks, of: RepairSegment): Look {
   let lasting = 0;
   let leaving = 0;
   let readable = 0;
+  let whole = 0;
   const toComplete: Replica[] = [];
   const others: Replica[] = [];
   for (const replica of of.replicas) {
     const state = disks.state(replica);
     const isWhole = !of.incomplete.has(replica.incarnation);
     if (isWhole && state !== 'gone') counting += 1;
-    if (isReadable(of, replica, state)) readable += 1;
+    if (isReadable(of, replica, state)) {
+      readable += 1;
+      if (isWhole) whole += 1;
+    }
     if (state === 'leaving') leaving += 1;
     if (state === 'good' && !isWhole) toComplete.push(replica);
     if (state !== 'good' && state !== 'away') continue;
@@ -207,7 +215,7 @@ function look(disks: Disks, of: RepairSegment): Look {
     // An incomplete one is completed where it stands, and is no reason for another copy.
     lasting += 1;
   }
-  return { counting, lasting, leaving, readable, toComplete, others };
+  return { counting, lasting, leaving, readable, whole, toComplete, others };
 }
 
 /** Whole copies that nothing counts on, and that may take the place of one that cannot be read. */
@@ -229,9 +237,10 @@ class Turn {
     this.#load = new Map(view.load);
   }
 
-  take(disks: Disks, { of, readable, why, others }: Need): void {
+  take(disks: Disks, { of, readable, whole, why, others }: Need): void {
     const { filling, instead } = of;
-    const unlisted = readable > 0 ? [] : useful(disks, of);
+    // What was never sealed may turn out not to be whole: it does not make these superfluous.
+    const unlisted = whole > 0 ? [] : useful(disks, of);
     if (filling !== null) {
       const isVain = unlisted.length > 0 && !names(unlisted, filling.incarnation);
       // Whoever came back, or was not to leave after all, counts again.
@@ -253,16 +262,19 @@ class Turn {
     }
     const lacks = (state: DiskState) => (one: Replica) =>
       disks.state(one) === state && of.incomplete.has(one.incarnation);
-    let incomplete = of.replicas.find(lacks('good'));
-    const to = targetFor(disks, of, others, ({ node }) => this.#isFree(node));
-    const isNowhere = to === null && targetFor(disks, of, others, () => true) === null;
-    // There is no other place: what is on a disk that is drained counts while it is there.
-    if (isNowhere) incomplete ??= of.replicas.find(lacks('leaving'));
+    const incomplete = of.replicas.find(lacks('good'));
     if (incomplete !== undefined) {
       this.add({ type: 'complete', of, to: incomplete });
       return;
     }
-    if (to === null) return;
+    const to = targetFor(disks, of, others, ({ node }) => this.#isFree(node));
+    if (to === null) {
+      // Where there is no other place, what is on a drained disk counts while it is there.
+      const drained = of.replicas.find(lacks('leaving'));
+      const isNowhere = drained !== undefined && targetFor(disks, of, others, () => true) === null;
+      if (isNowhere) this.add({ type: 'complete', of, to: drained });
+      return;
+    }
     const { node, incarnation } = to;
     const step = { type: 'fill', of, to: { node, incarnation }, instead: null, why } as const;
     if (this.add(step)) {

@@ -197,6 +197,9 @@ t.test('a copy that lacks only its SEAL can be read, and is completed alone', as
   const found = plan(disks, [segment(1, [1, 2, 3], { incomplete, unsealed })]);
   t.match(found.summary, { unreadable: 0, endangered: 1, copies: 3 });
   t.same(said(found.steps), ['complete 1 on 1']);
+  const unlisted = [on(4)];
+  const sure = plan(disks, [segment(1, [1, 2, 3], { incomplete, unsealed, unlisted })]);
+  t.same(said(sure.steps), ['fill 1 on 4'], 'one that is known to be whole is surer');
   const alone = { wanted: 1, incomplete: unsealed, unsealed };
   t.same(said(plan(disks, [segment(1, [2], alone)]).steps), ['complete 1 on 2']);
 });

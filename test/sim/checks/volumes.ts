@@ -340,8 +340,9 @@ export class VolumeGhosts implements Placements {
     });
     // An owner that was paused hears of what it was answered after repair may have dropped a copy.
     const holders = known.placed.replicas.filter((disk) => {
-      const { durable = 0, appended = 0 } = this.#replicas?.claim(disk, segment) ?? {};
-      return Math.max(durable, appended) >= batch.end;
+      const claim = this.#replicas?.claim(disk, segment);
+      const said = claim?.deleted === true ? claim.appended : claim?.durable;
+      return (said ?? 0) >= batch.end;
     });
     must(holders.length >= known.placed.ackQuorum, 11, () => {
       return `${name} is acknowledged, and ${holders.length} replicas have said it is durable`;
