@@ -180,9 +180,8 @@ export class Journal {
       this.#turn();
     }
     if (count === this.#queue.length) {
-      const empty = this.#flying;
       this.#flying = this.#queue;
-      this.#queue = empty;
+      this.#queue = [];
     } else {
       this.#flying = this.#queue.splice(0, count);
     }
@@ -258,7 +257,7 @@ export class Journal {
       if (this.#failed) return;
       present(written[i], 'counted').written();
     }
-    written.length = 0;
+    this.#flying = [];
     this.#busy = false;
     this.#options.onSettled();
     if (!this.#busy) this.#next();

@@ -5,6 +5,7 @@
  * (names, targets, values) is copied out of the request's buffer; data and the name of a lookup are
  * used within the call. Faults become errno here; bugs are thrown on and stop the process.
  */
+import { present } from '../core/assert.js';
 import type { HoldfastError } from '../core/errors.js';
 import type { Attributes, Filesystem, FsError, Inode } from '../volume/filesystem-api.js';
 import { createIn } from './creation.js';
@@ -218,14 +219,8 @@ export class FilesystemAdapter {
   /** "No such name" is an answer that the kernel may keep. */
   #lookup(parent: Inode, { name }: Lookup, reply: Reply): Answer {
     if (tooLong(name)) return reply.error(ERRNO.ENAMETOOLONG);
-    let attributes: Attributes;
-    try {
-      attributes = this.#filesystem.lookup(parent, name);
-    } catch (thrown) {
-      if (errnoOf(thrown) === ERRNO.ENOENT) return reply.noEntry();
-      throw thrown;
-    }
-    return reply.entry(attributes);
+    const attributes = this.#filesystem.lookup(parent, name);
+    return attributes === null ? reply.noEntry() : reply.entry(attributes);
   }
 
   #read(inode: Inode, { offset, size }: Read, reply: Reply): Answer {
@@ -292,7 +287,7 @@ export class FilesystemAdapter {
     } catch (thrown) {
       const exclusive = (flags & OpenFlag.EXCL) !== 0;
       if (errnoOf(thrown) !== ERRNO.EEXIST || exclusive) throw thrown;
-      made = this.#filesystem.lookup(parent, name);
+      made = present(this.#filesystem.lookup(parent, name), 'what exists');
       if ((flags & OpenFlag.TRUNC) !== 0) {
         made = this.#filesystem.setattr(made.inode, { size: 0, mtime: 'now' });
       }

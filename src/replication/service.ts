@@ -68,7 +68,7 @@ export class Service {
   #drained: (() => void)[] = [];
   #waiting: ((error: HoldfastError | null) => void)[] = [];
   #releasing = false;
-  readonly #effects: WriterEffect[] = [];
+  #effects: WriterEffect[] = [];
   #performing = false;
   #failure: HoldfastError | null = null;
 
@@ -245,7 +245,7 @@ export class Service {
     if (this.#performing) return;
     this.#performing = true;
     for (let i = 0; i < this.#effects.length; i++) this.#run(this.#effects[i] as WriterEffect, now);
-    this.#effects.length = 0;
+    this.#effects = [];
     this.#performing = false;
   }
 

@@ -134,9 +134,10 @@ export type Done = (error: FsError | HoldfastError | null) => void;
 export interface Filesystem {
   /**
    * Also answers '.' (any inode, itself) and '..' (a directory's parent; the root's is the root),
-   * for file handles. May be called from within readdir's callback.
+   * for file handles. May be called from within readdir's callback. Null when there is no such
+   * name: programs ask for many of those, and an exception would take as long as all the rest.
    */
-  lookup(parent: Inode, name: Buffer): Attributes;
+  lookup(parent: Inode, name: Buffer): Attributes | null;
   getattr(inode: Inode): Attributes;
   /** Sets ctime to now unless it is given, even if nothing else is. `mode` has no type here. */
   setattr(inode: Inode, changes: AttributeChanges): Attributes;

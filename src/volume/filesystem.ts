@@ -168,9 +168,10 @@ export class VolumeFilesystem implements Filesystem {
     return this.#inodes.attributes(slot);
   }
 
-  lookup(parent: Inode, name: Buffer): Attributes {
+  lookup(parent: Inode, name: Buffer): Attributes | null {
     this.history.assertAlive();
     const slot = this.#names.lookup(parent, name);
+    if (slot === 0) return null;
     this.#handles.looked(slot);
     return this.#inodes.attributes(slot);
   }

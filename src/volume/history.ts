@@ -219,7 +219,7 @@ export class History {
           : this.pool.of(place).bytes(this.pool.indexOf(place), whole.from, whole.to);
       this.intents.write(group.lsn, operation, whole, views);
     }
-    const last = group.operations[group.operations.length - 1];
+    const last = group.operations.at(-1);
     if (operation.type === 'write' && last?.type === 'write' && follows(last, operation)) {
       apply(this.#state, operation, place);
       last.count += operation.count;
@@ -231,7 +231,7 @@ export class History {
   }
 
   #addRange(chunk: PendingChunk, slot: number, page: number, count: number): void {
-    const last = chunk.ranges[chunk.ranges.length - 1];
+    const last = chunk.ranges.at(-1);
     if (last !== undefined && last.slot === slot && last.page + last.count === page) {
       chunk.ranges[chunk.ranges.length - 1] = { slot, page: last.page, count: last.count + count };
     } else {

@@ -73,7 +73,7 @@ export interface Filled {
 
 class Batch {
   readonly control = new ByteWriter(16 * 1024);
-  readonly data: Uint8Array[] = [];
+  data: Uint8Array[] = [];
   dataBytes = 0;
   /** Of the first and the last operation. */
   firstLsn = 0;
@@ -89,7 +89,7 @@ class Batch {
 
   clear(): void {
     this.control.truncate(0).skip(BATCH_HEAD_BYTES);
-    this.data.length = 0;
+    this.data = [];
     this.dataBytes = 0;
     this.firstLsn = 0;
     this.lastLsn = 0;

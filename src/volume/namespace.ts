@@ -71,13 +71,18 @@ export class Namespace {
     return isDirectory(this.#deps.state.inodes.get(slot, Field.mode));
   }
 
-  /** The slot under a name; ENOENT when there is none. "." and ".." are names too. */
+  /** The slot under a name; 0 when there is none. "." and ".." are names too. */
   lookup(parent: Inode, name: Buffer): number {
     if (name.length === 1 && name.equals(SELF)) return this.#existing(parent);
     const directory = this.#directory(parent);
     if (name.length > NAME_MAX) throw new FsError('ENAMETOOLONG', 'the name is too long');
     if (name.length === 2 && name.equals(PARENT)) return this.#parentOf(directory);
-    const slot = this.#deps.state.directory.lookup(directory, name);
+    return this.#deps.state.directory.lookup(directory, name);
+  }
+
+  /** The slot under a name that must be there. */
+  #named(parent: Inode, name: Buffer): number {
+    const slot = this.lookup(parent, name);
     if (slot === 0) throw NO_ENTRY;
     return slot;
   }
@@ -161,7 +166,7 @@ export class Namespace {
   unlink(parent: Inode, name: Buffer): void {
     const { history, clock } = this.#deps;
     checkName(name, 'EISDIR');
-    const slot = this.lookup(parent, name);
+    const slot = this.#named(parent, name);
     if (this.#isDir(slot)) throw new FsError('EISDIR', 'it is a directory');
     history.perform({ type: 'unlink', parent, name: Buffer.from(name), time: timeNow(clock) });
     this.#checkOrphan(slot);
@@ -171,7 +176,7 @@ export class Namespace {
     const { state, history, clock } = this.#deps;
     if (name.equals(SELF)) throw new FsError('EINVAL', 'a directory cannot be removed by "."');
     checkName(name, 'ENOTEMPTY');
-    const slot = this.lookup(parent, name);
+    const slot = this.#named(parent, name);
     if (!this.#isDir(slot)) throw new FsError('ENOTDIR', 'it is no directory');
     if (!state.directory.isEmpty(slot)) throw new FsError('ENOTEMPTY', 'it is not empty');
     history.perform({ type: 'rmdir', parent, name: Buffer.from(name), time: timeNow(clock) });
@@ -190,7 +195,7 @@ export class Namespace {
     checkName(name, 'EBUSY');
     checkName(newName, 'EBUSY');
     const exchange = (flags & RENAME_EXCHANGE) !== 0;
-    const slot = this.lookup(parent, name);
+    const slot = this.#named(parent, name);
     const to = this.#living(newParent);
     const victim = state.directory.lookup(to, newName);
     if (victim !== 0 && (flags & RENAME_NOREPLACE) !== 0) {

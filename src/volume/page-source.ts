@@ -12,14 +12,10 @@ import { READ_MAX_PAGES } from '../core/limits.js';
 import { PAGE_BYTES } from '../core/units.js';
 import type { VolumeOwner } from '../replication/owner-api.js';
 import { CACHE_PAGES } from './limits.js';
+import { type Range, RangeIndex } from './range-index.js';
 import { pageOfPlace, type SegmentTable, slotOfPlace } from './segments.js';
 
 export type Fetched = (error: HoldfastError | null, data: Uint8Array | null) => void;
-
-interface Range {
-  readonly place: number;
-  readonly count: number;
-}
 
 interface Run extends Range {
   readonly data: Uint8Array;
@@ -53,9 +49,9 @@ export class PageSource {
   /** Oldest first. */
   readonly #runs = new Set<Run>();
   #runPages = 0;
-  readonly #runAt = new Map<number, Run>();
+  readonly #runAt = new RangeIndex<Run>();
   readonly #fetches = new Set<Fetch>();
-  readonly #fetchAt = new Map<number, Fetch>();
+  readonly #fetchAt = new RangeIndex<Fetch>();
   /** Pages that fetches made ahead will bring. */
   #comingPages = 0;
 
@@ -80,12 +76,12 @@ export class PageSource {
       this.#pages.set(place, page);
       return { kind: 'memory', count: 1, data: page };
     }
-    const run = this.#runAt.get(place);
+    const run = this.#runAt.at(place);
     if (run !== undefined) {
       const count = Math.min(limit, run.place + run.count - place);
       return { kind: 'memory', count, data: view(run, { place, count }) };
     }
-    const fetch = this.#fetchAt.get(place);
+    const fetch = this.#fetchAt.at(place);
     if (fetch !== undefined) {
       return { kind: 'coming', count: Math.min(limit, fetch.place + fetch.count - place) };
     }
@@ -94,13 +90,11 @@ export class PageSource {
 
   /** How many pages from `place` on are neither here nor coming. */
   #absent(place: number, limit: number): number {
+    const most = this.#fetchAt.gap(place, this.#runAt.gap(place, limit));
+    if (this.#pages.size === 0) return most;
     let count = 1;
-    while (count < limit && !this.#isKnown(place + count)) count++;
+    while (count < most && !this.#pages.has(place + count)) count++;
     return count;
-  }
-
-  #isKnown(place: number): boolean {
-    return this.#pages.has(place) || this.#runAt.has(place) || this.#fetchAt.has(place);
   }
 
   keep(place: number, page: Uint8Array): void {
@@ -116,7 +110,7 @@ export class PageSource {
   #keepRun(run: Run): void {
     this.#runs.add(run);
     this.#runPages += run.count;
-    note(this.#runAt, run);
+    this.#runAt.add(run);
     for (const oldest of this.#runs) {
       if (this.#runPages <= this.#runPagesMax) return;
       this.#dropRun(oldest);
@@ -126,12 +120,12 @@ export class PageSource {
   #dropRun(run: Run): void {
     this.#runs.delete(run);
     this.#runPages -= run.count;
-    unnote(this.#runAt, run);
+    this.#runAt.remove(run);
   }
 
   /** True unless it was ended before. */
   #endFetch(fetch: Fetch): boolean {
-    unnote(this.#fetchAt, fetch);
+    this.#fetchAt.remove(fetch);
     return this.#fetches.delete(fetch);
   }
 
@@ -154,7 +148,7 @@ export class PageSource {
    */
   fetch(place: number, count: number, done: Fetched): void {
     const wanted: Wanted = { place, count, done };
-    const fetch = this.#fetchAt.get(place);
+    const fetch = this.#fetchAt.at(place);
     if (fetch !== undefined && place + count <= fetch.place + fetch.count) {
       fetch.waiting.push(wanted);
       return;
@@ -179,7 +173,7 @@ export class PageSource {
 
   #start(fetch: Fetch): void {
     this.#fetches.add(fetch);
-    note(this.#fetchAt, fetch);
+    this.#fetchAt.add(fetch);
     const segment = this.#segments.idOf(slotOfPlace(fetch.place));
     const { place, count, ahead } = fetch;
     this.#owner.readPages(segment, pageOfPlace(place), count, (error, data) => {
@@ -202,17 +196,6 @@ function alone(data: Uint8Array): Uint8Array {
   const copy = Buffer.allocUnsafeSlow(data.length);
   copy.set(data);
   return copy;
-}
-
-/** Makes `range` what is found at each of its pages; one that came before is found no more. */
-function note<T extends Range>(index: Map<number, T>, range: T): void {
-  for (let at = range.place; at < range.place + range.count; at++) index.set(at, range);
-}
-
-function unnote<T extends Range>(index: Map<number, T>, range: T): void {
-  for (let at = range.place; at < range.place + range.count; at++) {
-    if (index.get(at) === range) index.delete(at);
-  }
 }
 
 function view(run: Run, { place, count }: Range): Uint8Array {

@@ -131,8 +131,8 @@ export class Tree {
   #first: Leaf;
   #size = 0;
   #leaves = 1;
-  readonly #path: Inner[] = [];
-  readonly #indexes: number[] = [];
+  #path: Inner[] = [];
+  #indexes: number[] = [];
 
   constructor() {
     this.#first = new Leaf();
@@ -168,8 +168,8 @@ export class Tree {
 
   /** As #find, keeping the way for changes of the inner nodes. */
   #descend(high: number, low: number): Leaf {
-    this.#path.length = 0;
-    this.#indexes.length = 0;
+    this.#path = [];
+    this.#indexes = [];
     let node = this.#root;
     while (node instanceof Inner) {
       const index = node.search(high, low);

@@ -1,4 +1,5 @@
 /** What is taken to be in the page cache: what was noted, by region, for so long, so much of it. */
+import fc from 'fast-check';
 import { test } from 'tap';
 import { READ_IN_PLACE_MAX_MS } from '../../src/core/limits.js';
 import { WarmReads } from '../../src/io/node/warm-reads.js';
@@ -46,4 +47,38 @@ test('after a read from the disk all others go the safe way for a while', async 
   let reads = 1;
   while (!warm.isWarm(1, 0, 4096) && reads < 1_000) reads += 1;
   t.equal(reads, 256);
+});
+
+test('any stretch is warm if all of its regions were noted, and only then', async (t) => {
+  const stretch = fc.record({
+    file: fc.integer({ min: 1, max: 2 }),
+    region: fc.integer({ min: 0, max: 100 }),
+    count: fc.integer({ min: 1, max: 80 }),
+  });
+  fc.assert(
+    fc.property(fc.array(stretch, { maxLength: 8 }), stretch, (noted, asked) => {
+      const warm = new WarmReads(16);
+      const model = new Set<string>();
+      for (const { file, region, count } of noted) {
+        warm.note(file, region * 16, count * 16);
+        for (let at = region; at < region + count; at++) model.add(`${file} ${at}`);
+      }
+      const { file, region, count } = asked;
+      let isWarm = true;
+      for (let at = region; at < region + count; at++) isWarm &&= model.has(`${file} ${at}`);
+      return warm.isWarm(file, region * 16, count * 16) === isWarm;
+    }),
+  );
+  t.pass('as the model');
+});
+
+test('no more regions are remembered than twice the half, however they are noted', async (t) => {
+  const warm = new WarmReads(1);
+  warm.note(1, 0, 1);
+  // 32,768 regions make a generation; the first one ends with its.
+  for (let at = 0; at < 2; at++) {
+    t.equal(warm.isWarm(1, 0, 1), true);
+    warm.note(2, at * 32_768, 32_768);
+  }
+  t.equal(warm.isWarm(1, 0, 1), false);
 });

@@ -2,6 +2,7 @@
 import { test } from 'tap';
 import { present } from '../../src/core/assert.js';
 import { PAGE_BYTES } from '../../src/core/units.js';
+import { found } from '../fixtures/found.js';
 import { Bed, errnoOf, ROOT } from './harness.js';
 import { MemoryIntents } from './memory-intents.js';
 
@@ -99,9 +100,9 @@ test('what survived in the log is not done again, whatever part of it that was',
     }
     made.adopt(survive);
     t.equal(made.fs.getattr(ROOT).nlink, 7);
-    const { inode } = made.fs.lookup(ROOT, Buffer.from('d0'));
+    const { inode } = found(made.fs, ROOT, Buffer.from('d0'));
     made.adopt();
-    t.equal(made.fs.lookup(ROOT, Buffer.from('d0')).inode, inode);
+    t.equal(found(made.fs, ROOT, Buffer.from('d0')).inode, inode);
   }
 });
 

@@ -8,6 +8,7 @@ import {
   encodeTop,
 } from '../../src/volume/checkpoint-format.js';
 import { digest } from '../../src/volume/state.js';
+import { found } from '../fixtures/found.js';
 import { Bed, ROOT } from './harness.js';
 
 const name = (text: string): Buffer => Buffer.from(text);
@@ -30,7 +31,7 @@ test('a mount loads the checkpoint and replays only what came after', async (t) 
   const { root } = bed.log;
   t.ok(root !== null && root.lsn > 0);
   fill(bed, 600, 650);
-  bed.fs.setxattr(bed.fs.lookup(ROOT, name('file-3')).inode, 'user.x', name('y'), 0);
+  bed.fs.setxattr(found(bed.fs, ROOT, name('file-3')).inode, 'user.x', name('y'), 0);
   bed.commit();
   const live = digest(bed.fs.state);
   // The records before the root are not read: they could be gone.
@@ -41,7 +42,7 @@ test('a mount loads the checkpoint and replays only what came after', async (t) 
   t.equal(digest(bed.fs.state), live);
   t.ok(
     bed
-      .content(bed.fs.lookup(ROOT, name('file-599')).inode)
+      .content(found(bed.fs, ROOT, name('file-599')).inode)
       .equals(Buffer.concat([Buffer.alloc(39 * 3_000), Buffer.alloc(5_000, 599)])),
   );
 });
@@ -53,7 +54,7 @@ test('the next checkpoint writes only what changed', async (t) => {
   checkpoint(bed);
   const pages = (): number => bed.log.records.at(-3)?.pageCount ?? 0;
   const first = pages();
-  bed.write(bed.fs.lookup(ROOT, name('file-7')).inode, 0, 'changed');
+  bed.write(found(bed.fs, ROOT, name('file-7')).inode, 0, 'changed');
   bed.commit();
   checkpoint(bed);
   t.ok(pages() * 4 < first, `${first} pages first, ${pages()} pages then`);
@@ -72,7 +73,7 @@ test('a checkpoint is of its moment, whatever happens while it is written', asyn
     ended = true;
   });
   for (let i = 0; !ended; i++) {
-    const inode = bed.fs.lookup(ROOT, name(`file-${i % 300}`)).inode;
+    const inode = found(bed.fs, ROOT, name(`file-${i % 300}`)).inode;
     bed.fs.write(inode, 0, Buffer.alloc(9_000, i), () => {});
     if (i % 3 === 0) bed.fs.rename(ROOT, name(`file-${i % 300}`), ROOT, name('x'), 2);
     bed.scheduler.runFor(1);
@@ -110,7 +111,7 @@ test('checkpoints begin by themselves when enough was logged', async (t) => {
   bed.scheduler.runFor(100);
   t.ok(bed.log.root !== null);
   bed.crash();
-  t.equal(bed.content(bed.fs.lookup(ROOT, name('f11')).inode).length, 300_000);
+  t.equal(bed.content(found(bed.fs, ROOT, name('f11')).inode).length, 300_000);
 });
 
 test('a manifest that is damaged is refused', async (t) => {

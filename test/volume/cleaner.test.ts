@@ -4,6 +4,7 @@ import type { SegmentId } from '../../src/core/ids.js';
 import { MIB, PAGE_BYTES } from '../../src/core/units.js';
 import { chooseVictims, type SegmentLoad } from '../../src/volume/cleaner.js';
 import { digest } from '../../src/volume/state.js';
+import { found } from '../fixtures/found.js';
 import { SimRandom } from '../fixtures/sim-random.js';
 import { Bed, ROOT } from './harness.js';
 
@@ -196,7 +197,7 @@ test('space comes back on a volume that nobody writes to, and then it is silent'
   const full = pagesOf(bed);
   for (let i = 0; i < 40; i++) {
     if (i % 4 === 0) continue;
-    const { inode } = bed.fs.lookup(ROOT, Buffer.from(`f${i}`));
+    const { inode } = found(bed.fs, ROOT, Buffer.from(`f${i}`));
     bed.fs.unlink(ROOT, Buffer.from(`f${i}`));
     bed.fs.forget(inode, 2);
   }

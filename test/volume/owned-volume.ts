@@ -8,6 +8,7 @@ import { logRoots } from '../../src/volume/log-roots.js';
 import { type MountOptions, mountVolume } from '../../src/volume/mount.js';
 import { digest } from '../../src/volume/state.js';
 import { compareWithLog } from '../fixtures/compare-with-log.js';
+import { found } from '../fixtures/found.js';
 import { OwnerWorld, type TestOwner } from '../replication/owner-world.js';
 import { CALLER, ROOT } from './harness.js';
 
@@ -48,7 +49,7 @@ export class OwnedVolume {
   }
 
   inode(name: string): Inode {
-    return this.fs.lookup(ROOT, Buffer.from(name)).inode;
+    return found(this.fs, ROOT, Buffer.from(name)).inode;
   }
 
   write(inode: Inode, offset: number, data: Buffer): Promise<void> {

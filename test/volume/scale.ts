@@ -13,6 +13,7 @@ import type { VolumeFilesystem } from '../../src/volume/filesystem.js';
 import type { Inode } from '../../src/volume/filesystem-api.js';
 import { mountVolume } from '../../src/volume/mount.js';
 import { DiskLog } from '../fixtures/disk-log.js';
+import { found } from '../fixtures/found.js';
 import { CALLER, ROOT } from './harness.js';
 
 const PER_DIRECTORY = 1_000;
@@ -78,15 +79,15 @@ function called(call: (done: (error: Error | null) => void) => void): Promise<vo
 }
 
 async function mount(log: DiskLog): Promise<VolumeFilesystem> {
-  let found: VolumeFilesystem | null = null;
+  let made: VolumeFilesystem | null = null;
   await called((done) => {
     const options = { owner: log, roots: log, clock: nodeClock, sizeBytes: 1024 * GIB };
     mountVolume(options, (error, filesystem) => {
-      found = filesystem;
+      made = filesystem;
       done(error);
     });
   });
-  return present(found as VolumeFilesystem | null, 'a filesystem');
+  return present(made as VolumeFilesystem | null, 'a filesystem');
 }
 
 const name = (index: number): Buffer => Buffer.from(`file-number-${index}.dat`);
@@ -164,24 +165,24 @@ async function remount(directory: string, files: number): Promise<void> {
   const state = Math.round(mounted.state.memoryBytes / MIB);
   console.log(JSON.stringify({ what: 'state', MiB: state, files: mounted.state.inodes.count }));
   await phase('list', files, async () => {
-    let found = 0;
+    let counted = 0;
     for (let i = 0; i < files / PER_DIRECTORY; i++) {
-      const { inode } = mounted.lookup(ROOT, Buffer.from(`directory-${i}`));
+      const { inode } = found(mounted, ROOT, Buffer.from(`directory-${i}`));
       mounted.readdir(inode, 0, () => {
-        found += 1;
+        counted += 1;
         return true;
       });
       await turn();
     }
-    if (found !== files) throw new Error(`${found} files of ${files}`);
+    if (counted !== files) throw new Error(`${counted} files of ${files}`);
   });
   await phase('lookup', files, async () => {
     let parent = ROOT;
     await each(files, (i) => {
       if (i % PER_DIRECTORY === 0) {
-        parent = mounted.lookup(ROOT, Buffer.from(`directory-${i / PER_DIRECTORY}`)).inode;
+        parent = found(mounted, ROOT, Buffer.from(`directory-${i / PER_DIRECTORY}`)).inode;
       }
-      mounted.lookup(parent, name(i));
+      found(mounted, parent, name(i));
     });
   });
   mounted.stop();

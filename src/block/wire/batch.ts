@@ -169,7 +169,7 @@ export function encodeBatch(identity: BatchIdentity, entries: readonly BatchEntr
     at += ENTRY_HEADER_BYTES + entry.record.length;
   }
   const bodyCrc = crc32(head.subarray(BATCH_HEADER_BYTES));
-  const fields = {
+  const header = {
     flags: isHeader ? FLAG_SEGMENT_HEADER : 0,
     volume: identity.volume,
     segment: identity.segment,
@@ -182,8 +182,9 @@ export function encodeBatch(identity: BatchIdentity, entries: readonly BatchEntr
     prevCrc: identity.prevCrc,
     bodyLength,
     bodyCrc,
+    headerCrc: 0,
   };
-  const header: BatchHeader = { ...fields, headerCrc: writeHeader(head, fields) };
+  header.headerCrc = writeHeader(head, header);
   const segmentBytes = batchSegmentBytes(header);
   assert(segmentBytes <= BATCH_MAX_BYTES, 'a batch within its limit');
   return { header, parts, wireBytes: batchWireBytes(header), segmentBytes, entryPages };

@@ -11,6 +11,8 @@ const REGION_BYTES = 64 * 1024;
 /** 4 GiB of this grain, in at most a few megabytes of memory. */
 const REGIONS_MAX = 65_536;
 const REGIONS_A_FILE = 2 ** 24;
+/** Regions that are noted together: the bits of a word. */
+const WORD_REGIONS = 32;
 /** Reads that go the safe way after a slow one. */
 const PENANCE = 256;
 
@@ -23,8 +25,8 @@ export class WarmReads {
   #diskReads: number;
   #bornAt = 0;
   /** The newest regions, and those before them: two generations make forgetting cheap. */
-  #young = new Set<number>();
-  #old = new Set<number>();
+  #young = new Regions();
+  #old = new Regions();
   #penance = 0;
 
   constructor(
@@ -43,8 +45,9 @@ export class WarmReads {
   /** Bytes of a file (numbered by the disk) were written or read. */
   note(file: number, position: number, bytes: number): void {
     const last = this.#regionOf(file, position + Math.max(0, bytes - 1));
-    for (let region = this.#regionOf(file, position); region <= last; region++)
-      this.#young.add(region);
+    for (let at = this.#regionOf(file, position); at <= last; at = nextWord(at)) {
+      this.#young.add(wordOf(at), bitsOf(at, last));
+    }
     this.#age();
   }
 
@@ -52,8 +55,8 @@ export class WarmReads {
   #age(): void {
     const ms = this.#lifetimeMs === Number.POSITIVE_INFINITY ? 0 : this.#now() - this.#bornAt;
     if (ms <= this.#lifetimeMs && this.#young.size < REGIONS_MAX / 2) return;
-    this.#old = ms > this.#lifetimeMs * 2 ? new Set() : this.#young;
-    this.#young = new Set();
+    this.#old = ms > this.#lifetimeMs * 2 ? new Regions() : this.#young;
+    this.#young = new Regions();
     this.#bornAt += ms;
   }
 
@@ -65,8 +68,9 @@ export class WarmReads {
       return false;
     }
     const last = this.#regionOf(file, position + bytes - 1);
-    for (let region = this.#regionOf(file, position); region <= last; region++) {
-      if (!this.#young.has(region) && !this.#old.has(region)) return false;
+    for (let at = this.#regionOf(file, position); at <= last; at = nextWord(at)) {
+      const noted = this.#young.of(wordOf(at)) | this.#old.of(wordOf(at));
+      if ((bitsOf(at, last) & ~noted) !== 0) return false;
     }
     return true;
   }
@@ -85,4 +89,38 @@ export class WarmReads {
   #regionOf(file: number, position: number): number {
     return file * REGIONS_A_FILE + Math.floor(position / this.#regionBytes);
   }
+}
+
+/** A set of regions, a bit each. */
+class Regions {
+  readonly #words = new Map<number, number>();
+  size = 0;
+
+  of(word: number): number {
+    return this.#words.get(word) ?? 0;
+  }
+
+  add(word: number, bits: number): void {
+    const before = this.of(word);
+    const after = before | bits;
+    if (after === before) return;
+    this.#words.set(word, after);
+    for (let added = before ^ after; added !== 0; added &= added - 1) this.size += 1;
+  }
+}
+
+function wordOf(region: number): number {
+  return Math.floor(region / WORD_REGIONS);
+}
+
+/** The first region of the word behind this region's. */
+function nextWord(region: number): number {
+  return (wordOf(region) + 1) * WORD_REGIONS;
+}
+
+/** The bits of the regions from `first` to `last` that are in the word of `first`. */
+function bitsOf(first: number, last: number): number {
+  const from = first % WORD_REGIONS;
+  const to = Math.min(from + last - first, WORD_REGIONS - 1);
+  return (-1 << from) & (-1 >>> (WORD_REGIONS - 1 - to));
 }
