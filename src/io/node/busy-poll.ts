@@ -16,7 +16,7 @@
 /** So many requests in a row that came soon let us expect another. */
 export const STREAK = 16;
 /** So many more after turns that were as far apart as when somebody else has run in between. */
-export const STREAK_WHEN_BUSY = 256;
+export const STREAK_WHEN_BUSY = 32;
 const PUSHED_MS = 1;
 
 export class BusyPoll {
