@@ -33,9 +33,9 @@ export const MAX_IN_FLIGHT_BYTES = 64 * MIB;
 export const MAX_REQUESTS_A_WAKEUP = 16;
 
 /**
- * So long the next request is looked for without sleeping, when those before it came that soon:
- * what a program takes from one system call to the next, and a few wake-ups of a processor, which
- * take 0.05 ms and more each on a busy host.
+ * So long the next request is looked for without sleeping, when those before it came soon: what a
+ * program takes from one system call to the next, and a few wake-ups of a processor, which take
+ * 0.05 ms and more each on a busy host.
  */
 export const BUSY_POLL_MS = 0.2;
 

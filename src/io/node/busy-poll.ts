@@ -6,17 +6,26 @@
  * requests all the time instead makes file operations half as fast again and takes less processor
  * time altogether.
  *
- * INVARIANT: we wait awake only while the last STREAK requests came within the limit after the ones
- * before them. So what a wrong guess costs is one limit in STREAK requests, also where nobody else
- * can run while we look. While a request waits for a node, we sleep.
+ * INVARIANT: a look that was in vain costs what as many requests as WRONG_COSTS have earned by
+ * coming soon. So however requests come, we wait awake in vain for at most one limit in so many
+ * requests, also where nobody else can run while we look. While a request waits for a node, we
+ * sleep.
  * INVARIANT: once others had to push us from the processor, we leave it to them by ourselves for a
  * while: who uses up its share by looking waits longest where there is too little for all.
  */
 
-/** So many requests in a row that came soon let us expect another. */
-export const STREAK = 16;
-/** So many more after turns that were as far apart as when somebody else has run in between. */
-export const STREAK_WHEN_BUSY = 32;
+/** Requests that have to come soon before the first look, and for each look in vain. */
+export const WRONG_COSTS = 16;
+/** So many have to come soon after others have pushed us from the processor. */
+export const SOON_WHEN_BUSY = 32;
+/** Looks in vain that are saved up for at most, so that a few pauses do not put us to sleep. */
+export const MOST_LOOKS = 4;
+/**
+ * What comes within this time is soon. Longer than a look by far, because it contains our own way
+ * out of sleep: by a look's limit, a host where waking up takes longer than that, which needs looks
+ * most, would never be found worth one.
+ */
+export const SOON_MS = 2;
 const PUSHED_MS = 1;
 
 export class BusyPoll {
@@ -24,13 +33,19 @@ export class BusyPoll {
   readonly #now: () => number;
   readonly #nextTurn: (run: () => void) => void;
   /** When all that had come was last answered. */
-  #last = Number.NEGATIVE_INFINITY;
-  #soon = 0;
-  #turning = false;
+  #last = 0;
+  /** Nothing has come since, and no look for it was in vain. */
+  #isAwaited = false;
+  /** Requests that came soon, less what looks in vain have cost. */
+  #credit = 0;
+  #isTurning = false;
   /** When the loop's turn before this one was. */
   #turned = 0;
 
-  /** `nextTurn` runs a callback in the loop's next turn, after a look at what has come. */
+  /**
+   * Looks for `limitMs`. `nextTurn` runs a callback in the loop's next turn, after a look at what
+   * has come.
+   */
   constructor(
     limitMs: number,
     now: () => number = () => performance.now(),
@@ -43,24 +58,40 @@ export class BusyPoll {
 
   /** A request has come. */
   arrived(): void {
-    const isSoon = this.#now() - this.#last <= this.#limitMs;
-    this.#soon = isSoon ? Math.min(this.#soon + 1, STREAK) : Math.min(this.#soon, 0);
+    if (!this.#isAwaited) return;
+    this.#isAwaited = false;
+    if (this.#now() - this.#last <= SOON_MS) {
+      this.#credit = Math.min(this.#credit + 1, MOST_LOOKS * WRONG_COSTS);
+    } else {
+      this.#lose();
+    }
   }
 
   /** All requests are answered: the next thing to come is another. */
   settled(): void {
     this.#last = this.#now();
-    if (this.#turning || this.#soon < STREAK) return;
-    this.#turning = true;
+    this.#isAwaited = true;
+    if (this.#isTurning || this.#credit < WRONG_COSTS) return;
+    this.#isTurning = true;
     this.#turned = this.#last;
     this.#nextTurn(this.#turn);
   }
 
   readonly #turn = (): void => {
     const now = this.#now();
-    if (now - this.#turned > PUSHED_MS) this.#soon = STREAK - STREAK_WHEN_BUSY;
+    if (now - this.#turned > PUSHED_MS) this.#credit = WRONG_COSTS - SOON_WHEN_BUSY;
     this.#turned = now;
-    this.#turning = this.#soon === STREAK && now - this.#last <= this.#limitMs;
-    if (this.#turning) this.#nextTurn(this.#turn);
+    const isInVain = this.#isAwaited && now - this.#last > this.#limitMs;
+    this.#isTurning = this.#isAwaited && !isInVain && this.#credit >= WRONG_COSTS;
+    if (this.#isTurning) this.#nextTurn(this.#turn);
+    else if (isInVain) {
+      this.#isAwaited = false;
+      this.#lose();
+    }
   };
+
+  /** Nothing came while it was looked for, or nothing would have. */
+  #lose(): void {
+    this.#credit = Math.max(this.#credit - WRONG_COSTS, Math.min(this.#credit, 0));
+  }
 }
