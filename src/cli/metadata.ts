@@ -190,7 +190,8 @@ async function askAll<T>(
         return await inventoryOf({ address, requests });
       } catch (thrown) {
         if (!(thrown instanceof HoldfastError)) throw thrown;
-        missing.push(`${address}: ${thrown.message}`);
+        const { message } = thrown;
+        missing.push(message.includes(address) ? message : `${address}: ${message}`);
         return null;
       }
     });
@@ -210,6 +211,14 @@ function refuseMissing(missing: readonly string[], options: ImportOptions): void
   });
 }
 
+/** Nobody gives up all nodes: the cluster's id or the addresses are wrong. */
+function refuseSilence(nodes: readonly FoundNode[], missing: readonly string[]): void {
+  if (nodes.length > 0) return;
+  const message = `no node of this cluster answered (${missing.join('; ')}); nothing was changed`;
+  const hint = 'Start the nodes, or correct --cluster and --node.';
+  throw new HoldfastError('UNAVAILABLE', message, { retryable: true, hint });
+}
+
 async function rebuildMetadata(options: RebuildOptions): Promise<void> {
   await withStore(options, async (store, { secretFile, up }) => {
     const addresses = options.node.length > 0 ? options.node : (up?.addresses ?? []);
@@ -222,6 +231,7 @@ async function rebuildMetadata(options: RebuildOptions): Promise<void> {
       throw invalid("the cluster's id and its nodes are needed: --cluster, --node", hint);
     }
     await askAll(addresses, cluster, secretFile, async (nodes, missing) => {
+      refuseSilence(nodes, missing);
       refuseMissing(missing, options);
       // What is refused as it stands, or where it would go, shuts nobody out.
       const seen = await rebuilt(nodes, options);

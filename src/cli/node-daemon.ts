@@ -39,6 +39,7 @@ import {
 import { NodeMetadata } from './node-metadata.js';
 import { startMonitor } from './node-monitor.js';
 import { checkSecret } from './node-secret.js';
+import { checkNoTwin } from './node-twin.js';
 import { spokenVersions } from './protocol.js';
 import { programVersion } from './version.js';
 
@@ -52,6 +53,7 @@ const LASTING: readonly ErrorCode[] = [
   'UNAUTHENTICATED',
   'WRONG_CLUSTER',
   'VERSION',
+  'DISK_IN_USE',
 ];
 
 /** Turns a callback into a promise. */
@@ -122,10 +124,12 @@ export class NodeDaemon {
         const { cluster } = await readCluster(store);
         this.#identity ??= { cluster, node: idFromBytes<NodeId>(nodeRandom.bytes(16)) };
         checkCluster(this.#identity, cluster, store.name);
+        const credentials = { cluster, secret: settings.secret };
+        await checkNoTwin(store, credentials, this.#identity.node, this.#lastingAddress());
         if (!this.#isJoining) return;
         const nodes = await listNodes(store);
         checkNotMissing(this.#directories, this.#lastingAddress(), nodes);
-        await checkSecret({ cluster, secret: settings.secret }, nodes);
+        await checkSecret(credentials, nodes);
       },
     });
   }

@@ -11,24 +11,37 @@ import { tcpNetwork } from '../io/node/tcp.js';
 import type { NodeRecord } from '../metadata/model.js';
 import { ask } from './session.js';
 
-const ANY_DISK = '0'.repeat(32) as Incarnation;
+/** A request that every node answers, if only by saying that it has no such disk. */
+export const SIGN_OF_LIFE = {
+  type: 'status',
+  incarnation: '0'.repeat(32) as Incarnation,
+} as const;
 
-/** One node that accepts it is enough; none that answers proves nothing. Throws UNAUTHENTICATED. */
-export async function checkSecret(
-  credentials: { readonly cluster: ClusterId; readonly secret: Uint8Array },
-  nodes: readonly NodeRecord[],
-): Promise<void> {
-  const clients = new NodeClients({
+export interface Credentials {
+  readonly cluster: ClusterId;
+  readonly secret: Uint8Array;
+}
+
+export function askingClients(credentials: Credentials): NodeClients {
+  return new NodeClients({
     network: tcpNetwork,
     clock: nodeClock,
     random: nodeRandom,
     credentials,
     identity: { role: 'tool', id: idFromBytes(nodeRandom.bytes(16)) },
   });
+}
+
+/** One node that accepts it is enough; none that answers proves nothing. Throws UNAUTHENTICATED. */
+export async function checkSecret(
+  credentials: Credentials,
+  nodes: readonly NodeRecord[],
+): Promise<void> {
+  const clients = askingClients(credentials);
   let refused = false;
   const asked = nodes.map(async ({ node, address }) => {
     try {
-      await ask(clients, { node, address }, { type: 'status', incarnation: ANY_DISK });
+      await ask(clients, { node, address }, SIGN_OF_LIFE);
     } catch (thrown) {
       if (thrown instanceof HoldfastError && thrown.code === 'UNAUTHENTICATED') refused = true;
       throw thrown;

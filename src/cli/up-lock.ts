@@ -23,7 +23,7 @@ export async function holdUpLock(directory: string): Promise<UpLock> {
   const pid = await askUpPid(directory);
   if (pid !== null) {
     throw new HoldfastError('CONFLICT', `"holdfast up" already runs on ${directory} (pid ${pid})`, {
-      hint: 'Use it, stop it with Ctrl-C, or choose another --data-dir.',
+      hint: 'Use it, stop it with "holdfast down", or choose another --data-dir.',
     });
   }
   rmSync(path, { force: true });

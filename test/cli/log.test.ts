@@ -63,6 +63,14 @@ t.test('a lost store is not given a new cluster beside its nodes, and is rebuilt
   t.equal((await init.exited).code, 18, init.stderr);
   t.match(init.stderr, /has lost its cluster.*metadata rebuild/);
   const node = `127.0.0.1:${cluster.nodes[0]?.port}`;
+  const other = `${id.startsWith('0') ? '1' : '0'}${id.slice(1)}`;
+  const loss = ['--node', node, '--force', '--accept-loss', ...where];
+  const typo = startNode(holdfastBin, ['metadata', 'rebuild', '--cluster', other, ...loss]);
+  t.equal((await typo.exited).code, 20, typo.stderr);
+  t.match(
+    typo.stderr,
+    /no node of this cluster answered.*nothing was changed\. .*correct --cluster/,
+  );
   const args = ['metadata', 'rebuild', '--cluster', id, '--node', node, '--force', ...where];
   const rebuild = startNode(holdfastBin, args);
   t.equal((await rebuild.exited).code, 0, rebuild.stderr);

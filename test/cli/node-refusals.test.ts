@@ -2,7 +2,7 @@
  * What `holdfast node` refuses to start with: bad options, settings and data directories. Each has
  * an exit code of its kind and one line that says what to do, and leaves the disk as it was.
  */
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { crc32 } from '../../src/core/checksum.js';
@@ -94,6 +94,23 @@ t.test('data directories that are not for it', async (t) => {
   const strange = await start(first, '--metadata', elsewhere);
   refused(t, strange, 14, /belongs to cluster [0-9a-f]{32}, .*--data-dir/, 'of another cluster');
   t.same([contents(first), contents(second)], both);
+});
+
+t.test('a copy of the directory of a node that runs', async (t) => {
+  const place = await Place.make(t);
+  const original = await place.formatted(t, 'original');
+  const copy = join(place.root, 'copy');
+  cpSync(original, copy, { recursive: true });
+  const before = contents(copy);
+  const first = await place.start(t, place.args(original));
+  const address = first.ready.advertise.replaceAll('.', '\\.');
+  const words = new RegExp(`${first.ready.node.slice(0, 8)}.* serves at ${address} already.*copy`);
+  refused(t, await holdfast(plain(place.args(copy))), 26, words, 'beside it');
+  t.same(contents(copy), before);
+
+  await first.child.kill();
+  const again = await place.start(t, place.args(original));
+  t.equal(again.ready.node, first.ready.node, 'one that was killed starts before its lease ends');
 });
 
 t.test('an empty directory where a disk of this node should be', async (t) => {
