@@ -25,6 +25,7 @@ import { tcpNetwork } from '../io/node/tcp.js';
 import { readCluster } from '../metadata/cluster.js';
 import { METADATA_SCHEMA, type NodeRecord } from '../metadata/model.js';
 import { listNodes } from '../metadata/nodes.js';
+import type { MetadataStore } from '../metadata/store.js';
 import type { ScrubbedDisks } from '../replication/scrubber.js';
 import { EXIT_CODES } from './errors.js';
 import {
@@ -124,12 +125,12 @@ export class NodeDaemon {
         const { cluster } = await readCluster(store);
         this.#identity ??= { cluster, node: idFromBytes<NodeId>(nodeRandom.bytes(16)) };
         checkCluster(this.#identity, cluster, store.name);
-        const credentials = { cluster, secret: settings.secret };
-        await checkNoTwin(store, credentials, this.#identity.node, this.#lastingAddress());
+        // Later than this daemon's start; before, it is done once the disks are locked.
+        if (this.#disks.length > 0) await this.#checkNoTwin(store, this.#identity);
         if (!this.#isJoining) return;
         const nodes = await listNodes(store);
         checkNotMissing(this.#directories, this.#lastingAddress(), nodes);
-        await checkSecret(credentials, nodes);
+        await checkSecret({ cluster, secret: settings.secret }, nodes);
       },
     });
   }
@@ -210,6 +211,11 @@ export class NodeDaemon {
     }
   }
 
+  #checkNoTwin(store: MetadataStore, { cluster, node }: DiskIdentity): Promise<void> {
+    const credentials = { cluster, secret: this.#settings.secret };
+    return checkNoTwin(store, credentials, node, this.#lastingAddress());
+  }
+
   /** Throws ADDRESS_IN_USE or INVALID_ARGUMENT before any disk is touched. */
   async #probe(address: Address): Promise<void> {
     const refuse = (): void => {};
@@ -230,6 +236,8 @@ export class NodeDaemon {
     for (const { path } of directories) {
       this.#disks.push(await later<OpenedDisk>((done) => openNodeDisk(path, done)));
     }
+    // Behind the locks: who starts twice on the same directories is told so instead.
+    await this.#metadata.look((store) => this.#checkNoTwin(store, identity));
     for (const [at, { superblock, path }] of directories.entries()) {
       if (superblock !== null) continue;
       const { disk } = this.#disks[at] as OpenedDisk;

@@ -116,6 +116,11 @@ export class NodeMetadata {
     if (this.#toRegister !== null) this.#startRegistration(store, this.#toRegister);
   }
 
+  /** Looks at the store, if it is open. */
+  async look(check: (store: MetadataStore) => Promise<void>): Promise<void> {
+    if (this.#store !== null) await check(this.#store);
+  }
+
   /** Goes on trying to open the store until it is open or this is closed. */
   keepOpening(): void {
     if (this.#isClosed || this.#store !== null) return;
