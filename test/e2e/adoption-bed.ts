@@ -7,6 +7,15 @@ import { isAlive, type Mount, type MountBed, until } from './mount-bed.js';
 
 const READY_MS = 60_000;
 
+/** A keeper that gives up has other children as well, such as the umount that nobody must kill. */
+function isDaemon(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('mount-daemon');
+  } catch {
+    return false;
+  }
+}
+
 /** One mount, through all of its daemons. */
 export class Adopted {
   readonly #bed: MountBed;
@@ -30,8 +39,8 @@ export class Adopted {
   get pid(): number {
     const keeper = this.keeperPid;
     const children = readFileSync(`/proc/${keeper}/task/${keeper}/children`, 'utf8').trim();
-    const [first] = children.split(' ').map(Number);
-    return first ?? 0;
+    const [first = 0] = children.split(' ').map(Number);
+    return isDaemon(first) ? first : 0;
   }
 
   /** How many daemons have said that they go on with the mount. */
