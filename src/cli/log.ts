@@ -57,12 +57,12 @@ export function addLogCommands(program: Command): void {
 /** Takes the named volume over for the time of `work`, and releases it, also when that fails. */
 async function withLog(
   name: string,
-  options: LogOptions,
+  options: LogOptions & { readonly writes: boolean },
   work: (log: OwnedLog) => Promise<void>,
 ): Promise<void> {
   await Session.run(options, async (session) => {
     const { record } = await session.volumes.byName(name);
-    checkRawLog(record);
+    if (options.writes || !mayBeRawLog(record)) checkRawLog(record);
     checkOwner(record, options);
     const { clock, random, store, log, address, clients: requests } = session;
     const directory = await session.directory();
@@ -87,6 +87,11 @@ async function releaseQuickly(owned: OwnedLog): Promise<void> {
   await Promise.race([late, owned.release().catch(() => {})]);
 }
 
+/** A rebuild finds no labels; a filesystem that has ever been in use has a root, or an owner. */
+function mayBeRawLog({ root, owner }: VolumeRecord): boolean {
+  return root === null && (owner === null || owner.released);
+}
+
 function checkRawLog(record: VolumeRecord): void {
   if (record.labels[RAW_LOG_LABEL.key] === RAW_LOG_LABEL.value) return;
   const label = `${RAW_LOG_LABEL.key}=${RAW_LOG_LABEL.value}`;
@@ -104,7 +109,7 @@ function checkOwner({ name, owner }: VolumeRecord, options: LogOptions): void {
 }
 
 async function append(name: string, options: LogOptions): Promise<void> {
-  await withLog(name, options, async (log) => {
+  await withLog(name, { ...options, writes: true }, async (log) => {
     const waiting = new Set<Promise<void>>();
     let failed: unknown = null;
     const input = createInterface({ input: process.stdin, crlfDelay: 1000 });
@@ -141,7 +146,7 @@ async function append(name: string, options: LogOptions): Promise<void> {
 
 async function read(name: string, options: ReadOptions): Promise<void> {
   const from = lsn(wholeNumber(options.from, '--from'));
-  await withLog(name, options, async (log) => {
+  await withLog(name, { ...options, writes: false }, async (log) => {
     if (from > log.owner.committedLsn) {
       throw new HoldfastError(
         'INVALID_ARGUMENT',

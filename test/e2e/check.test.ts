@@ -140,7 +140,10 @@ t.test(
     });
     t.match(found.text, /^small\n90000000\n/);
     t.match(found.text, /Input\/output error/);
+    const read = await bed.holdfast('log', 'read', 'db', '--take-over');
+    t.match([read.code, read.stderr], [2, /no plain log/], 'nobody takes a mount its volume');
     t.equal((await bed.holdfast('umount', directory)).code, 0);
+    t.equal((await bed.holdfast('log', 'read', 'db')).code, 2);
     const { code, report, stderr } = await check();
     t.equal(code, 27, stderr);
     t.ok(
