@@ -87,7 +87,7 @@ async function releaseQuickly(owned: OwnedLog): Promise<void> {
   await Promise.race([late, owned.release().catch(() => {})]);
 }
 
-/** A rebuild finds no labels; a filesystem that has ever been in use has a root, or an owner. */
+/** A rebuild finds no labels. Of what nobody owns, reading takes nothing from anybody. */
 function mayBeRawLog({ root, owner }: VolumeRecord): boolean {
   return root === null && (owner === null || owner.released);
 }

@@ -54,7 +54,6 @@ const LASTING: readonly ErrorCode[] = [
   'UNAUTHENTICATED',
   'WRONG_CLUSTER',
   'VERSION',
-  'DISK_IN_USE',
 ];
 
 /** Turns a callback into a promise. */

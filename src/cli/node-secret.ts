@@ -3,8 +3,9 @@
  * it would register, be given data, and nobody could reach it.
  */
 import { NodeClients } from '../block/wire/client.js';
+import type { Credentials } from '../block/wire/handshake.js';
 import { HoldfastError } from '../core/errors.js';
-import { type ClusterId, type Incarnation, idFromBytes } from '../core/ids.js';
+import { type Incarnation, idFromBytes } from '../core/ids.js';
 import { nodeClock } from '../io/node/clock.js';
 import { nodeRandom } from '../io/node/random.js';
 import { tcpNetwork } from '../io/node/tcp.js';
@@ -16,11 +17,6 @@ export const SIGN_OF_LIFE = {
   type: 'status',
   incarnation: '0'.repeat(32) as Incarnation,
 } as const;
-
-export interface Credentials {
-  readonly cluster: ClusterId;
-  readonly secret: Uint8Array;
-}
 
 export function askingClients(credentials: Credentials): NodeClients {
   return new NodeClients({

@@ -3,12 +3,13 @@
  * has its name and its disks' names. Both would register, whoever asks for the node would find now
  * the one and now the other, and what only one has would count as being on the node.
  */
+import type { Credentials } from '../block/wire/handshake.js';
 import { HoldfastError } from '../core/errors.js';
 import type { NodeId } from '../core/ids.js';
 import type { Address } from '../io/network.js';
 import { liveKey } from '../metadata/keys.js';
 import type { MetadataStore } from '../metadata/store.js';
-import { askingClients, type Credentials, SIGN_OF_LIFE } from './node-secret.js';
+import { askingClients, SIGN_OF_LIFE } from './node-secret.js';
 import { ask } from './session.js';
 
 /**
