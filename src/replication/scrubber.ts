@@ -252,9 +252,8 @@ export class Scrubber {
     const records = new Map<VolumeId, VersionedVolume>();
     for (const [segment, volume] of [...marked]) {
       if (this.#isStopped) return;
-      const why = await this.#mendOne(place, volume, segment, records);
-      this.#collect(place);
       marked.delete(segment);
+      const why = await this.#mendOne(place, volume, segment, records);
       this.#judge(place, { volume, segment }, why);
     }
   }
@@ -307,6 +306,9 @@ export class Scrubber {
       const request = copyRequest(volume, sealed, incarnation, (node) => nodes.get(node) ?? null);
       const { status } = await this.#ask(request);
       if (status !== 'OK') return meaningOf(status);
+      // What was read before says nothing of the copy as it is now; what is read from here on does.
+      this.#collect(place);
+      place.marked.delete(segment);
       const isGood = await this.#verify(place, { segment, length: sealed.end });
       if (isGood !== true) return 'it was repaired, and does not verify';
       place.repaired += 1;

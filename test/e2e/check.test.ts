@@ -1,7 +1,7 @@
 /** `holdfast volume check` on real nodes: sound, mounted, and with pages damaged on their disks. */
 import { closeSync, openSync, readdirSync, readSync, statSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { cannotMount } from '../fuse/mounted.js';
 import { isAlive, MountBed, shell, until } from './mount-bed.js';
 
@@ -75,6 +75,20 @@ function isDamaged(node: number, marker: Buffer): boolean {
   return found;
 }
 
+/**
+ * What a check says of a damaged copy. A node mends what any read finds bad, and the check replays
+ * the log before it reads the pages: when the node's next look falls between the two, the copy is
+ * whole again and there is nothing to find. Only then may it find nothing, and is tried anew.
+ */
+async function checkOfDamaged(t: Test, marker: Buffer): Promise<Awaited<ReturnType<typeof check>>> {
+  for (let left = 10; ; left--) {
+    t.ok(damage(1, marker) > 0, 'one copy is damaged');
+    const said = await check();
+    if (said.code !== 0 || left === 0) return said;
+    t.notOk(isDamaged(1, marker), 'where nothing was found the copy has been repaired');
+  }
+}
+
 t.test('a sound volume, mounted and not', async (t) => {
   // Else a pass over all copies might find, and repair, what is damaged below before a check does.
   t.equal((await bed.holdfast('cluster', 'set', '--scrub-interval', 'off')).code, 0);
@@ -100,12 +114,12 @@ t.test('a sound volume, mounted and not', async (t) => {
 
 t.test('a damaged copy is found, and lost data is named', async (t) => {
   const marker = Buffer.from('MARKER-OF-THIS-PAGE');
-  t.ok(damage(1, marker) > 0, 'one copy is damaged');
-  const one = await check();
+  const one = await checkOfDamaged(t, marker);
   t.equal(one.code, 20, one.stderr);
   t.match(one.report?.findings, [{ kind: 'copy', what: /pages [\d ]+ are bad/ }]);
   t.equal(one.report?.findings.length, 1);
-  await until('what the check has read is repaired', () => !isDamaged(1, marker));
+  // A minute later where the node was just reading what it had repaired before.
+  await until('what the check has read is repaired', () => !isDamaged(1, marker), 90_000);
   t.ok(
     [0, 1, 2].every((node) => damage(node, marker) > 0),
     'all copies are damaged',

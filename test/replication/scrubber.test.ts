@@ -2,7 +2,7 @@
 import t from 'tap';
 import type { InventoryEntry, Reply, Request, StatusName } from '../../src/block/wire/messages.js';
 import type { Incarnation, NodeId, SegmentId, VolumeId } from '../../src/core/ids.js';
-import { epoch, lsn, MIB, offset } from '../../src/core/units.js';
+import { epoch, lsn, MIB, offset, PAGE_BYTES } from '../../src/core/units.js';
 import { readScrub } from '../../src/metadata/scrub-progress.js';
 import { changeSettings } from '../../src/metadata/settings.js';
 import { Scrubber } from '../../src/replication/scrubber.js';
@@ -23,6 +23,8 @@ class Bed {
   readonly marked = new Map<SegmentId, VolumeId>();
   /** Whether other replicas have good pages. */
   hasSources = true;
+  /** Rots anew, where somebody reads it, as soon as it was repaired and read to its end. */
+  rotsAnew: SegmentId | null = null;
   /** Segments read, in order, each time once. */
   reads: SegmentId[] = [];
   copies: SegmentId[] = [];
@@ -78,7 +80,10 @@ class Bed {
     if (request.type === 'read') {
       const { segment } = request;
       if (this.reads.at(-1) !== segment) this.reads.push(segment);
-      if (!this.bad.has(segment)) return reply('OK');
+      if (!this.bad.has(segment)) {
+        this.#rot(request);
+        return reply('OK');
+      }
       this.marked.set(segment, VOLUME);
       return reply('DISK');
     }
@@ -87,6 +92,14 @@ class Bed {
     if (!this.hasSources) return reply('BUSY');
     this.bad.delete(request.segment);
     return reply('OK');
+  }
+
+  #rot({ segment, page, count }: Extract<Request, { type: 'read' }>): void {
+    const isEnd = (page + count) * PAGE_BYTES === END;
+    if (segment !== this.rotsAnew || !isEnd || !this.copies.includes(segment)) return;
+    this.rotsAnew = null;
+    this.bad.add(segment);
+    this.marked.set(segment, VOLUME);
   }
 
   async set(changes: Parameters<typeof changeSettings>[1]): Promise<void> {
@@ -164,6 +177,22 @@ t.test('what rots is repaired; what cannot be is told, and tried again', async (
   bed.marked.set(other, VOLUME);
   await bed.world.pass(20_000);
   t.same(bed.copies, [other], 'somebody read it, long before the next pass');
+  t.match(await bed.told(), { repaired: 2, rotten: 0 });
+  await bed.world.wait(scrubber.stop());
+});
+
+t.test('what rots again behind the reads that follow its repair is repaired again', async (t) => {
+  const bed = new Bed();
+  const [, bad = segmentId('b')] = SEGMENTS;
+  await bed.set({ scrubIntervalMs: null });
+  bed.bad.add(bad);
+  bed.marked.set(bad, VOLUME);
+  bed.rotsAnew = bad;
+  const scrubber = bed.scrubber();
+  scrubber.start();
+  await bed.world.pass(20_000);
+  t.same(bed.copies, [bad, bad]);
+  t.same([...bed.bad], []);
   t.match(await bed.told(), { repaired: 2, rotten: 0 });
   await bed.world.wait(scrubber.stop());
 });
