@@ -238,7 +238,7 @@ class MountProcess {
       version: programVersion(),
       volumeId: this.#adoption?.volume ?? null,
       ...{ epoch: 0, sizeBytes: 0, usedBytes: 0, files: 0, freeFiles: 0, dirtyBytes: 0 },
-      ...{ lastCommit: null, leaseHeld: false, localReadPages: 0 },
+      ...{ lastCommit: null, waitingSince: null, leaseHeld: false, localReadPages: 0 },
       residentBytes: process.memoryUsage.rss(),
     };
   }

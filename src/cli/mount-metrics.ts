@@ -1,5 +1,6 @@
 /** A mount's numbers for Prometheus, gathered only when somebody asks. */
 import { Registry } from 'prom-client';
+import { nodeClock } from '../io/node/clock.js';
 import type { ProcessVitals } from '../io/node/process.js';
 import type { LiveStatus } from '../lifecycle/mount-types.js';
 import { addProcess, counter, gauge, type Metrics } from './metrics.js';
@@ -24,6 +25,10 @@ export function createMountMetrics(numbers: MountNumbers): Metrics {
   each('dirty_bytes', 'Changes that are not yet on stable storage', (now) => now.dirtyBytes);
   each('epoch', 'Rises at each takeover', (now) => now.epoch);
   each('lease_held', '1 while answers from memory are current', (now) => (now.leaseHeld ? 1 : 0));
+  const waited = 'For how long its users have waited for nodes; 0 while they do not';
+  each('waiting_seconds', waited, ({ waitingSince }) =>
+    waitingSince === null ? 0 : Math.max(0, (nodeClock.wall() - Date.parse(waitingSince)) / 1000),
+  );
   each('last_commit_seconds', 'Since 1970', ({ lastCommit }) =>
     lastCommit === null ? 0 : Date.parse(lastCommit) / 1000,
   );

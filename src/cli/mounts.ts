@@ -39,13 +39,24 @@ function describe(all: readonly MountStatus[]): string {
 
 /** What keeps the users of a mount waiting. */
 function doing({ directory, state, live }: MountStatus): string[] {
-  if (live === null || (state !== 'adopting' && state !== 'starting')) return [];
+  if (live === null) return [];
+  if (state === 'mounted' && live.waitingSince !== null) {
+    const began = `its users began to wait for nodes ${ago(live.waitingSince)}`;
+    return [`${directory}: ${began}; "holdfast status" says which are away`];
+  }
+  if (state !== 'adopting' && state !== 'starting') return [];
   return [`${directory}: ${live.detail}`];
 }
 
-function row({ volume, directory, state, since, readOnly, live }: MountStatus): string[] {
-  const shown = state === 'mounted' && readOnly ? 'read-only' : state;
-  const start = [volume, directory, shown];
+function shown({ state, readOnly, live }: MountStatus): string {
+  if (state !== 'mounted') return state;
+  if (live !== null && live.waitingSince !== null) return 'waiting';
+  return readOnly ? 'read-only' : state;
+}
+
+function row(one: MountStatus): string[] {
+  const { volume, directory, since, live } = one;
+  const start = [volume, directory, shown(one)];
   if (live === null) return [...start, '-', shortTime(since)];
   return [
     ...start,

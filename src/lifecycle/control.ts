@@ -37,6 +37,7 @@ const live = z.object({
   freeFiles: z.number(),
   dirtyBytes: z.number(),
   lastCommit: z.string().nullable(),
+  waitingSince: z.string().nullable().default(null),
   leaseHeld: z.boolean(),
   localReadPages: z.number().default(0),
   residentBytes: z.number(),

@@ -79,8 +79,11 @@ export function isDeviceFile(entry: MountEntry, { device }: LoopDevice): boolean
 
 function conditionOf({ state, live, logFile }: MountStatus): Condition {
   switch (state) {
-    case 'mounted':
-      return { abnormal: false, message: 'it is served' };
+    case 'mounted': {
+      const since = live?.waitingSince ?? null;
+      if (since === null) return { abnormal: false, message: 'it is served' };
+      return { abnormal: true, message: `it waits for its nodes since ${since}` };
+    }
     case 'adopting':
       return { abnormal: false, message: `it gets another daemon: ${live?.detail ?? 'starting'}` };
     case 'starting':

@@ -30,7 +30,6 @@ import {
   waitingFor,
 } from './adoption.js';
 import { awaitTurn } from './claim.js';
-import { CommitWatch } from './commit-watch.js';
 import { abortNote } from './copied-mounts.js';
 import { settleSession } from './hand-over.js';
 import { StateFile } from './keeper.js';
@@ -49,6 +48,7 @@ import {
 } from './mount-daemon-parts.js';
 import { type Claimed, readOwnership, writeNote, writeOwnership } from './mount-files.js';
 import type { LiveStatus, MountPhase, MountSpec } from './mount-types.js';
+import { MountWatch } from './mount-watch.js';
 import { releaseVolume } from './release-volume.js';
 import { takeOver } from './take-over.js';
 
@@ -80,7 +80,7 @@ export class MountDaemon {
   #session: FuseSession | null = null;
   #fault: HoldfastError | null = null;
   #isOver = false;
-  #commits: CommitWatch | null = null;
+  #watched: MountWatch | null = null;
   #device: string | null = null;
   /** What `stop` was asked for while the mount was being adopted. */
   #stopAsked: string | null = null;
@@ -135,17 +135,17 @@ export class MountDaemon {
   }
 
   async #load(): Promise<void> {
-    const { adoption } = this.#deps;
+    const { adoption, clock } = this.#deps;
     const record = await (adoption === null ? this.#found() : this.#inherited(adoption));
     await this.#takeOver(record);
-    this.#filesystem = await this.#mountVolume(present(this.#owner, 'an owner'));
+    const owner = present(this.#owner, 'an owner');
+    this.#filesystem = await this.#mountVolume(owner);
     // Given up while it was loaded: its release has come and gone.
     if (this.#isOver) this.#filesystem.stop();
     await this.#patiently(() => this.#writeClaims([]));
-    const presence = present(this.#presence, 'a presence');
-    if (adoption === null) await untilPublished(this.#deps.clock, presence);
+    if (adoption === null) await untilPublished(clock, present(this.#presence, 'a presence'));
     this.#assertHeld();
-    this.#commits = new CommitWatch(this.#deps.clock, this.#filesystem.history, () => this.#isOver);
+    this.#watched = new MountWatch(clock, owner, this.#filesystem, () => this.#isOver);
     this.#watch();
   }
 
@@ -356,7 +356,7 @@ export class MountDaemon {
     return await new Promise((resolve, reject) => {
       filesystem.commit((error) => {
         if (error !== null) return reject(asFault(error, 'UNAVAILABLE'));
-        this.#commits?.look();
+        this.#watched?.look();
         resolve();
       });
     });
@@ -492,7 +492,7 @@ export class MountDaemon {
       volumeId: this.#record?.volume ?? null,
       epoch: this.#record?.epoch ?? 0,
       ...usageOf(this.#filesystem, this.#record?.sizeBytes ?? 0),
-      lastCommit: this.#commits?.last ?? null,
+      ...(this.#watched?.status() ?? { lastCommit: null, waitingSince: null }),
       ...standingOf(this.#owner),
       residentBytes: this.#deps.residentBytes(),
     };

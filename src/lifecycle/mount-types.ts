@@ -66,6 +66,8 @@ export interface LiveStatus {
   readonly dirtyBytes: number;
   /** ISO 8601; null before the first. */
   readonly lastCommit: string | null;
+  /** ISO 8601: its users wait for nodes, and have had nothing since; null while they do not. */
+  readonly waitingSince: string | null;
   /** Whether answers from memory are known to be current at this moment. */
   readonly leaseHeld: boolean;
   /** Pages that this daemon has read from files of nodes on its machine, without the nodes. */

@@ -177,6 +177,11 @@ export class LogOwner implements VolumeOwner {
     return this.#serving()?.leaseHeld ?? false;
   }
 
+  /** Null when nobody waits for nodes; else a mark that changes when they grant something. */
+  get awaited(): number | null {
+    return this.#serving()?.awaited ?? null;
+  }
+
   /** Pages that were read from files of this machine. */
   get localReadPages(): number {
     return this.#reader.localPages;

@@ -137,6 +137,15 @@ export class Service {
     return true;
   }
 
+  /**
+   * Null when nobody waits for nodes: for a commit, or for the lease. Else a mark that changes with
+   * whatever they grant.
+   */
+  get awaited(): number | null {
+    if (this.#waiting.length === 0 && !this.#unfinished()) return null;
+    return this.#writer.committedLsn + this.#lease.validUntil;
+  }
+
   get pendingBytes(): number {
     return this.#pendingBytes;
   }

@@ -257,12 +257,16 @@ t.test('without the metadata store, a mounted volume reads, writes and unmounts'
   t.equal((await bed.holdfast('umount', directory)).code, 0);
 });
 
-t.test('umount without enough nodes says so and leaves it mounted', async (t) => {
+t.test('without enough nodes a mount says that it waits, and umount leaves it', async (t) => {
   await bed.mount('db', directory, '--commit-interval', '60');
   const [first, second] = bed.cluster.nodes;
   await first?.kill();
   await second?.kill();
+  t.match((await bed.mounts())[0]?.live, { waitingSince: null }, 'nobody uses it');
   const pending = shell(`cd ${directory} && echo x > pending`);
+  await sleep(3_000);
+  const { lines } = await bed.holdfast('mounts');
+  t.match(lines.join('\n'), / waiting .*began to wait for nodes \d+ s ago; "holdfast status"/s);
   const { code, stderr } = await bed.holdfast('umount', directory, '--timeout', '2');
   t.equal(code, 21, stderr);
   t.match(stderr, /not committed within 2 s: still mounted/);
@@ -270,6 +274,7 @@ t.test('umount without enough nodes says so and leaves it mounted', async (t) =>
   await first?.start();
   await second?.start();
   t.equal((await pending).status, 0);
+  t.match((await bed.mounts())[0], { state: 'mounted', live: { waitingSince: null } });
   t.equal((await bed.holdfast('umount', directory)).code, 0);
 });
 

@@ -94,7 +94,7 @@ export class FakeHost implements MountHost {
         sizeBytes: 1,
       },
       ...{ usedBytes: 0, files: 1, freeFiles: 1, dirtyBytes: 0, lastCommit: null, leaseHeld: true },
-      ...{ localReadPages: 0, residentBytes: 1 },
+      ...{ waitingSince: null, localReadPages: 0, residentBytes: 1 },
       ...daemon,
     };
     return { status: 200, body: JSON.stringify(live) };
