@@ -6,8 +6,10 @@ import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { asFault, HoldfastError } from '../core/errors.js';
 import { nodeClock } from '../io/node/clock.js';
-import { listMounts, stopMount } from '../lifecycle/mounts.js';
+import type { MountStatus } from '../lifecycle/mount-types.js';
+import { listMountsOf, stopMount } from '../lifecycle/mounts.js';
 import { mountDeps } from './machine.js';
+import { absoluteMetadata } from './mount-location.js';
 import { wholeNumber } from './numbers.js';
 import { addExamples, printResult, showProgress } from './output.js';
 import { sleep } from './up-cluster.js';
@@ -46,10 +48,15 @@ async function down(options: DownOptions): Promise<void> {
   const timeoutMs = wholeNumber(options.timeout, '--timeout') * 1000;
   const up = findUpFile(dataDir);
   const pid = await askUpPid(dataDir);
-  const mounted = await leftMount(up);
+  const mounts = await mountsOf(up);
+  const mounted = mounts.find(({ directory }) => directory === up?.mount)?.directory ?? null;
   if (pid !== null) await stop(pid, dataDir, timeoutMs, options);
   else if (mounted !== null) await dropLeft(mounted, options.force === true);
-  const value = { dataDir, pid, unmounted: mounted, nodes: pid === null ? 0 : (up?.nodes ?? 0) };
+  const waiting = mounts.filter(({ directory }) => directory !== mounted);
+  const value = {
+    ...{ dataDir, pid, unmounted: mounted, nodes: pid === null ? 0 : (up?.nodes ?? 0) },
+    waiting: waiting.map(({ volume, directory }) => ({ volume, directory })),
+  };
   printResult(options.json === true, value, told(value));
 }
 
@@ -58,8 +65,26 @@ function told(value: {
   readonly pid: number | null;
   readonly unmounted: string | null;
   readonly nodes: number;
+  readonly waiting: readonly { readonly volume: string; readonly directory: string }[];
 }): string {
-  const { dataDir, pid, unmounted, nodes } = value;
+  const notes = value.waiting.map(({ volume, directory }) => {
+    const waits = 'its users wait until the nodes run again';
+    return `! ${directory} ("${volume}") is still mounted: ${waits}`;
+  });
+  return [stopped(value), ...notes].join('\n');
+}
+
+function stopped({
+  dataDir,
+  pid,
+  unmounted,
+  nodes,
+}: {
+  readonly dataDir: string;
+  readonly pid: number | null;
+  readonly unmounted: string | null;
+  readonly nodes: number;
+}): string {
   const mount = unmounted === null ? [] : [`unmounted ${unmounted}`];
   if (pid === null && unmounted === null) return `nothing runs on ${dataDir}`;
   if (pid === null) return `${mount.join('')}; nothing else runs on ${dataDir}`;
@@ -104,11 +129,10 @@ function isAlive(pid: number): boolean {
   }
 }
 
-/** Where the demo volume of this directory is mounted; null when it is not. */
-async function leftMount(up: UpFile | null): Promise<string | null> {
-  if (up?.mount == null) return null;
-  const all = await listMounts(mountDeps(process.env));
-  return all.some(({ directory }) => directory === up.mount) ? up.mount : null;
+/** The mounts of this machine that need the cluster of this directory. */
+async function mountsOf(up: UpFile | null): Promise<MountStatus[]> {
+  if (up === null) return [];
+  return await listMountsOf(mountDeps(process.env), absoluteMetadata(up.metadata));
 }
 
 /** A mount outlives whoever made it, and waits for its nodes. */

@@ -45,7 +45,7 @@ async function umount(directory: string, options: UmountOptions): Promise<void> 
   const text =
     status.state === 'dead'
       ? `cleared what a dead mount of ${volume} left at ${where}`
-      : `${volume} is no longer mounted at ${where}`;
+      : unmounted(volume, where, lazy);
   if (!status.released && !lazy) {
     process.stderr.write(
       `The metadata store does not answer: ${volume} is committed, and free for others when its ` +
@@ -69,9 +69,14 @@ async function unmountBlock(
   if (found === undefined) return false;
   await machine.unmount(where, how);
   const { name: volume, mount } = found;
-  const text = `${volume} is no longer mounted at ${where}`;
+  const text = unmounted(volume, where, how.lazy);
   printResult(options.json === true, { mount: mount.mount, volume, directory: where }, text);
   return true;
+}
+
+function unmounted(volume: string, where: string, lazy: boolean): string {
+  const text = `${volume} is no longer mounted at ${where}`;
+  return lazy ? `${text}; who has something open there keeps the volume until it is closed` : text;
 }
 
 /** So that the next mount, wherever it is, need not wait for the dead one's lease. */

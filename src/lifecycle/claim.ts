@@ -15,7 +15,7 @@ import { findCurrentPresence } from '../metadata/presence.js';
 import type { MetadataStore } from '../metadata/store.js';
 import { readOwnership } from './mount-files.js';
 import type { MountSpec, MountStatus } from './mount-types.js';
-import { listMounts } from './mounts.js';
+import { endUnderUsers, isMounted, listMounts } from './mounts.js';
 
 /** A mount that is ending on this machine is waited for without being asked to. */
 const LOCAL_END_MS = 30_000;
@@ -73,7 +73,7 @@ async function findObstacle(
   const rival = others.find((one) => isRival(deps.host, one, record, spec));
   if (rival !== undefined) {
     const passes = rival.state === 'stopping' || rival.volumeId === null;
-    return { fault: mountedHere(rival), patienceMs: passes ? LOCAL_END_MS : 0 };
+    return { fault: mountedHere(deps.host, rival), patienceMs: passes ? LOCAL_END_MS : 0 };
   }
   const presence = await findCurrentPresence(deps.store, record);
   if (presence === null) return null;
@@ -109,7 +109,7 @@ function wasReplaced(host: MountHost, { mount }: MountStatus, { epoch }: VolumeR
   return claims.length > 0 && claims.every((claim) => claim.epoch < epoch);
 }
 
-function mountedHere(found: MountStatus): HoldfastError {
+function mountedHere(host: MountHost, found: MountStatus): HoldfastError {
   const { volume, directory, since, live, state, keeperPid } = found;
   if (state === 'unresponsive') {
     const message = `"${volume}" is mounted at ${directory} by a daemon that does not answer`;
@@ -117,6 +117,10 @@ function mountedHere(found: MountStatus): HoldfastError {
       `Its keeper is process ${keeperPid ?? 'gone'}. If the daemon is not to go on, kill it; ` +
       'what was not yet committed is lost then.';
     return new HoldfastError('CONFLICT', message, { hint });
+  }
+  if (state === 'mounted' && live !== null && !isMounted(host, directory)) {
+    const message = `"${volume}" is no longer mounted at ${directory}, but still used there`;
+    return new HoldfastError('CONFLICT', message, { hint: endUnderUsers(live.pid) });
   }
   const doing = state === 'starting' ? 'being mounted' : 'mounted';
   const by = live === null ? '' : ` by process ${live.pid}`;

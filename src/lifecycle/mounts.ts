@@ -62,6 +62,13 @@ export async function listMounts({ host }: MountsDeps): Promise<MountStatus[]> {
   return found.filter((one) => one !== null).sort((a, b) => (a.directory < b.directory ? -1 : 1));
 }
 
+/** Those whose volumes are known to a metadata store: as for --metadata, with absolute paths. */
+export async function listMountsOf(deps: MountsDeps, metadata: string): Promise<MountStatus[]> {
+  const { state } = deps.host;
+  const all = await listMounts(deps);
+  return all.filter(({ mount }) => readSpec(state, mount)?.metadata === metadata);
+}
+
 /** All at one directory: the one that counts, which is a dead one only where no other is, first. */
 export async function mountsAt(deps: MountsDeps, mountPoint: string): Promise<MountStatus[]> {
   const there = (await listMounts(deps)).filter((one) => one.directory === mountPoint);
@@ -166,7 +173,9 @@ async function untilEnded(deps: MountsDeps, status: MountStatus): Promise<boolea
   while (await isRunning(host, mount)) {
     released &&= host.state.read(mount, StateFile.UNRELEASED) === null;
     const now = clock.monotonic();
-    if (now > since + END_TIMEOUT_MS) throw notReleased(host, status);
+    if (now > since + END_TIMEOUT_MS) {
+      throw notReleased(host, (await statusOf(host, mount)) ?? status);
+    }
     if (now > copiesAt) {
       copiesAt = now + COPIES_MS;
       await endCopies(host, status);
@@ -196,14 +205,22 @@ async function endCopies(host: MountHost, status: MountStatus): Promise<void> {
   if (still?.state === 'mounted') await abortCopies(host, still);
 }
 
-function notReleased(host: MountHost, { mount, directory, logFile }: MountStatus): HoldfastError {
+function notReleased(host: MountHost, now: MountStatus): HoldfastError {
+  const message = `${now.directory} is unmounted, but the volume is not released yet`;
+  return new HoldfastError('TIMEOUT', message, { hint: whyNot(host, now) });
+}
+
+function whyNot(host: MountHost, { mount, logFile, state, live }: MountStatus): string {
   const places = placesOf(host, mount);
-  const message = `${directory} is unmounted, but the volume is not released yet`;
-  const hint =
-    places.length === 0
-      ? `Its daemon goes on trying; see ${logFile}.`
-      : `It is also mounted at ${places.join(' and ')}: unmount it there, too.`;
-  return new HoldfastError('TIMEOUT', message, { hint });
+  if (places.length > 0)
+    return `It is also mounted at ${places.join(' and ')}: unmount it there, too.`;
+  if (state === 'mounted' && live !== null) return endUnderUsers(live.pid);
+  return `Its daemon goes on trying; see ${logFile}.`;
+}
+
+/** What to do about a mount that is gone from the tree and served to who has something open. */
+export function endUnderUsers(pid: number): string {
+  return `End who still has something open there; or end it under them, committed: kill ${pid}.`;
 }
 
 /** The keeper ends last; but it may have been killed, and the daemon go on without it. */
@@ -276,7 +293,8 @@ function silentState(host: MountHost, mount: MountId): MountStatus['state'] {
   return has(StateFile.INIT) && !has(StateFile.OVER) ? 'adopting' : 'stopping';
 }
 
-function isMounted(host: MountHost, directory: string): boolean {
+/** Whether anything is mounted at a directory. */
+export function isMounted(host: MountHost, directory: string): boolean {
   return mountAt(host.mounts.table(), directory) !== undefined;
 }
 

@@ -82,11 +82,33 @@ t.test('a mount in use is not unmounted, but lazily', async (t) => {
   t.equal((await bed.holdfast('umount', '--lazy', directory)).code, 0);
   t.notOk(isMounted(directory));
   t.ok(isAlive(mount.live.pid), 'it serves its last user');
+  const held = await bed.holdfast('mount', 'db', directory);
+  t.equal(held.code, 18, held.stderr);
+  t.match(held.stderr, /no longer mounted at .*, but still used there.*kill \d+/);
   await shell(`rm ${go}`);
   t.equal((await user).text, 'done');
   t.same(await bed.leftovers(), []);
   await bed.mount('db', directory);
   t.equal((await shell(`cat ${directory}/open`)).text, 'late');
+  t.equal((await bed.holdfast('umount', directory)).code, 0);
+});
+
+t.test('what was unmounted lazily is ended under its users', async (t) => {
+  const directory = bed.directory('busy');
+  const { live } = await bed.mount('db', directory, '--commit-interval', '60');
+  const go = join(bed.root, 'held');
+  const user = shell(
+    `cd ${directory} && exec 3> held && echo early >&3 && touch ${go} &&
+      while [ -e ${go} ]; do sleep 0.1; done; echo late >&3`,
+  );
+  await until('the user runs', () => existsSync(go));
+  t.equal((await bed.holdfast('umount', '--lazy', directory)).code, 0);
+  process.kill(live.pid, 'SIGTERM');
+  await until('the daemon is gone', () => !isAlive(live.pid));
+  await shell(`rm ${go}`);
+  t.match((await user).text, /not connected|connection abort|I\/O error|Input\/output/);
+  await bed.mount('db', directory);
+  t.equal((await shell(`cat ${directory}/held`)).text, 'early', 'what was written is there');
   t.equal((await bed.holdfast('umount', directory)).code, 0);
 });
 

@@ -147,8 +147,19 @@ t.test('detached: comes back when all runs; down stops it in order, twice', opti
   t.match(JSON.parse(shown.out), { sizeBytes: 2 ** 31, mounted: { mountPoint: here.mnt } });
   t.ok(JSON.parse(shown.out).usedBytes > 0);
 
+  const other = join(here.dir, 'other');
+  mkdirSync(other);
+  t.equal((await here.holdfast('volume', 'create', 'other', '--size', '1GiB', ...at)).code, 0);
+  t.equal((await here.holdfast('mount', 'other', other, ...at)).code, 0);
+
   const down = await here.holdfast('down', ...at);
   t.equal(down.code, 0, down.err);
+  t.match(down.out, `! ${other} ("other") is still mounted`);
+  t.notMatch(down.out, `! ${here.mnt} `);
+  const back = await here.holdfast('up', ...at, '--no-mount', '--detach', '--json');
+  t.equal(back.code, 0, back.err);
+  t.equal((await here.holdfast('umount', other)).code, 0, 'it goes on with the next one');
+  t.match((await here.holdfast('down', ...at)).out, /^stopped 3 nodes/);
   t.match(down.out, new RegExp(`unmounted ${here.mnt}, stopped 3 nodes .*pid ${pid}`));
   await nothingLeft(t, here);
   const again = await here.holdfast('down', ...at);
