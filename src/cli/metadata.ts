@@ -45,6 +45,7 @@ interface ImportOptions extends SessionOptions {
 }
 
 interface RebuildOptions extends ImportOptions {
+  readonly without: readonly string[];
   readonly cluster?: string;
   readonly dryRun?: boolean;
 }
@@ -75,6 +76,12 @@ export function addMetadataCommands(program: Command): void {
     .description('make the metadata anew from what the nodes have on their disks')
     .option('--cluster <id>', "the cluster's id: nodes print it when they start")
     .option('--force', 'replace what the store holds now')
+    .option(
+      '--without <id>',
+      'leave a volume out that cannot be rebuilt; what nodes have of it stays there',
+      collect,
+      [],
+    )
     .option('--dry-run', 'only show what would be written; else whoever uses a volume is shut out')
     .action((options: RebuildOptions) => rebuildMetadata(options));
   addExamples(rebuild, [
@@ -270,7 +277,22 @@ async function rebuilt(
     createdAt: new Date(nodeClock.wall()).toISOString(),
   };
   const roots = await rootsOf(nodes, rebuildVolumes({ ...input, acceptLoss: true }), nodeClock);
-  return rebuildVolumes({ ...input, roots, acceptLoss: options.acceptLoss === true });
+  const found = rebuildVolumes({ ...input, roots, acceptLoss: options.acceptLoss === true });
+  const unwanted = new Set(options.without);
+  const volumes = found.filter((one) => !unwanted.delete(idOf(one)));
+  for (const id of unwanted) {
+    throw invalid(`--without ${id}: the nodes have nothing of such a volume`);
+  }
+  return volumes;
+}
+
+function idOf(one: RebuiltVolume): VolumeId {
+  return one.type === 'rebuilt' ? one.record.volume : one.volume;
+}
+
+/** For people. */
+function nameOf({ name, volume }: Extract<RebuiltVolume, { type: 'refused' }>): string {
+  return name === null ? volume : `${name} (${volume})`;
 }
 
 function exportOf(
@@ -295,25 +317,27 @@ function exportOf(
 function report(volumes: readonly RebuiltVolume[], options: RebuildOptions): void {
   const records = volumes.flatMap((one) => (one.type === 'rebuilt' ? [one.record] : []));
   const notes = volumes.flatMap((one) => {
-    if (one.type === 'refused') return one.reasons.map((reason) => `! ${one.volume}: ${reason}`);
+    if (one.type === 'refused') return one.reasons.map((reason) => `! ${nameOf(one)}: ${reason}`);
     if (one.type === 'purged') return [one.volume, ...one.leftAlone].map((left) => `  ${left}`);
     const { name } = one.record;
     const lost = one.losses.map((loss) => `! ${name}: ${loss}`);
     return [...lost, ...one.leftAlone.map((left) => `  ${name}: ${left}`)];
   });
   const verb = options.dryRun === true ? 'would be rebuilt' : 'found';
-  const text = [`${records.length} volumes ${verb}:`, volumeTable(records), ...notes].join('\n');
+  const left = options.without.map((id) => `  ${id}: left out; what nodes have of it stays there`);
+  const heading = `${records.length} volumes ${verb}:`;
+  const text = [heading, volumeTable(records), ...notes, ...left].join('\n');
   printResult(options.json === true, volumes, text);
 }
 
 function refuseRefused(volumes: readonly RebuiltVolume[]): void {
   const refused = volumes.filter((volume) => volume.type === 'refused');
   if (refused.length === 0) return;
-  const ids: VolumeId[] = refused.map(({ volume }) => volume);
-  const lossOnly = refused.every(({ code }) => code === 'DATA_LOST');
-  throw new HoldfastError(
-    lossOnly ? 'DATA_LOST' : 'INCONSISTENT',
-    `volumes ${ids.join(', ')} cannot be rebuilt safely; nothing was changed`,
-    lossOnly ? { hint: 'Bring missing disks back, or give up what they had: --accept-loss.' } : {},
-  );
+  const isLoss = refused.every(({ code }) => code === 'DATA_LOST');
+  const names = refused.map(nameOf).join(', ');
+  const message = `volumes ${names} cannot be rebuilt safely; nothing was changed`;
+  const hint = isLoss
+    ? 'Bring missing disks back, or give up what they had: --accept-loss.'
+    : 'Name all nodes with --node. To have the other volumes meanwhile: --without ID.';
+  throw new HoldfastError(isLoss ? 'DATA_LOST' : 'INCONSISTENT', message, { hint });
 }

@@ -84,6 +84,8 @@ export type RebuiltVolume =
   | {
       readonly type: 'refused';
       readonly volume: VolumeId;
+      /** Null: no disk that was asked knows it. */
+      readonly name: string | null;
       /** DATA_LOST: acceptLoss would go on. INCONSISTENT: nothing can be made of it. */
       readonly code: 'DATA_LOST' | 'INCONSISTENT';
       readonly reasons: readonly string[];

@@ -62,38 +62,35 @@ function withoutDoubles(volumes: readonly RebuiltVolume[], removedAt: string): R
   });
 }
 
+type Refusal = Extract<RebuiltVolume, { type: 'refused' }>['code'];
+
 function rebuildOne(volume: VolumeId, copies: readonly Copy[], input: RebuildInput): RebuiltVolume {
-  const refuse = (reason: string): RebuiltVolume => {
-    return { type: 'refused', volume, code: 'INCONSISTENT', reasons: [reason] };
-  };
   const segments = gather(copies, input.headers);
   const purged = ifPurged(volume, segments);
   if (purged !== null) return purged;
-  const problem = firstContradiction(segments);
-  if (problem !== null) return refuse(problem);
   const newest = segments
     .filter((found) => found.header !== null)
     .sort((a, b) => b.createEpoch - a.createEpoch)[0]?.header;
+  const refuse = (reasons: readonly string[], code: Refusal = 'INCONSISTENT'): RebuiltVolume => {
+    return { type: 'refused', volume, name: newest?.name ?? null, code, reasons };
+  };
+  const problem = firstContradiction(segments);
+  if (problem !== null) return refuse([problem]);
   if (newest == null) {
-    return refuse('no segment header was found, so neither its name nor its size is known');
+    return refuse(['no segment header was found, so neither its name nor its size is known']);
   }
   const chain = findChain(segments, newest);
-  if (chain.type === 'broken') return refuse(chain.reason);
+  if (chain.type === 'broken') return refuse([chain.reason]);
   const search = input.roots?.get(volume);
   const [hole] = chain.holes;
-  if (search === undefined && hole !== undefined && input.acceptLoss !== true) return refuse(hole);
+  if (search === undefined && hole !== undefined && input.acceptLoss !== true)
+    return refuse([hole]);
   const verdict: RootVerdict =
     search === undefined ? { broken: [], losses: chain.holes } : judgeRoot(chain, segments, search);
   const losses = [...chain.losses, ...verdict.losses];
-  if (verdict.broken.length > 0) {
-    return { type: 'refused', volume, code: 'INCONSISTENT', reasons: verdict.broken };
-  }
-  if (losses.length > 0 && input.acceptLoss !== true) {
-    return { type: 'refused', volume, code: 'DATA_LOST', reasons: losses };
-  }
-  if (chain.unfinished.length > 0) {
-    return { type: 'refused', volume, code: 'INCONSISTENT', reasons: chain.unfinished };
-  }
+  if (verdict.broken.length > 0) return refuse(verdict.broken);
+  if (losses.length > 0 && input.acceptLoss !== true) return refuse(losses, 'DATA_LOST');
+  if (chain.unfinished.length > 0) return refuse(chain.unfinished);
   const { name, kind, replicas, ackQuorum } = newest;
   const record: VolumeRecord = {
     schema: METADATA_SCHEMA,
@@ -114,7 +111,7 @@ function rebuildOne(volume: VolumeId, copies: readonly Copy[], input: RebuildInp
     pendingDelete: chain.pendingDelete,
   };
   const broken = brokenInvariant(record);
-  if (broken !== null) return refuse(broken);
+  if (broken !== null) return refuse([broken]);
   return { type: 'rebuilt', record, losses, leftAlone: chain.leftAlone };
 }
 

@@ -144,6 +144,33 @@ t.test('a volume whose first segments were deleted is rebuilt with its checkpoin
   t.equal(check.code, 0, `${check.stderr} ${check.lines.join('\n')}`);
 });
 
+t.test('a volume is left out and comes back with a later rebuild', async (t) => {
+  await bed.mount('db', mountPoint);
+  const digest = await python(DIGEST, mountPoint, 60);
+  t.equal((await bed.holdfast('umount', mountPoint)).code, 0);
+  const { volume } = await record();
+  t.equal((await bed.holdfast('volume', 'create', 'second', '--size', '1GiB')).code, 0);
+  const other = bed.directory('second');
+  await bed.mount('second', other);
+  t.equal((await bed.holdfast('umount', other)).code, 0);
+  await loseMetadata();
+  const args = ['metadata', 'rebuild', '--cluster', cluster, ...addresses];
+  const unknown = await bed.holdfast(...args, '--without', 'db');
+  t.equal(unknown.code, 2);
+  t.match(unknown.stderr, /--without db: the nodes have nothing of such a volume/);
+  const rebuilt = await bed.holdfast(...args, '--without', volume);
+  t.equal(rebuilt.code, 0, rebuilt.stderr);
+  t.match(rebuilt.lines.join('\n'), `${volume}: left out`);
+  t.equal((await bed.holdfast('volume', 'show', 'db')).code, 12);
+  await bed.mount('second', other);
+  t.equal((await bed.holdfast('umount', other)).code, 0);
+  const again = await bed.holdfast(...args, '--force');
+  t.equal(again.code, 0, again.stderr);
+  await bed.mount('db', mountPoint);
+  t.equal(await python(DIGEST, mountPoint, 60), digest, 'what was there is there');
+  t.equal((await bed.holdfast('umount', mountPoint)).code, 0);
+});
+
 t.test('an export of the same epoch that the volume has outgrown', async (t) => {
   const file = join(bed.root, 'export.json');
   await bed.mount('db', mountPoint);
@@ -161,7 +188,7 @@ t.test('an export of the same epoch that the volume has outgrown', async (t) => 
   const args = ['--cluster', cluster, ...addresses, '--force'];
   const rebuilt = await bed.holdfast('metadata', 'rebuild', ...args);
   t.equal(rebuilt.code, 0, rebuilt.stderr);
-  t.match(rebuilt.lines.join('\n'), /as generation 4/, 'above that of the import');
+  t.match(rebuilt.lines.join('\n'), /as generation 5/, 'above that of the import');
   await bed.mount('db', mountPoint);
   t.equal(await python(DIGEST, mountPoint, 60), digest, 'and nothing was lost');
   t.equal((await bed.holdfast('umount', mountPoint)).code, 0);
