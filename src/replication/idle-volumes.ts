@@ -1,6 +1,7 @@
 /**
  * Open segments of volumes that nobody owns: their copies are nobody's business, so one that is
- * lost or drained stays so, and with it the newest data of an unmounted volume has one copy less.
+ * lost or drained, or could not be placed when they were opened, stays so, and with it the newest
+ * data of an unmounted volume has one copy less.
  * The controller takes such a volume over and releases it: that seals them, for repair to see to,
  * and opens fresh ones elsewhere.
  *
@@ -88,15 +89,18 @@ function takenAndReleased(owner: LogOwner): Promise<void> {
   });
 }
 
-function needsCare(record: VolumeRecord, disks: readonly RepairDisk[]): boolean {
+/** Whether it lacks copies of what is open that a takeover now would have made. */
+export function needsCare(record: VolumeRecord, disks: readonly RepairDisk[]): boolean {
   const { owner, open, trash, ackQuorum, replicas } = record;
   const isIdle = owner !== null && (owner.released || owner.address === ADDRESS);
   if (trash !== undefined || !isIdle) return false;
   const states = open.map((one) => one.replicas.map((replica) => stateIn(disks, replica)));
   const isHurt = states.some((of) => of.some((state) => state === 'gone' || state === 'leaving'));
+  const takers = new Set(disks.filter(({ state }) => state === 'good').map(({ node }) => node));
+  const isThin = open.some((one) => one.replicas.length < Math.min(replicas, takers.size));
   // Otherwise it could not be taken over now.
   const answers = Math.max(ackQuorum, replicas - ackQuorum + 1);
   const there = (of: readonly string[]): number =>
     of.filter((state) => state === 'good' || state === 'leaving').length;
-  return isHurt && states.every((of) => there(of) >= answers);
+  return (isHurt || isThin) && states.every((of) => there(of) >= answers);
 }
