@@ -26,7 +26,7 @@ import { allVolumes, type Holdings, holdingsOf, livingIn } from './node-holdings
 import { addExamples, printResult, showProgress } from './output.js';
 import { diskScrubText, scrubProblems } from './scrub-text.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
-import { askNode, nodeName } from './survey.js';
+import { askNode, nodeName, stateText } from './survey.js';
 import { table } from './text.js';
 
 interface DrainOptions extends SessionOptions {
@@ -101,13 +101,6 @@ export function findNode(nodes: readonly NodeRecord[], word: string): NodeRecord
   throw invalid(`"${word}" may be any of ${found.length} nodes`, `Write more of its id: ${ids}.`);
 }
 
-function stateOf(isLive: boolean, wish: NodeWish | undefined): string {
-  const words = [isLive ? 'up' : 'down'];
-  if (wish?.drain !== undefined) words.push('draining');
-  if (wish?.maintenance !== undefined) words.push('maintenance');
-  return words.join(', ');
-}
-
 interface Cluster {
   readonly directory: Directory;
   readonly nodes: readonly NodeRecord[];
@@ -127,12 +120,13 @@ function holdings({ directory, volumes }: Cluster, { node }: NodeRecord): Holdin
 
 function facts(cluster: Cluster, record: NodeRecord) {
   const wish = cluster.wishes.get(record.node);
+  const live = cluster.directory.isLive(record.node);
   const { sealedSegments, sealedBytes, openSegments } = holdings(cluster, record);
   const capacityBytes = record.disks.reduce((sum, disk) => sum + disk.capacityBytes, 0);
   return {
     ...record,
-    state: stateOf(cluster.directory.isLive(record.node), wish),
-    live: cluster.directory.isLive(record.node),
+    state: stateText(live ? 'up' : 'down', wish),
+    live,
     drainingSince: wish?.drain?.since ?? null,
     maintenanceUntil: wish?.maintenance?.until ?? null,
     ...{ capacityBytes, sealedSegments, sealedBytes, openSegments },

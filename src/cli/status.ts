@@ -10,7 +10,7 @@ import { EXIT_PROBLEMS } from './errors.js';
 import { addExamples, printResult } from './output.js';
 import { scrubProblems, scrubSummary } from './scrub-text.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
-import { type NodeState, nodeProblems, survey, volumeProblems } from './survey.js';
+import { type NodeState, nodeProblems, stateText, survey, volumeProblems } from './survey.js';
 import { table } from './text.js';
 import { volumeTable } from './volume.js';
 
@@ -46,7 +46,11 @@ async function status(options: SessionOptions): Promise<void> {
       cluster,
       generation,
       metadata,
-      nodes: nodes.map(({ record, clock: _, ...rest }) => ({ ...record, ...rest })),
+      nodes: nodes.map(({ record, clock: _, wish, ...rest }) => ({
+        ...{ ...record, ...rest },
+        drainingSince: wish.drain?.since ?? null,
+        maintenanceUntil: wish.maintenance?.until ?? null,
+      })),
       volumes,
       repair,
       scrub: Object.fromEntries(scrubs),
@@ -85,7 +89,7 @@ function repairText(report: RepairReport): string {
 function nodeTable(nodes: readonly NodeState[]): string {
   const rows = [...nodes]
     .sort((a, b) => (a.record.zone < b.record.zone ? -1 : 1))
-    .map(({ record, live, disks }) => {
+    .map(({ record, live, disks, wish }) => {
       const sum = (of: (disk: DiskStatus) => number): number =>
         (disks ?? []).reduce((total, disk) => total + of(disk), 0);
       const total = sum((disk) => disk.totalBytes);
@@ -93,7 +97,7 @@ function nodeTable(nodes: readonly NodeState[]): string {
         record.node.slice(0, 8),
         record.address,
         record.zone,
-        disks === null ? 'down' : live ? 'up' : 'up, lapsed',
+        stateText(disks === null ? 'down' : live ? 'up' : 'up, lapsed', wish),
         disks === null ? '-' : String(disks.length),
         disks === null ? '-' : formatSize(total),
         disks === null ? '-' : formatSize(sum((disk) => disk.freeBytes)),

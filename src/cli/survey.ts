@@ -2,17 +2,17 @@
  * What there is in a cluster and what is wrong with it: asks every node, and compares what the
  * answers mean for each volume. For `status` and `doctor`.
  */
-import type { DiskStatus } from '../block/wire/messages.js';
+import { type DiskStatus, NODE_STATUS } from '../block/wire/messages.js';
 import { HoldfastError } from '../core/errors.js';
 import type { Incarnation } from '../core/ids.js';
 import type { NodeRecord, VolumeRecord } from '../metadata/model.js';
+import { type NodeWish, readNodeWishes } from '../metadata/node-states.js';
 import { changeOf, checkSize } from '../metadata/stored-volume.js';
 import type { Directory } from '../replication/directory.js';
 import { ask, type Session } from './session.js';
 
-const ANY_DISK = '0'.repeat(32) as Incarnation;
-
-export interface NodeState {
+/** What a node answers. */
+export interface NodeAnswer {
   readonly record: NodeRecord;
   readonly live: boolean;
   /** Null when it did not answer: `problem` says why. */
@@ -20,6 +20,11 @@ export interface NodeState {
   readonly problem: string | null;
   /** How far its clock is ahead of ours, and how wrong that may be; null when it did not answer. */
   readonly clock: { readonly aheadMs: number; readonly errorMs: number } | null;
+}
+
+export interface NodeState extends NodeAnswer {
+  /** What an administrator wants of it. */
+  readonly wish: NodeWish;
 }
 
 export interface Survey {
@@ -32,8 +37,12 @@ export interface Survey {
 
 export async function survey(session: Session): Promise<Survey> {
   const directory = await session.directory();
+  const wishes = await readNodeWishes(session.store);
   const nodes = await Promise.all(
-    directory.nodes().map((record) => askNode(session, directory, record)),
+    directory.nodes().map(async (record): Promise<NodeState> => {
+      const answer = await askNode(session, directory, record);
+      return { ...answer, wish: wishes.get(record.node) ?? {} };
+    }),
   );
   const volumes: VolumeRecord[] = [];
   const unusable: string[] = [];
@@ -60,16 +69,15 @@ export async function askNode(
   session: Session,
   directory: Directory,
   record: NodeRecord,
-): Promise<NodeState> {
+): Promise<NodeAnswer> {
   const { node, address } = record;
   const { clock: ours, clients } = session;
   const live = directory.isLive(node);
   try {
-    const request = { type: 'status', incarnation: ANY_DISK } as const;
     // The second answer comes over an open connection: its way takes the least time.
-    await ask(clients, { node, address }, request);
+    await ask(clients, { node, address }, NODE_STATUS);
     const sentAt = ours.monotonic();
-    const { body } = await ask(clients, { node, address }, request);
+    const { body } = await ask(clients, { node, address }, NODE_STATUS);
     const errorMs = (ours.monotonic() - sentAt) / 2;
     if (body?.type !== 'status') throw new HoldfastError('MALFORMED', 'an answer without status');
     const clock = { aheadMs: body.wallMs - (ours.wall() - errorMs), errorMs };
@@ -84,7 +92,16 @@ export function nodeName({ node, address }: NodeRecord): string {
   return `node ${node.slice(0, 8)} (${address})`;
 }
 
-export function nodeProblems({ record, live, disks, problem }: NodeState): string[] {
+/** With what an administrator wants of it, for people. */
+export function stateText(word: string, wish: NodeWish | undefined): string {
+  const wanted = [
+    ...(wish?.drain === undefined ? [] : ['draining']),
+    ...(wish?.maintenance === undefined ? [] : ['maintenance']),
+  ];
+  return [word, ...wanted].join(', ');
+}
+
+export function nodeProblems({ record, live, disks, problem }: NodeAnswer): string[] {
   const name = nodeName(record);
   if (disks === null) return [`${name} does not answer: ${problem}`];
   const problems = live ? [] : [`${name} answers, but its registration has lapsed`];
@@ -103,8 +120,13 @@ export function volumeProblems({ volumes, nodes, unusable }: Survey): string[] {
   const here = new Set(
     nodes.flatMap(({ disks }) => (disks ?? []).map(({ incarnation }) => incarnation)),
   );
+  const takers = nodes.filter(({ wish }) => wish.drain === undefined).length;
   const found = volumes.flatMap((volume) => {
     const problems: string[] = [];
+    if (volume.replicas > takers) {
+      const has = `keeps ${volume.replicas} copies on as many nodes`;
+      problems.push(`volume ${volume.name}: ${has}, and ${takers} take part`);
+    }
     const missing = (replicas: readonly { readonly incarnation: Incarnation }[]): number =>
       replicas.filter(({ incarnation }) => !here.has(incarnation)).length;
     const reduced = [...volume.sealed, ...volume.open].filter(

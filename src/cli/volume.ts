@@ -170,12 +170,13 @@ async function expandVolume(name: string, options: ExpandOptions): Promise<void>
 
 export function volumeTable(records: readonly (VolumeHead | VolumeRecord)[]): string {
   return table(
-    ['NAME', 'SIZE', 'KIND', 'REPLICAS', 'EPOCH', 'OWNER', 'SEGMENTS'],
+    ['NAME', 'SIZE', 'KIND', 'REPLICAS', 'ACK', 'EPOCH', 'OWNER', 'SEGMENTS'],
     records.map((record) => [
       record.name,
       formatSize(record.sizeBytes),
       record.kind,
-      `${record.ackQuorum} of ${record.replicas}`,
+      String(record.replicas),
+      String(record.ackQuorum),
       String(record.epoch),
       ownerText(record),
       String(record.open.length + ('log' in record ? record.log.segments : record.sealed.length)),

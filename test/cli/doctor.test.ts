@@ -105,6 +105,7 @@ function state(n: number, change: Partial<NodeState> & { readonly host?: string 
   return {
     record: { schema: 1, node, address: `${host}:7400`, zone: '', disks: [], version: '0.1.0' },
     live: true,
+    wish: {},
     disks: [{ ...disk, segments: 1 }],
     problem: null,
     clock: { aheadMs: 0, errorMs: 1 },
@@ -183,6 +184,16 @@ t.test('a cluster: well, with a node down, with etcd down', async (t) => {
   t.equal(told.code, 3);
   t.match(told.out, /^! volume events cannot be mounted: volume record [0-9a-f]{32}: its chunks/m);
   await change({ type: 'delete', key });
+
+  const node = `127.0.0.1:${cluster.nodes[0]?.port}`;
+  const drain = await holdfast(['node', 'drain', node, '--force', '--detach', ...at]);
+  t.equal(drain.code, 0, drain.err);
+  const few = await holdfast(['status', ...at]);
+  t.equal(few.code, 3);
+  t.match(few.out, / up, draining /);
+  t.match(few.out, /^! volume events: keeps 3 copies on as many nodes, and 2 take part$/m);
+  t.equal((await holdfast(['node', 'undrain', node, ...at])).code, 0);
+  t.notMatch((await holdfast(['status', ...at])).out, /draining|take part/);
 
   await cluster.nodes[0]?.kill();
   const lame = await doctor();
