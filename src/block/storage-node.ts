@@ -6,7 +6,13 @@
  * is not gone: what is meant for it is answered with DISK, also while it is not known which it is.
  */
 import type { HoldfastError } from '../core/errors.js';
-import type { Incarnation, NodeId, SegmentId, VolumeId } from '../core/ids.js';
+import {
+  type Incarnation,
+  NO_DISK,
+  type NodeId,
+  type SegmentId,
+  type VolumeId,
+} from '../core/ids.js';
 import { epoch, offset } from '../core/units.js';
 import type { Clock } from '../io/clock.js';
 import type { DiskStore } from './disk-store.js';
@@ -82,7 +88,7 @@ export class StorageNode {
       return;
     }
     const [only] = this.#byIncarnation.keys();
-    reply(plainReply('INCARNATION', only ?? ('0'.repeat(32) as Incarnation)));
+    reply(plainReply('INCARNATION', only ?? NO_DISK));
   }
 
   #status(asked: Incarnation): Reply {

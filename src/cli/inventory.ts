@@ -5,7 +5,7 @@
  */
 import { decodeEntries, decodeSegmentBatch, FLAG_SEGMENT_HEADER } from '../block/wire/batch.js';
 import { ANY_NODE } from '../block/wire/handshake.js';
-import type { InventoryEntry, StatusBody } from '../block/wire/messages.js';
+import { type InventoryEntry, NODE_STATUS, type StatusBody } from '../block/wire/messages.js';
 import type { NodeRequests, RequestTarget } from '../block/wire/requests.js';
 import { decodeSegmentHeader, type SegmentHeader } from '../block/wire/segment-header.js';
 import { HoldfastError } from '../core/errors.js';
@@ -32,13 +32,11 @@ export interface FoundNode extends AskedNode {
   readonly inventories: readonly RebuildInventory[];
 }
 
-const NO_DISK = '0'.repeat(32) as Incarnation;
-
 /** Asks one node for everything it has. Rejects with UNAVAILABLE etc. */
 export async function inventoryOf(asked: AskedNode): Promise<FoundNode> {
   const { address, requests } = asked;
   const target = { node: ANY_NODE, address };
-  const reply = await ask(requests, target, { type: 'status', incarnation: NO_DISK });
+  const reply = await ask(requests, target, NODE_STATUS);
   const status = reply.body;
   if (status?.type !== 'status') {
     throw new HoldfastError('MALFORMED', `${address} did not answer with its status`);

@@ -5,8 +5,8 @@
 import { existsSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
+import { NODE_STATUS } from '../block/wire/messages.js';
 import { HoldfastError } from '../core/errors.js';
-import type { Incarnation } from '../core/ids.js';
 import { NodeMachineCommands } from '../io/node/machine-commands.js';
 import { postTo } from '../io/node/post-client.js';
 import { AgentMachine } from '../lifecycle/agent-client.js';
@@ -28,7 +28,6 @@ import { ask, type ClusterLocation, Session, type SessionOptions } from './sessi
 export const AGENT_SOCKET = '/run/holdfast/agent.sock';
 /** Mounting may wait for another machine, and for a takeover. */
 const AGENT_CALL_MS = 300_000;
-const ANY_DISK = '0'.repeat(32) as Incarnation;
 
 export interface LifecycleOptions {
   /** This machine's name; default: machineName(). */
@@ -131,8 +130,7 @@ async function freeSpace(session: Session): Promise<NodeSpace[]> {
   const answers = await Promise.all(
     live.map(async ({ node, address, zone }) => {
       try {
-        const request = { type: 'status', incarnation: ANY_DISK } as const;
-        const { body } = await ask(session.clients, { node, address }, request);
+        const { body } = await ask(session.clients, { node, address }, NODE_STATUS);
         if (body?.type !== 'status') return [];
         const healthy = body.disks.filter(({ state }) => state === 'ok');
         return [{ zone, freeBytes: healthy.reduce((sum, disk) => sum + disk.freeBytes, 0) }];

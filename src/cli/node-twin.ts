@@ -4,13 +4,15 @@
  * the one and now the other, and what only one has would count as being on the node.
  */
 import type { Credentials } from '../block/wire/handshake.js';
+import { NODE_STATUS } from '../block/wire/messages.js';
 import { HoldfastError } from '../core/errors.js';
 import type { NodeId } from '../core/ids.js';
 import type { Address } from '../io/network.js';
+import { nodeClock } from '../io/node/clock.js';
+import { nodeRandom } from '../io/node/random.js';
 import { liveKey } from '../metadata/keys.js';
 import type { MetadataStore } from '../metadata/store.js';
-import { askingClients, SIGN_OF_LIFE } from './node-secret.js';
-import { ask } from './session.js';
+import { ask, toolClients } from './session.js';
 
 /**
  * Throws DISK_IN_USE when `node` answers where it is registered, which is not `own`. One that was
@@ -24,10 +26,10 @@ export async function checkNoTwin(
 ): Promise<void> {
   const address = (await store.get(liveKey(node))).entry?.value as Address | undefined;
   if (address === undefined || address === own) return;
-  const clients = askingClients(credentials);
+  const clients = toolClients({ clock: nodeClock, random: nodeRandom, credentials });
   try {
     // The handshake has the other side prove that it is this node.
-    await ask(clients, { node, address }, SIGN_OF_LIFE);
+    await ask(clients, { node, address }, NODE_STATUS);
   } catch (thrown) {
     if (thrown instanceof HoldfastError) return;
     throw thrown;

@@ -7,6 +7,7 @@ import { hostname } from 'node:os';
 import type { Command } from 'commander';
 import { z } from 'zod';
 import { NodeClients } from '../block/wire/client.js';
+import type { Credentials } from '../block/wire/handshake.js';
 import type { Reply, Request } from '../block/wire/messages.js';
 import type { NodeRequests, RequestTarget } from '../block/wire/requests.js';
 import { HoldfastError, invalid } from '../core/errors.js';
@@ -163,13 +164,20 @@ export function nodeClients(options: {
   readonly cluster: ClusterRecord['cluster'];
   readonly secretFile: string | null;
 }): NodeClients {
-  const { clock, random, cluster, secretFile } = options;
+  const { cluster, secretFile, ...parts } = options;
+  const credentials = { cluster, secret: loadSecret(secretFile ?? undefined, process.env) };
+  return toolClients({ ...parts, credentials });
+}
+
+export function toolClients(options: {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly credentials: Credentials;
+}): NodeClients {
   return new NodeClients({
+    ...options,
     network: tcpNetwork,
-    clock,
-    random,
-    credentials: { cluster, secret: loadSecret(secretFile ?? undefined, process.env) },
-    identity: { role: 'tool', id: idFromBytes(random.bytes(16)) },
+    identity: { role: 'tool', id: idFromBytes(options.random.bytes(16)) },
     versions: spokenVersions(process.env),
   });
 }

@@ -33,6 +33,9 @@ export function isId(text: string): boolean {
   return ID_TEXT.test(text);
 }
 
+/** No disk has this one. */
+export const NO_DISK = '0'.repeat(ID_BYTES * 2) as Incarnation;
+
 /** Checks that `text` is an id. Throws INVALID_ARGUMENT naming `what` otherwise. */
 export function parseId<T extends AnyId>(text: string, what: string): T {
   if (!ID_TEXT.test(text))

@@ -46,8 +46,8 @@ export class NodeRegistration {
     const work = {
       publish: (loop: LeaseLoop) => this.#publish(loop),
       lost: () => this.#lost(),
-      failed: ({ code, message }: HoldfastError) => {
-        const fields = { node: this.#record.node, code, error: message };
+      failed: ({ code, message, hint }: HoldfastError) => {
+        const fields = { node: this.#record.node, code, error: message, hint };
         options.log.warn(fields, 'The node could not be registered; trying again.');
       },
     };

@@ -5,10 +5,9 @@
  * INVARIANT: no volume expires by one clock alone: most of the registered nodes must answer, and
  * all clocks that are known, this one among them, must say that its time is over.
  */
-import type { Reply } from '../block/wire/messages.js';
+import { NODE_STATUS, type Reply } from '../block/wire/messages.js';
 import type { NodeRequests } from '../block/wire/requests.js';
 import { HoldfastError } from '../core/errors.js';
-import type { Incarnation } from '../core/ids.js';
 import { REQUEST_TIMEOUT_MS } from '../core/limits.js';
 import type { Clock, Timer } from '../io/clock.js';
 import type { Log } from '../io/log.js';
@@ -24,7 +23,6 @@ import { purgeVolume } from './purge.js';
 
 const INTERVAL_MS = 15_000;
 const PURGE_TIMEOUT_MS = 30_000;
-const ANY_DISK = '0'.repeat(32) as Incarnation;
 
 export interface TrashExpiryOptions {
   readonly store: MetadataStore;
@@ -101,10 +99,14 @@ export class TrashExpiry {
     const nodes = await listNodes(store);
     const asked = nodes.map(({ node, address }) => {
       return new Promise<number | null>((resolve) => {
-        const request = { type: 'status', incarnation: ANY_DISK } as const;
-        requests.send({ node, address }, request, REQUEST_TIMEOUT_MS, (_, reply: Reply | null) => {
-          resolve(reply?.body?.type === 'status' ? reply.body.wallMs : null);
-        });
+        requests.send(
+          { node, address },
+          NODE_STATUS,
+          REQUEST_TIMEOUT_MS,
+          (_, reply: Reply | null) => {
+            resolve(reply?.body?.type === 'status' ? reply.body.wallMs : null);
+          },
+        );
       });
     });
     const told = (await Promise.all(asked)).filter((wallMs) => wallMs !== null);

@@ -7,7 +7,12 @@
  * this process while it could ask the store, or when its node was removed; never because an answer
  * was missing.
  */
-import type { InventoryEntry, Reply, Request } from '../block/wire/messages.js';
+import {
+  type InventoryEntry,
+  NODE_STATUS,
+  type Reply,
+  type Request,
+} from '../block/wire/messages.js';
 import type { NodeRequests } from '../block/wire/requests.js';
 import { HoldfastError } from '../core/errors.js';
 import {
@@ -335,8 +340,7 @@ export class RepairSurvey {
   }
 
   async #askStatus(node: NodeId): Promise<void> {
-    const incarnation = '0'.repeat(32) as Incarnation;
-    const reply = await this.ask(node, { type: 'status', incarnation });
+    const reply = await this.ask(node, NODE_STATUS);
     if (reply?.body?.type !== 'status') return;
     for (const disk of reply.body.disks) {
       if (disk.state === 'failed') this.#failed.add(disk.incarnation);

@@ -6,7 +6,13 @@
  *
  * Offsets are bytes of the segment at batch boundaries, therefore multiples of 4096.
  */
-import type { Incarnation, NodeId, SegmentId, VolumeId } from '../../core/ids.js';
+import {
+  type Incarnation,
+  NO_DISK,
+  type NodeId,
+  type SegmentId,
+  type VolumeId,
+} from '../../core/ids.js';
 import type { Epoch, PageIndex, Revision, SegmentOffset } from '../../core/units.js';
 import type { Address } from '../../io/network.js';
 
@@ -141,6 +147,8 @@ export interface InventoryRequest extends OnDisk {
 export interface StatusRequest extends OnDisk {
   readonly type: 'status';
 }
+/** For whoever does not know the node's disks: every node answers it. */
+export const NODE_STATUS: StatusRequest = { type: 'status', incarnation: NO_DISK };
 
 export type Request =
   | CreateRequest
