@@ -7,7 +7,7 @@ import type { Command } from 'commander';
 import { asFault, HoldfastError } from '../core/errors.js';
 import { nodeClock } from '../io/node/clock.js';
 import type { MountStatus } from '../lifecycle/mount-types.js';
-import { listMountsOf, stopMount } from '../lifecycle/mounts.js';
+import { listMounts, listMountsOf, stopMount } from '../lifecycle/mounts.js';
 import { mountDeps } from './machine.js';
 import { absoluteMetadata } from './mount-location.js';
 import { wholeNumber } from './numbers.js';
@@ -24,6 +24,8 @@ interface DownOptions {
   readonly json?: boolean;
 }
 
+/** Of mounts that go on with the next nodes. */
+const WAITS: readonly MountStatus['state'][] = ['mounted', 'adopting', 'unresponsive'];
 const POLL_MS = 100;
 /** For the commit of a mount whose nodes may be gone. */
 const LEFT_TIMEOUT_MS = 5_000;
@@ -52,7 +54,9 @@ async function down(options: DownOptions): Promise<void> {
   const mounted = mounts.find(({ directory }) => directory === up?.mount)?.directory ?? null;
   if (pid !== null) await stop(pid, dataDir, timeoutMs, options);
   else if (mounted !== null) await dropLeft(mounted, options.force === true);
-  const waiting = mounts.filter(({ directory }) => directory !== mounted);
+  const waiting = mounts.filter(
+    ({ directory, state }) => directory !== mounted && WAITS.includes(state),
+  );
   const value = {
     ...{ dataDir, pid, unmounted: mounted, nodes: pid === null ? 0 : (up?.nodes ?? 0) },
     waiting: waiting.map(({ volume, directory }) => ({ volume, directory })),
@@ -132,7 +136,10 @@ function isAlive(pid: number): boolean {
 /** The mounts of this machine that need the cluster of this directory. */
 async function mountsOf(up: UpFile | null): Promise<MountStatus[]> {
   if (up === null) return [];
-  return await listMountsOf(mountDeps(process.env), absoluteMetadata(up.metadata));
+  const deps = mountDeps(process.env);
+  const ofCluster = await listMountsOf(deps, absoluteMetadata(up.metadata));
+  const demo = (await listMounts(deps)).filter(({ directory }) => directory === up.mount);
+  return [...demo, ...ofCluster.filter(({ directory }) => directory !== up.mount)];
 }
 
 /** A mount outlives whoever made it, and waits for its nodes. */

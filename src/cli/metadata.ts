@@ -9,13 +9,14 @@ import { type ClusterId, parseId, type VolumeId } from '../core/ids.js';
 import { nodeClock } from '../io/node/clock.js';
 import { nodeRandom } from '../io/node/random.js';
 import { ROOT } from '../metadata/keys.js';
-import { METADATA_SCHEMA, type NodeRecord } from '../metadata/model.js';
+import { METADATA_SCHEMA, type NodeRecord, type VolumeRecord } from '../metadata/model.js';
 import { listNodes } from '../metadata/nodes.js';
 import { openMetadata } from '../metadata/open.js';
 import { largestEpochs, rebuildVolumes } from '../metadata/rebuild.js';
 import type { RebuiltVolume } from '../metadata/rebuild-types.js';
 import { staleVolumes } from '../metadata/staleness.js';
 import type { MetadataStore } from '../metadata/store.js';
+import { readVolume } from '../metadata/stored-volume.js';
 import {
   type ClusterExport,
   decodeExport,
@@ -78,7 +79,7 @@ export function addMetadataCommands(program: Command): void {
     .option('--force', 'replace what the store holds now')
     .option(
       '--without <id>',
-      'leave a volume out that cannot be rebuilt; what nodes have of it stays there',
+      'leave a volume out that cannot be rebuilt: store and nodes keep what they have of it',
       collect,
       [],
     )
@@ -253,12 +254,15 @@ async function rebuildMetadata(options: RebuildOptions): Promise<void> {
       const volumes = await rebuilt(fenced.nodes, options);
       report(volumes, options);
       refuseRefused(volumes);
-      const content = exportOf(cluster, fenced.nodes, volumes);
+      const kept = await recordsOf(store, options.without);
+      const content = exportOf(cluster, fenced.nodes, volumes, kept);
       const inventories = fenced.nodes.flatMap((node) => node.inventories);
       const maxEpochs = largestEpochs(inventories);
       const written = await importCluster(store, content, {
         maxEpochs,
         replace: options.force === true,
+        // What is made of the disks is never older than they are; what is kept may be, as it was.
+        acceptLoss: true,
       });
       await updatePlacement(store);
       const done = `${store.name} holds them now, as generation ${written.generation}.\n`;
@@ -271,23 +275,34 @@ async function rebuilt(
   nodes: readonly FoundNode[],
   options: RebuildOptions,
 ): Promise<RebuiltVolume[]> {
+  const unwanted = new Set(options.without);
+  const all = nodes.flatMap(({ inventories }) => inventories);
+  const known = new Set<string>(all.flatMap(({ entries }) => entries.map(({ volume }) => volume)));
+  for (const id of unwanted) {
+    if (known.has(id)) continue;
+    throw invalid(`--without ${id}: the nodes have nothing of such a volume`);
+  }
   const input = {
-    inventories: nodes.flatMap(({ inventories }) => inventories),
+    inventories: all.map((inventory) => ({
+      ...inventory,
+      entries: inventory.entries.filter(({ volume }) => !unwanted.has(volume)),
+    })),
     headers: await headersOf(nodes, nodeClock),
     createdAt: new Date(nodeClock.wall()).toISOString(),
   };
   const roots = await rootsOf(nodes, rebuildVolumes({ ...input, acceptLoss: true }), nodeClock);
-  const found = rebuildVolumes({ ...input, roots, acceptLoss: options.acceptLoss === true });
-  const unwanted = new Set(options.without);
-  const volumes = found.filter((one) => !unwanted.delete(idOf(one)));
-  for (const id of unwanted) {
-    throw invalid(`--without ${id}: the nodes have nothing of such a volume`);
-  }
-  return volumes;
+  return rebuildVolumes({ ...input, roots, acceptLoss: options.acceptLoss === true });
 }
 
-function idOf(one: RebuiltVolume): VolumeId {
-  return one.type === 'rebuilt' ? one.record.volume : one.volume;
+/** What the store knows of the volumes that are left out stays in it. */
+async function recordsOf(
+  store: MetadataStore,
+  without: readonly string[],
+): Promise<VolumeRecord[]> {
+  const found = await Promise.all(
+    without.map((id) => readVolume(store, parseId<VolumeId>(id, '--without'))),
+  );
+  return found.flatMap((one) => (one === null ? [] : [one.record]));
 }
 
 /** For people. */
@@ -299,6 +314,7 @@ function exportOf(
   cluster: ClusterId,
   nodes: readonly FoundNode[],
   volumes: readonly RebuiltVolume[],
+  kept: readonly VolumeRecord[],
 ): ClusterExport {
   const records: NodeRecord[] = nodes.map(nodeRecord);
   return {
@@ -310,7 +326,10 @@ function exportOf(
     },
     nodes: records,
     placement: [],
-    volumes: volumes.flatMap((volume) => (volume.type === 'rebuilt' ? [volume.record] : [])),
+    volumes: [
+      ...volumes.flatMap((volume) => (volume.type === 'rebuilt' ? [volume.record] : [])),
+      ...kept,
+    ],
   };
 }
 
@@ -324,7 +343,9 @@ function report(volumes: readonly RebuiltVolume[], options: RebuildOptions): voi
     return [...lost, ...one.leftAlone.map((left) => `  ${name}: ${left}`)];
   });
   const verb = options.dryRun === true ? 'would be rebuilt' : 'found';
-  const left = options.without.map((id) => `  ${id}: left out; what nodes have of it stays there`);
+  const left = options.without.map(
+    (id) => `  ${id}: left out; the store and the nodes keep what they have of it`,
+  );
   const heading = `${records.length} volumes ${verb}:`;
   const text = [heading, volumeTable(records), ...notes, ...left].join('\n');
   printResult(options.json === true, volumes, text);
@@ -337,7 +358,8 @@ function refuseRefused(volumes: readonly RebuiltVolume[]): void {
   const names = refused.map(nameOf).join(', ');
   const message = `volumes ${names} cannot be rebuilt safely; nothing was changed`;
   const hint = isLoss
-    ? 'Bring missing disks back, or give up what they had: --accept-loss.'
+    ? 'Bring missing disks back, leave these volumes out meanwhile (--without ID), or give up ' +
+      'what they had: --accept-loss.'
     : 'Name all nodes with --node. To have the other volumes meanwhile: --without ID.';
   throw new HoldfastError(isLoss ? 'DATA_LOST' : 'INCONSISTENT', message, { hint });
 }

@@ -42,7 +42,7 @@ function doing({ directory, state, live }: MountStatus): string[] {
   if (live === null) return [];
   if (state === 'mounted' && live.waitingSince !== null) {
     const began = `its users began to wait for nodes ${ago(live.waitingSince)}`;
-    return [`${directory}: ${began}; "holdfast status" says which are away`];
+    return [`${directory}: ${began}; "holdfast status" says what is wrong`];
   }
   if (state !== 'adopting' && state !== 'starting') return [];
   return [`${directory}: ${live.detail}`];

@@ -9,6 +9,7 @@ import { HoldfastError } from '../core/errors.js';
 import { isId } from '../core/ids.js';
 import type { Clock } from '../io/clock.js';
 import type { GroupAccess } from '../io/group-access.js';
+import { isServed } from '../lifecycle/here.js';
 import type { MachineVolumes } from '../lifecycle/machine.js';
 import { OperationLocks } from '../lifecycle/operation-locks.js';
 import type { MachineVolume } from '../lifecycle/volume-types.js';
@@ -178,7 +179,7 @@ export class NodeService implements Node {
       usage.access === 'block'
         ? there?.directory === null && there.device !== null
         : there?.directory === path;
-    if (there !== null && isSame && !there.condition.abnormal) return there;
+    if (there !== null && isSame && isServed(there)) return there;
     return await this.#stage(id, path, usage);
   }
 

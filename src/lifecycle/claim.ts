@@ -13,9 +13,10 @@ import type { MountHost } from '../io/mount-host.js';
 import type { PresenceRecord, VolumeRecord } from '../metadata/model.js';
 import { findCurrentPresence } from '../metadata/presence.js';
 import type { MetadataStore } from '../metadata/store.js';
+import { placesOf } from './copied-mounts.js';
 import { readOwnership } from './mount-files.js';
 import type { MountSpec, MountStatus } from './mount-types.js';
-import { endUnderUsers, isMounted, listMounts } from './mounts.js';
+import { endUnderUsers, listMounts } from './mounts.js';
 
 /** A mount that is ending on this machine is waited for without being asked to. */
 const LOCAL_END_MS = 30_000;
@@ -110,7 +111,7 @@ function wasReplaced(host: MountHost, { mount }: MountStatus, { epoch }: VolumeR
 }
 
 function mountedHere(host: MountHost, found: MountStatus): HoldfastError {
-  const { volume, directory, since, live, state, keeperPid } = found;
+  const { mount, volume, directory, since, live, state, keeperPid } = found;
   if (state === 'unresponsive') {
     const message = `"${volume}" is mounted at ${directory} by a daemon that does not answer`;
     const hint =
@@ -118,7 +119,7 @@ function mountedHere(host: MountHost, found: MountStatus): HoldfastError {
       'what was not yet committed is lost then.';
     return new HoldfastError('CONFLICT', message, { hint });
   }
-  if (state === 'mounted' && live !== null && !isMounted(host, directory)) {
+  if (state === 'mounted' && live !== null && placesOf(host, mount).length === 0) {
     const message = `"${volume}" is no longer mounted at ${directory}, but still used there`;
     return new HoldfastError('CONFLICT', message, { hint: endUnderUsers(live.pid) });
   }

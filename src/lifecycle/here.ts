@@ -77,6 +77,11 @@ export function isDeviceFile(entry: MountEntry, { device }: LoopDevice): boolean
   return entry.type === DEVICE_FILES && `/dev${entry.root}` === device;
 }
 
+/** Whether its mount can be used as it is, now or when what it waits for is there. */
+export function isServed({ mount: { state } }: Pick<MachineVolume, 'mount'>): boolean {
+  return state !== 'failed' && state !== 'dead' && state !== 'unresponsive';
+}
+
 function conditionOf({ state, live, logFile }: MountStatus): Condition {
   switch (state) {
     case 'mounted': {

@@ -174,7 +174,8 @@ async function untilEnded(deps: MountsDeps, status: MountStatus): Promise<boolea
     released &&= host.state.read(mount, StateFile.UNRELEASED) === null;
     const now = clock.monotonic();
     if (now > since + END_TIMEOUT_MS) {
-      throw notReleased(host, (await statusOf(host, mount)) ?? status);
+      const left = await statusOf(host, mount);
+      if (left !== null) throw notReleased(host, left);
     }
     if (now > copiesAt) {
       copiesAt = now + COPIES_MS;
@@ -293,8 +294,7 @@ function silentState(host: MountHost, mount: MountId): MountStatus['state'] {
   return has(StateFile.INIT) && !has(StateFile.OVER) ? 'adopting' : 'stopping';
 }
 
-/** Whether anything is mounted at a directory. */
-export function isMounted(host: MountHost, directory: string): boolean {
+function isMounted(host: MountHost, directory: string): boolean {
   return mountAt(host.mounts.table(), directory) !== undefined;
 }
 

@@ -24,7 +24,7 @@ import {
   type OwnerInspection,
   type OwnerOptions,
 } from './owner-types.js';
-import { SegmentReader } from './reader.js';
+import { type PagesHandler, SegmentReader } from './reader.js';
 import { RecordSwapper } from './record-swapper.js';
 import { type ReplayReader, replayLog } from './replay.js';
 import { type AppendDone, Service } from './service.js';
@@ -41,6 +41,8 @@ export class LogOwner implements VolumeOwner {
   #state: OwnerState = { type: 'idle' };
   #onState: (state: OwnerState) => void = () => {};
   #releasing = false;
+  /** Who waits for pages that nobody who answers has. */
+  readonly #readsAgain = new Set<PagesHandler>();
   #onReleased: ((error: HoldfastError | null) => void) | null = null;
   #index: {
     readonly list: VolumeRecord['sealed'];
@@ -179,7 +181,8 @@ export class LogOwner implements VolumeOwner {
 
   /** Null when nobody waits for nodes; else a mark that changes when they grant something. */
   get awaited(): number | null {
-    return this.#serving()?.awaited ?? null;
+    const service = this.#serving();
+    return service?.awaited ?? (service !== null && this.#readsAgain.size > 0 ? 0 : null);
   }
 
   /** Pages that were read from files of this machine. */
@@ -315,7 +318,15 @@ export class LogOwner implements VolumeOwner {
     done: (error: HoldfastError | null, data: Uint8Array | null) => void,
   ): void {
     const { clock } = this.#context.deps;
-    clock.after(this.#context.limits.retryMinMs, () => this.readPages(segment, page, count, done));
+    let told = done;
+    if (!this.#readsAgain.has(done)) {
+      told = (error, data) => {
+        this.#readsAgain.delete(told);
+        done(error, data);
+      };
+      this.#readsAgain.add(told);
+    }
+    clock.after(this.#context.limits.retryMinMs, () => this.readPages(segment, page, count, told));
   }
 
   /**

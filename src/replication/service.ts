@@ -138,12 +138,12 @@ export class Service {
   }
 
   /**
-   * Null when nobody waits for nodes: for a commit, or for the lease. Else a mark that changes with
-   * whatever they grant.
+   * Null when nobody waits for nodes: for a commit, else for the lease. Else a mark that changes
+   * when they grant that; reads that are answered say nothing of a commit that is not.
    */
   get awaited(): number | null {
-    if (this.#waiting.length === 0 && !this.#unfinished()) return null;
-    return this.#writer.committedLsn + this.#lease.validUntil;
+    if (this.#unfinished()) return this.#writer.committedLsn;
+    return this.#waiting.length > 0 ? this.#lease.validUntil : null;
   }
 
   get pendingBytes(): number {

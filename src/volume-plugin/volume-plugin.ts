@@ -10,6 +10,7 @@
 import { asFault, HoldfastError } from '../core/errors.js';
 import type { Clock } from '../io/clock.js';
 import type { Log } from '../io/log.js';
+import { isServed } from '../lifecycle/here.js';
 import type { MachineVolumes } from '../lifecycle/machine.js';
 import { OperationLocks } from '../lifecycle/operation-locks.js';
 import type { MachineVolume, VolumeInfo } from '../lifecycle/volume-types.js';
@@ -240,7 +241,7 @@ export class VolumePlugin {
     const { places } = this.#deps;
     const here = await this.#here(name);
     // A volume that works here needs no metadata store for one more container.
-    if (here === null || here.condition.abnormal) {
+    if (here === null || !isServed(here)) {
       const lifecycle = await this.#deps.lifecycle();
       const info = await findVolume(lifecycle, name);
       const options = { readOnly: isReadOnly(info), waitMs: this.#settings.waitMs };

@@ -262,8 +262,9 @@ t.test('without enough nodes a mount says that it waits, and umount leaves it', 
   const [first, second] = bed.cluster.nodes;
   await first?.kill();
   await second?.kill();
+  await sleep(3_000);
   t.match((await bed.mounts())[0]?.live, { waitingSince: null }, 'nobody uses it');
-  const pending = shell(`cd ${directory} && echo x > pending`);
+  const pending = shell(`cd ${directory} && echo x > pending && sync pending`);
   await sleep(3_000);
   const { lines } = await bed.holdfast('mounts');
   t.match(lines.join('\n'), / waiting .*began to wait for nodes \d+ s ago; "holdfast status"/s);

@@ -59,6 +59,18 @@ t.test('mounted here: says where and by whom', async (t) => {
   await t.rejects(turn.wait(), { code: 'CONFLICT' }, 'its users have not gone yet');
 });
 
+t.test('used where it is no longer mounted: says how to end that', async (t) => {
+  const turn = new Turn();
+  turn.host.add(specOf('theirs'), { volumeId: VOLUME });
+  const [entry] = turn.host.table;
+  if (entry === undefined) throw new Error('it is mounted');
+  turn.host.table[0] = { ...entry, mountPoint: '/mnt/bound' };
+  await t.rejects(turn.wait(), { message: /is mounted at/, hint: /umount/ }, 'still elsewhere');
+  turn.host.table[0] = { ...entry, device: '0:9999' };
+  const told = { code: 'CONFLICT', message: /no longer mounted.*still used/, hint: /kill 42\./ };
+  await t.rejects(turn.wait(), told, 'something else is mounted there');
+});
+
 t.test('of two that start at once the earlier goes on', async (t) => {
   const turn = new Turn();
   turn.host.add(specOf('earlier'), { phase: 'starting', volumeId: VOLUME });

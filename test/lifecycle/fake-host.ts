@@ -1,6 +1,6 @@
 /** A machine whose mounts are what a test says: state in memory, daemons that answer as told. */
 import { HoldfastError } from '../../src/core/errors.js';
-import type { FuseMounts } from '../../src/io/fuse-device.js';
+import type { FuseMounts, MountEntry } from '../../src/io/fuse-device.js';
 import type { MountHost, ProcessIdentity, StateDirectory } from '../../src/io/mount-host.js';
 import { StateFile } from '../../src/lifecycle/keeper.js';
 import type { LiveStatus, MountSpec } from '../../src/lifecycle/mount-types.js';
@@ -56,8 +56,12 @@ export class FakeHost implements MountHost {
   /** By mount; 'silent' accepts and never answers. */
   readonly daemons = new Map<string, Partial<LiveStatus> | 'silent'>();
 
+  /** What the kernel shows, of mounts that were ready once. */
+  readonly table: MountEntry[] = [];
+
+  /** Nothing can be mounted, nor taken away. */
   get mounts(): FuseMounts {
-    throw new Error('nothing is mounted here');
+    return { table: () => this.table } as unknown as FuseMounts;
   }
 
   /** A mount with its keeper, and what its daemon answers. */
@@ -67,7 +71,16 @@ export class FakeHost implements MountHost {
     this.state.create(mount, { [StateFile.SPEC]: JSON.stringify(spec) });
     this.state.write(mount, StateFile.KEEPER, JSON.stringify({ pid, startTicks: '7' }));
     this.processes.set(pid, keeper ? '7' : 'of a later process');
-    if (daemon !== null) this.daemons.set(mount, daemon);
+    if (daemon === null) return;
+    this.daemons.set(mount, daemon);
+    if (daemon === 'silent' || daemon.phase === 'starting') return;
+    const { directory: mountPoint, volume: source } = spec;
+    const device = `0:${pid}`;
+    this.state.write(mount, StateFile.DEVICE, device);
+    this.table.push({
+      ...{ mountPoint, source, device },
+      ...{ type: 'fuse.holdfast', root: '/', readOnly: false },
+    });
   }
 
   startKeeper(): never {

@@ -64,10 +64,12 @@ t.test('a read of what only silent nodes have waits until that is given up', asy
   const before = reading(one, lost);
   await world.pass(30_000);
   t.equal(before(), null, 'its node may come back');
+  t.equal(one.owner.awaited, 0, 'which its user waits for');
   const pages = [{ page: 1, count: 1 }];
   await note(world, one, { segment: lost.segment, pages });
   await world.until(() => before() !== null);
   t.equal(before(), 'DATA_LOST');
+  t.equal(one.owner.awaited, null, 'nobody waits any more');
   const rest = reading(one, other);
   await world.until(() => rest() !== null);
   t.equal(rest(), 'OK', 'all else is read');

@@ -262,6 +262,31 @@ t.test('with the metadata store and one node down, appends and reads go on', asy
   t.same(await world.replayed(one), expectedLog(50));
 });
 
+t.test('what is waited for is told: commits, else the lease', async (t) => {
+  const world = new OwnerWorld();
+  const one = await world.serving();
+  await world.appended(one, 3);
+  await world.pass(10_000);
+  t.equal(one.owner.awaited, null, 'nobody waits');
+  for (const n of [0, 1]) world.node(n).state = 'down';
+  let answered = false;
+  one.owner.checkLease(() => {
+    answered = true;
+  });
+  await world.pass(1_000);
+  const lease = one.owner.awaited;
+  t.not(lease, null, 'a read waits for its lease');
+  world.append(one, 1);
+  await world.pass(1_000);
+  const commit = one.owner.awaited;
+  t.equal(commit, one.owner.committedLsn);
+  await world.pass(20_000);
+  t.equal(one.owner.awaited, commit, 'for as long as nothing is granted');
+  for (const n of [0, 1]) world.node(n).state = 'up';
+  await world.until(() => answered && one.acked.length === 4);
+  t.equal(one.owner.awaited, null);
+});
+
 t.test('competing takeovers: one wins, the others stop', async (t) => {
   const world = new OwnerWorld();
   const owners = [world.start(), world.start(), world.start()];
