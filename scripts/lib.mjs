@@ -24,6 +24,7 @@ export const DIST = process.env.HOLDFAST_DIST ?? 'dist';
 const SOURCE_DIRECTORIES = ['src', 'test', 'bench', 'chaos', 'scripts'];
 const BUILD_INPUTS = ['package-lock.json', 'tsconfig.json'];
 const FORWARDED_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR2'];
+let stopSignal = null;
 
 export class ScriptError extends Error {}
 
@@ -64,8 +65,10 @@ export function run(command, args, { capture, env, limitMs } = {}) {
       ...(limitMs === undefined ? {} : { timeout: limitMs, killSignal: 'SIGKILL' }),
     });
     // A terminal sends Ctrl-C to the child as well, and twice may mean "at once" to it.
-    const forward = (signal) =>
-      signal === 'SIGINT' && process.stdin.isTTY ? true : child.kill(signal);
+    const forward = (signal) => {
+      if (signal !== 'SIGUSR2') stopSignal = signal;
+      if (signal !== 'SIGINT' || !process.stdin.isTTY) child.kill(signal);
+    };
     for (const signal of FORWARDED_SIGNALS) process.on(signal, forward);
     child.stdout?.on('data', capture);
     child.on('error', reject);
@@ -74,6 +77,11 @@ export function run(command, args, { capture, env, limitMs } = {}) {
       resolve(exitCode(code, signal));
     });
   });
+}
+
+/** The signal by which somebody ended a command of `run`, and means the whole script; or null. */
+export function stoppedBy() {
+  return stopSignal;
 }
 
 /** Runs a command to its end and returns its exit code and everything it printed. */

@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { checkFormatAndLint } from './check.mjs';
 import { ensureGoTools } from './go-tools.mjs';
-import { build, compiled, filesUnder, main, ROOT, run, ScriptError } from './lib.mjs';
+import { build, compiled, filesUnder, main, ROOT, run, ScriptError, stoppedBy } from './lib.mjs';
 import { checkNode, ensurePackages, ensureTestPackages, missingTestPackages } from './setup.mjs';
 
 const SIMULATOR = 'test/sim/main.ts';
@@ -144,6 +144,7 @@ async function runFiles(sources, jobs) {
   const waiting = [...sources];
   const work = async () => {
     for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+      if (stoppedBy() !== null) return;
       await runFile(next, Parser);
     }
   };
@@ -185,7 +186,8 @@ async function everything(filters) {
   await checked('build and types', build);
   if (whole) await checked('format and lint', checkFormatAndLint);
   await runTests(filters);
-  if (whole) await simulate();
+  if (whole && stoppedBy() === null) await simulate();
+  if (stoppedBy() !== null) record(`stopped by ${stoppedBy()}`, false);
 }
 
 await main(async (filters) => {
