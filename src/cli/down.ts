@@ -7,7 +7,7 @@ import type { Command } from 'commander';
 import { asFault, HoldfastError } from '../core/errors.js';
 import { nodeClock } from '../io/node/clock.js';
 import type { MountStatus } from '../lifecycle/mount-types.js';
-import { listMounts, listMountsOf, stopMount } from '../lifecycle/mounts.js';
+import { listMounts, metadataOf, stopMount } from '../lifecycle/mounts.js';
 import { mountDeps } from './machine.js';
 import { absoluteMetadata } from './mount-location.js';
 import { wholeNumber } from './numbers.js';
@@ -16,6 +16,15 @@ import { sleep } from './up-cluster.js';
 import { findUpFile, UP_DIRECTORY, type UpFile } from './up-file.js';
 import { askUpPid } from './up-lock.js';
 import { letGo } from './up-mount.js';
+
+interface Outcome {
+  readonly dataDir: string;
+  readonly pid: number | null;
+  readonly unmounted: string | null;
+  readonly nodes: number;
+  /** Mounts that need the nodes, and are left. */
+  readonly waiting: readonly { readonly volume: string; readonly directory: string }[];
+}
 
 interface DownOptions {
   readonly dataDir: string;
@@ -64,31 +73,15 @@ async function down(options: DownOptions): Promise<void> {
   printResult(options.json === true, value, told(value));
 }
 
-function told(value: {
-  readonly dataDir: string;
-  readonly pid: number | null;
-  readonly unmounted: string | null;
-  readonly nodes: number;
-  readonly waiting: readonly { readonly volume: string; readonly directory: string }[];
-}): string {
-  const notes = value.waiting.map(({ volume, directory }) => {
+function told(outcome: Outcome): string {
+  const notes = outcome.waiting.map(({ volume, directory }) => {
     const waits = 'its users wait until the nodes run again';
     return `! ${directory} ("${volume}") is still mounted: ${waits}`;
   });
-  return [stopped(value), ...notes].join('\n');
+  return [stopped(outcome), ...notes].join('\n');
 }
 
-function stopped({
-  dataDir,
-  pid,
-  unmounted,
-  nodes,
-}: {
-  readonly dataDir: string;
-  readonly pid: number | null;
-  readonly unmounted: string | null;
-  readonly nodes: number;
-}): string {
+function stopped({ dataDir, pid, unmounted, nodes }: Outcome): string {
   const mount = unmounted === null ? [] : [`unmounted ${unmounted}`];
   if (pid === null && unmounted === null) return `nothing runs on ${dataDir}`;
   if (pid === null) return `${mount.join('')}; nothing else runs on ${dataDir}`;
@@ -133,13 +126,13 @@ function isAlive(pid: number): boolean {
   }
 }
 
-/** The mounts of this machine that need the cluster of this directory. */
+/** The mounts of this machine that need the cluster of this directory; the demo volume's always. */
 async function mountsOf(up: UpFile | null): Promise<MountStatus[]> {
   if (up === null) return [];
   const deps = mountDeps(process.env);
-  const ofCluster = await listMountsOf(deps, absoluteMetadata(up.metadata));
-  const demo = (await listMounts(deps)).filter(({ directory }) => directory === up.mount);
-  return [...demo, ...ofCluster.filter(({ directory }) => directory !== up.mount)];
+  const metadata = absoluteMetadata(up.metadata);
+  const all = await listMounts(deps);
+  return all.filter((one) => one.directory === up.mount || metadataOf(deps, one) === metadata);
 }
 
 /** A mount outlives whoever made it, and waits for its nodes. */

@@ -38,20 +38,25 @@ function describe(all: readonly MountStatus[]): string {
 }
 
 /** What keeps the users of a mount waiting. */
-function doing({ directory, state, live }: MountStatus): string[] {
-  if (live === null) return [];
-  if (state === 'mounted' && live.waitingSince !== null) {
-    const began = `its users began to wait for nodes ${ago(live.waitingSince)}`;
+function doing(one: MountStatus): string[] {
+  const { directory, state, live } = one;
+  const since = waitingSince(one);
+  if (since !== null) {
+    const began = `its users began to wait for nodes ${ago(since)}`;
     return [`${directory}: ${began}; "holdfast status" says what is wrong`];
   }
-  if (state !== 'adopting' && state !== 'starting') return [];
+  if (live === null || (state !== 'adopting' && state !== 'starting')) return [];
   return [`${directory}: ${live.detail}`];
 }
 
-function shown({ state, readOnly, live }: MountStatus): string {
-  if (state !== 'mounted') return state;
-  if (live !== null && live.waitingSince !== null) return 'waiting';
-  return readOnly ? 'read-only' : state;
+/** Null also of a mount that says what it does instead of serving. */
+function waitingSince({ state, live }: MountStatus): string | null {
+  return state === 'mounted' ? (live?.waitingSince ?? null) : null;
+}
+
+function shown(one: MountStatus): string {
+  if (waitingSince(one) !== null) return 'waiting';
+  return one.state === 'mounted' && one.readOnly ? 'read-only' : one.state;
 }
 
 function row(one: MountStatus): string[] {

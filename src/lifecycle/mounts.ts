@@ -62,11 +62,9 @@ export async function listMounts({ host }: MountsDeps): Promise<MountStatus[]> {
   return found.filter((one) => one !== null).sort((a, b) => (a.directory < b.directory ? -1 : 1));
 }
 
-/** Those whose volumes are known to a metadata store: as for --metadata, with absolute paths. */
-export async function listMountsOf(deps: MountsDeps, metadata: string): Promise<MountStatus[]> {
-  const { state } = deps.host;
-  const all = await listMounts(deps);
-  return all.filter(({ mount }) => readSpec(state, mount)?.metadata === metadata);
+/** Where its volume is known: as for --metadata, with absolute paths. Null once it has ended. */
+export function metadataOf({ host }: MountsDeps, { mount }: MountStatus): string | null {
+  return readSpec(host.state, mount)?.metadata ?? null;
 }
 
 /** All at one directory: the one that counts, which is a dead one only where no other is, first. */

@@ -96,11 +96,16 @@ export function needsCare(record: VolumeRecord, disks: readonly RepairDisk[]): b
   if (trash !== undefined || !isIdle) return false;
   const states = open.map((one) => one.replicas.map((replica) => stateIn(disks, replica)));
   const isHurt = states.some((of) => of.some((state) => state === 'gone' || state === 'leaving'));
-  const takers = new Set(disks.filter(({ state }) => state === 'good').map(({ node }) => node));
-  const isThin = open.some((one) => one.replicas.length < Math.min(replicas, takers.size));
+  const fewest = Math.min(...open.map((one) => one.replicas.length));
+  const isThin = fewest < replicas && fewest < takers(disks);
   // Otherwise it could not be taken over now.
   const answers = Math.max(ackQuorum, replicas - ackQuorum + 1);
   const there = (of: readonly string[]): number =>
     of.filter((state) => state === 'good' || state === 'leaving').length;
   return (isHurt || isThin) && states.every((of) => there(of) >= answers);
+}
+
+/** Nodes that may be given copies. */
+function takers(disks: readonly RepairDisk[]): number {
+  return new Set(disks.filter(({ state }) => state === 'good').map(({ node }) => node)).size;
 }
