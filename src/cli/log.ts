@@ -87,9 +87,10 @@ async function releaseQuickly(owned: OwnedLog): Promise<void> {
   await Promise.race([late, owned.release().catch(() => {})]);
 }
 
-/** A rebuild finds no labels. Of what nobody owns, reading takes nothing from anybody. */
-function mayBeRawLog({ root, owner }: VolumeRecord): boolean {
-  return root === null && (owner === null || owner.released);
+/** A rebuild finds segments without labels. Of what nobody owns, reading takes nothing away. */
+function mayBeRawLog({ root, owner, open, sealed }: VolumeRecord): boolean {
+  const isFree = owner === null || owner.released;
+  return root === null && isFree && open.length + sealed.length > 0;
 }
 
 function checkRawLog(record: VolumeRecord): void {

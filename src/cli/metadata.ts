@@ -255,14 +255,14 @@ async function rebuildMetadata(options: RebuildOptions): Promise<void> {
       report(volumes, options);
       refuseRefused(volumes);
       const kept = await recordsOf(store, options.without);
-      const content = exportOf(cluster, fenced.nodes, volumes, kept);
+      const content = exportOf(cluster, fenced.nodes, [...recordsIn(volumes), ...kept]);
       const inventories = fenced.nodes.flatMap((node) => node.inventories);
       const maxEpochs = largestEpochs(inventories);
       const written = await importCluster(store, content, {
         maxEpochs,
         replace: options.force === true,
-        // What is made of the disks is never older than they are; what is kept may be, as it was.
-        acceptLoss: true,
+        // What is kept may be older than the disks, as it was; what is made of them never is.
+        acceptLoss: kept.length > 0,
       });
       await updatePlacement(store);
       const done = `${store.name} holds them now, as generation ${written.generation}.\n`;
@@ -305,6 +305,10 @@ async function recordsOf(
   return found.flatMap((one) => (one === null ? [] : [one.record]));
 }
 
+function recordsIn(volumes: readonly RebuiltVolume[]): VolumeRecord[] {
+  return volumes.flatMap((one) => (one.type === 'rebuilt' ? [one.record] : []));
+}
+
 /** For people. */
 function nameOf({ name, volume }: Extract<RebuiltVolume, { type: 'refused' }>): string {
   return name === null ? volume : `${name} (${volume})`;
@@ -313,8 +317,7 @@ function nameOf({ name, volume }: Extract<RebuiltVolume, { type: 'refused' }>): 
 function exportOf(
   cluster: ClusterId,
   nodes: readonly FoundNode[],
-  volumes: readonly RebuiltVolume[],
-  kept: readonly VolumeRecord[],
+  volumes: readonly VolumeRecord[],
 ): ClusterExport {
   const records: NodeRecord[] = nodes.map(nodeRecord);
   return {
@@ -326,15 +329,12 @@ function exportOf(
     },
     nodes: records,
     placement: [],
-    volumes: [
-      ...volumes.flatMap((volume) => (volume.type === 'rebuilt' ? [volume.record] : [])),
-      ...kept,
-    ],
+    volumes,
   };
 }
 
 function report(volumes: readonly RebuiltVolume[], options: RebuildOptions): void {
-  const records = volumes.flatMap((one) => (one.type === 'rebuilt' ? [one.record] : []));
+  const records = recordsIn(volumes);
   const notes = volumes.flatMap((one) => {
     if (one.type === 'refused') return one.reasons.map((reason) => `! ${nameOf(one)}: ${reason}`);
     if (one.type === 'purged') return [one.volume, ...one.leftAlone].map((left) => `  ${left}`);

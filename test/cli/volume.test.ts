@@ -99,13 +99,15 @@ t.test('without a cluster, what to do is said', async (t) => {
   t.equal(empty.code, 12);
 });
 
-t.test('a filesystem is not damaged by plain records', async (t) => {
+t.test('a filesystem is not damaged by plain records, nor shut out by whoever reads', async (t) => {
   const { metadata, dir } = await cluster(t);
   const at = ['--metadata', metadata];
   await holdfast(dir, 'volume', 'create', 'db', '--size', '1GiB', ...at);
-  const refused = await holdfast(dir, 'log', 'append', 'db', ...at);
-  t.equal(refused.code, 2);
-  t.match(refused.stderr, /no plain log/);
+  for (const verb of ['append', 'read']) {
+    const refused = await holdfast(dir, 'log', verb, 'db', '--take-over', ...at);
+    t.equal(refused.code, 2, verb);
+    t.match(refused.stderr, /no plain log/, verb);
+  }
 });
 
 t.test('metadata goes out and back, to an empty store only, and never half', async (t) => {
