@@ -105,9 +105,13 @@ export const DISK_FULL_RETRY_MS = 1_000;
 export const FLUSH_IN_PLACE_MAX_MS = 10;
 /**
  * After a stall this many times its length passes before the next flush in place: so stalls take at
- * most 1 % of the event loop's time, however slow the disk is.
+ * most a tenth of the event loop's time. One that follows another doubles that, up to the most, so
+ * that a disk whose every flush is a stall gets a hundredth.
  */
-export const FLUSH_IN_PLACE_PAUSE = 99;
+export const FLUSH_IN_PLACE_PAUSE = 9;
+export const FLUSH_IN_PLACE_PAUSE_MAX = 99;
+/** So many flushes in place without a stall, and the next stall is the first one again. */
+export const FLUSH_IN_PLACE_GOOD = 100;
 /**
  * Groups up to this size are flushed in place: a replica that lags a little gets its commits by
  * twos and threes, and two thread switches for each would keep it lagging. Larger groups are a load
