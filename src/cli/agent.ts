@@ -122,6 +122,6 @@ function nameOf(scope: Scope): string {
 }
 
 function launcherEnvironment(env: Environment): Record<string, string> {
-  const directory = env.HOLDFAST_RUN_DIR;
-  return directory === undefined || directory === '' ? {} : { HOLDFAST_RUN_DIR: directory };
+  const names = ['HOLDFAST_RUN_DIR', 'HOLDFAST_LOCAL_READS', 'HOLDFAST_LOW_LATENCY'];
+  return Object.fromEntries(names.map((name) => [name, env[name] ?? '']).filter(([, v]) => v));
 }

@@ -24,6 +24,7 @@ import { serveSocket } from '../io/node/http.js';
 import { createIntentFile, readIntentFile } from '../io/node/intent-file.js';
 import { nodeLocalFiles } from '../io/node/local-files.js';
 import { createLog } from '../io/node/log.js';
+import { lowLatencyHere } from '../io/node/low-latency.js';
 import { NodeMountHost } from '../io/node/mount-host.js';
 import { expectBuffers, optimizeEarly } from '../io/node/process.js';
 import {
@@ -355,12 +356,14 @@ class FailedLater extends Error {
 }
 
 function fuseDevice(): NodeFuseDevice {
+  const lowLatency = lowLatencyHere(process.env);
   return new NodeFuseDevice(FUSE_FD, {
     bufferBytes: REQUEST_BUFFER_BYTES,
     maxRequestsAWakeup: MAX_REQUESTS_A_WAKEUP,
     copyMaxBytes: REPLY_COPY_MAX_BYTES,
     maxReplyParts: MAX_REPLY_PARTS,
     busyPollMs: BUSY_POLL_MS,
+    onArrival: lowLatency === null ? undefined : () => lowLatency.came(),
   });
 }
 

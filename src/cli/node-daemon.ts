@@ -6,6 +6,7 @@
 import { DiskStore } from '../block/disk-store.js';
 import type { DiskStats } from '../block/disk-store-api.js';
 import { NodeServer } from '../block/server.js';
+import type { RequestHandler } from '../block/server-connection.js';
 import { StorageNode } from '../block/storage-node.js';
 import { NodeClients } from '../block/wire/client.js';
 import { present } from '../core/assert.js';
@@ -19,6 +20,7 @@ import { nodeClock } from '../io/node/clock.js';
 import { type OpenedDisk, openNodeDisk } from '../io/node/disk.js';
 import type { HttpService } from '../io/node/http.js';
 import { createLog, type LogLevel } from '../io/node/log.js';
+import { lowLatencyHere } from '../io/node/low-latency.js';
 import { expectBuffers, onStopRequest, optimizeEarly, shareBuffers } from '../io/node/process.js';
 import { nodeRandom } from '../io/node/random.js';
 import { tcpNetwork } from '../io/node/tcp.js';
@@ -79,6 +81,18 @@ function disksOf(storage: StorageNode): ScrubbedDisks {
         .map(({ incarnation }) => incarnation),
     handle: (request, reply) => storage.handle(request, reply),
     takeRotten: (disk) => storage.takeRotten(disk),
+  };
+}
+
+/** Processors do not fall asleep while requests come one after the other. */
+function heeded(storage: StorageNode): RequestHandler {
+  const lowLatency = lowLatencyHere(process.env);
+  if (lowLatency === null) return storage;
+  return {
+    handle: (request, reply) => {
+      lowLatency.came();
+      storage.handle(request, reply);
+    },
   };
 }
 
@@ -263,7 +277,7 @@ export class NodeDaemon {
       log: this.#log,
       node,
       disks: () => storage.stats().map(({ incarnation }) => incarnation),
-      handler: storage,
+      handler: heeded(storage),
     });
     this.#server = server;
     return { server, storage };
