@@ -363,7 +363,7 @@ function fuseDevice(): NodeFuseDevice {
     copyMaxBytes: REPLY_COPY_MAX_BYTES,
     maxReplyParts: MAX_REPLY_PARTS,
     busyPollMs: BUSY_POLL_MS,
-    onArrival: lowLatency === null ? undefined : () => lowLatency.came(),
+    onReply: lowLatency === null ? undefined : (bytes) => lowLatency.came(bytes),
   });
 }
 

@@ -9,10 +9,12 @@ import { NodeServer } from '../block/server.js';
 import type { RequestHandler } from '../block/server-connection.js';
 import { StorageNode } from '../block/storage-node.js';
 import { NodeClients } from '../block/wire/client.js';
+import type { Request } from '../block/wire/messages.js';
 import { present } from '../core/assert.js';
 import { type ErrorCode, HoldfastError } from '../core/errors.js';
 import { type ClusterId, idFromBytes, type NodeId } from '../core/ids.js';
 import { STOP_GRACE_MS } from '../core/limits.js';
+import { PAGE_BYTES } from '../core/units.js';
 import { parseAddress } from '../io/address.js';
 import type { Log } from '../io/log.js';
 import type { Address } from '../io/network.js';
@@ -84,13 +86,20 @@ function disksOf(storage: StorageNode): ScrubbedDisks {
   };
 }
 
-/** Processors do not fall asleep while requests come one after the other. */
+/** What a request moves, for `LowLatency`. */
+function bytesOf(request: Request): number {
+  if (request.type === 'read') return request.count * PAGE_BYTES;
+  if (request.type !== 'append') return 0;
+  return request.batch.reduce((sum, part) => sum + part.length, 0);
+}
+
+/** Processors do not fall asleep while small requests come one after the other. */
 function heeded(storage: StorageNode): RequestHandler {
   const lowLatency = lowLatencyHere(process.env);
   if (lowLatency === null) return storage;
   return {
     handle: (request, reply) => {
-      lowLatency.came();
+      lowLatency.came(bytesOf(request));
       storage.handle(request, reply);
     },
   };

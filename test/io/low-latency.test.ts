@@ -9,6 +9,7 @@ import {
   lowLatencyHere,
   processorsAwake,
   QUIET_WINDOWS,
+  SMALL_MAX_BYTES,
   SPINNING_MAX_PROCESSORS,
   WINDOW_MS,
 } from '../../src/io/node/low-latency.js';
@@ -23,6 +24,8 @@ function readDriver(): string {
 }
 
 class World {
+  /** Of each request. */
+  bytes = SMALL_MAX_BYTES;
   asked = 0;
   held = 0;
   #timer: (() => void) | null = null;
@@ -45,7 +48,7 @@ class World {
 
   /** A window's time in which so many requests come. */
   window(requests: number): void {
-    for (let i = 0; i < requests; i++) this.latency.came();
+    for (let i = 0; i < requests; i++) this.latency.came(this.bytes);
     const ended = this.#timer;
     this.#timer = null;
     ended?.();
@@ -60,6 +63,14 @@ t.test('many requests keep processors awake, and nothing is asked for few', asyn
   t.equal(world.held, 1);
   for (let i = 0; i < 20; i++) world.window(ENOUGH + i);
   t.equal(world.asked, 1, 'once, for as long as they come');
+});
+
+t.test('requests that move much are no reason', async (t) => {
+  const world = new World();
+  world.bytes++;
+  for (let i = 0; i < 20; i++) world.window(10 * ENOUGH);
+  t.equal(world.asked, 0);
+  t.equal(world.isCounting, false);
 });
 
 t.test('a pause is waited for, then processors may sleep and nothing is counted', async (t) => {

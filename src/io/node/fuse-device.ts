@@ -38,8 +38,8 @@ export interface NodeFuseDeviceOptions {
   readonly maxReplyParts: number;
   /** The next request is looked for so long before we sleep, when it is likely to come. */
   readonly busyPollMs: number;
-  /** Requests have come, perhaps several at once. */
-  readonly onArrival?: (() => void) | undefined;
+  /** A reply of so many bytes was given. */
+  readonly onReply?: ((bytes: number) => void) | undefined;
 }
 
 /** Reads `fd` into `buffer` whenever there is something, until `onRead` returns false. */
@@ -100,6 +100,7 @@ export class NodeFuseDevice implements FuseDevice {
       try {
         const written = this.#write(head, length, parts);
         assert(written >= length, 'the kernel takes a reply whole');
+        this.#options.onReply?.(written);
         return 'sent';
       } catch (thrown) {
         const code = codeOf(thrown);
@@ -152,7 +153,6 @@ export class NodeFuseDevice implements FuseDevice {
     assert(handlers !== null, 'a device that is read was started');
     this.#isServing = true;
     this.#poll.arrived();
-    this.#options.onArrival?.();
     handlers.onRequest(this.#buffer, length);
     let served = 1;
     while (served < this.#expected && !this.#paused && !this.#closed && this.#serveOne()) served++;
