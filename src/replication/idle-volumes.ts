@@ -11,6 +11,7 @@ import { HoldfastError } from '../core/errors.js';
 import { idFromBytes, type OwnerId, type VolumeId } from '../core/ids.js';
 import type { VolumeRecord } from '../metadata/model.js';
 import { findPresence } from '../metadata/presence.js';
+import { readVolume } from '../metadata/stored-volume.js';
 import { LogOwner } from './owner.js';
 import type { OwnerState } from './owner-api.js';
 import type { OwnerDeps } from './owner-types.js';
@@ -18,13 +19,26 @@ import { type RepairDisk, stateIn } from './repair-view.js';
 
 /** A takeover that cannot end now is given up, and tried again later. */
 const TIMEOUT_MS = 60_000;
-const AGAIN_MS = 300_000;
+/**
+ * From the end of one try with a volume to the next: doubled by each that has not helped. The first
+ * may only have met an owner on its way out, whose presence ends right after the release.
+ */
+const AGAIN_MIN_MS = 10_000;
+const AGAIN_MAX_MS = 300_000;
 /** What the record says of who owns the volume meanwhile. */
 const ADDRESS = 'controller';
 
+interface Tries {
+  readonly count: number;
+  readonly notBefore: number;
+}
+
+const NEVER_TRIED: Tries = { count: 0, notBefore: Number.NEGATIVE_INFINITY };
+
 export class IdleVolumes {
   readonly #deps: OwnerDeps;
-  readonly #notBefore = new Map<VolumeId, number>();
+  /** With volumes that need care, and did when they were last looked at. */
+  readonly #tries = new Map<VolumeId, Tries>();
   #owner: LogOwner | null = null;
   #stopped = false;
 
@@ -37,11 +51,12 @@ export class IdleVolumes {
     if (this.#owner !== null || this.#stopped) return;
     const now = this.#deps.clock.monotonic();
     for (const record of records) {
-      if (!needsCare(record, disks)) continue;
-      if ((this.#notBefore.get(record.volume) ?? 0) > now) continue;
-      this.#notBefore.set(record.volume, now + AGAIN_MS);
-      void this.#renew(record.volume);
-      return;
+      const { volume } = record;
+      if (!needsCare(record, disks)) this.#tries.delete(volume);
+      else if ((this.#tries.get(volume) ?? NEVER_TRIED).notBefore <= now) {
+        void this.#renew(volume, disks);
+        return;
+      }
     }
   }
 
@@ -50,7 +65,7 @@ export class IdleVolumes {
     this.#owner?.stop();
   }
 
-  async #renew(volume: VolumeId): Promise<void> {
+  async #renew(volume: VolumeId, disks: readonly RepairDisk[]): Promise<void> {
     const { store, random, clock, log } = this.#deps;
     const id = idFromBytes<OwnerId>(random.bytes(16));
     const owner = new LogOwner(this.#deps, {
@@ -59,6 +74,9 @@ export class IdleVolumes {
     this.#owner = owner;
     const timer = clock.after(TIMEOUT_MS, () => owner.stop());
     try {
+      // What was read before may be of before the last try.
+      const found = await readVolume(store, volume);
+      if (found === null || !needsCare(found.record, disks)) return;
       if ((await findPresence(store, volume)) !== null || this.#stopped) return;
       await takenAndReleased(owner);
       log.info({ volume }, 'The open segments of an idle volume were sealed, to be repaired.');
@@ -70,6 +88,9 @@ export class IdleVolumes {
       timer.cancel();
       owner.stop();
       this.#owner = null;
+      const { count } = this.#tries.get(volume) ?? NEVER_TRIED;
+      const waitMs = Math.min(AGAIN_MAX_MS, AGAIN_MIN_MS * 2 ** count);
+      this.#tries.set(volume, { count: count + 1, notBefore: clock.monotonic() + waitMs });
     }
   }
 }

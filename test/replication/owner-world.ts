@@ -12,7 +12,7 @@ import { encodeChunk } from '../../src/metadata/sealed-chunks.js';
 import type { Directory } from '../../src/replication/directory.js';
 import { LogOwner } from '../../src/replication/owner.js';
 import type { Appended, OwnerState } from '../../src/replication/owner-api.js';
-import type { OwnerLimits, OwnerOptions } from '../../src/replication/owner-types.js';
+import type { OwnerDeps, OwnerLimits, OwnerOptions } from '../../src/replication/owner-types.js';
 import { SimProcess, SimScheduler } from '../fixtures/sim-clock.js';
 import { SimRandom } from '../fixtures/sim-random.js';
 import { peekVolume, putVolume, volumeRecord } from '../fixtures/volume-record.js';
@@ -53,6 +53,8 @@ export class OwnerWorld {
   readonly owners: TestOwner[] = [];
   /** Disks that the directory lists for a node in place of the real one: it lags behind. */
   readonly listed = new Map<FakeNode, Incarnation>();
+  /** Nodes that nothing is placed on. */
+  readonly drained = new Set<FakeNode>();
   readonly #random = new SimRandom('owner-world');
   readonly #replicas: number;
 
@@ -96,11 +98,6 @@ export class OwnerWorld {
   }
 
   directory(): Directory {
-    const groups = Array.from({ length: PLACEMENT_GROUPS }, (_, group) =>
-      Array.from({ length: this.#replicas }, (__, i) => {
-        return this.node((group + i) % this.nodes.length).replica;
-      }),
-    );
     return {
       address: (node) => node,
       nodes: () =>
@@ -113,17 +110,26 @@ export class OwnerWorld {
           version: '0',
         })),
       isLive: (node) => this.nodes.find((one) => one.node === node)?.state === 'up',
-      placement: (replicas) => ({ schema: 1, replicas, groups }),
+      placement: (replicas) => ({ schema: 1, replicas, groups: this.#groups() }),
     };
   }
 
-  /** Starts an owner; it takes over as soon as time passes. */
-  start(more: Pick<OwnerOptions, 'reaped' | 'acceptLoss'> = {}): TestOwner {
-    const number = this.owners.length + 1;
-    const process = new SimProcess(this.scheduler, `owner${number}`, { offsetMs: 7000, rate: 1 });
+  #groups(): Replica[][] {
+    const takers = this.nodes.filter((one) => !this.drained.has(one));
+    return Array.from({ length: PLACEMENT_GROUPS }, (_, group) =>
+      Array.from({ length: this.#replicas }, (__, i) => {
+        return (takers[(group + i) % takers.length] as FakeNode).replica;
+      }),
+    );
+  }
+
+  /** What a process of that name reaches the nodes and the metadata store by. */
+  connect(name: string) {
+    const process = new SimProcess(this.scheduler, name, { offsetMs: 7000, rate: 1 });
     const trips: TestOwner['trips'] = [];
+    const { clock } = process;
     const store = new MemoryStore(this.server, {
-      clock: process.clock,
+      clock,
       onSettled: () => this.scheduler.notePromise(),
       trip: (call) => {
         const trip = trips[0]?.(call) ?? null;
@@ -134,24 +140,24 @@ export class OwnerWorld {
     const requests = new FakeRequests(this.nodes, this.scheduler, (callback) =>
       process.run(callback),
     );
-    const owner = new LogOwner(
-      {
-        clock: process.clock,
-        random: this.#random.fork(`owner${number}`),
-        requests,
-        store,
-        directory: this.directory(),
-        log: silentLog,
-      },
-      {
-        ...{ volume: VOLUME, owner: id<OwnerId>(0x500 + number), address: 'here' },
-        limits: this.limits,
-        ...more,
-      },
-    );
+    const random = this.#random.fork(name);
+    const directory = this.directory();
+    const deps: OwnerDeps = { clock, random, requests, store, directory, log: silentLog };
+    return { process, requests, store, trips, deps };
+  }
+
+  /** Starts an owner; it takes over as soon as time passes. */
+  start(more: Pick<OwnerOptions, 'reaped' | 'acceptLoss'> = {}): TestOwner {
+    const number = this.owners.length + 1;
+    const { deps, ...reached } = this.connect(`owner${number}`);
+    const owner = new LogOwner(deps, {
+      ...{ volume: VOLUME, owner: id<OwnerId>(0x500 + number), address: 'here' },
+      limits: this.limits,
+      ...more,
+    });
     const states: OwnerState[] = [];
     owner.start((state) => states.push(state));
-    const one = { owner, process, requests, store, states, acked: [], failed: [], trips };
+    const one = { owner, ...reached, states, acked: [], failed: [] };
     this.owners.push(one);
     return one;
   }
