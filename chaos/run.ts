@@ -11,6 +11,7 @@ import { Postgres } from './applications/postgres.js';
 import { RecordedWorkers } from './applications/recorded.js';
 import { Sqlite } from './applications/sqlite.js';
 import { CRASHES, type Crash, INTERRUPTIONS } from './faults.js';
+import { untilFlushingMs } from './recorded/choose.js';
 import { Chooser } from './recorded/random.js';
 import { type Happened, type Summary, timelineLine } from './report.js';
 import { System } from './system.js';
@@ -40,6 +41,8 @@ export interface RunOptions {
   readonly crashes: readonly (keyof typeof CRASHES)[];
   /** Whether there are interruptions, too. */
   readonly interruptions: boolean;
+  /** Whether crashes strike while files are flushed often: what a flush lied about is lost then. */
+  readonly crashWhileFlushing?: boolean;
   /** Which applications work, by name; files always do. */
   readonly applications: readonly Optional[];
   /** Whether to end with kills after which nothing may be missing. */
@@ -127,6 +130,8 @@ export class Run {
     // In turn, from one that the seed gives: a few rounds have had each of them.
     const { crashes, seed } = this.#options;
     const crash: Crash = CRASHES[crashes[(this.#rounds + seed) % crashes.length] ?? 'all'];
+    const { crashWhileFlushing = false } = this.#options;
+    if (crashWhileFlushing) await sleep(untilFlushingMs(process.hrtime.bigint()));
     const at = nowMs();
     await crash.strike(this.#system);
     if (crash.losesNothing === true) {

@@ -16,6 +16,24 @@ const NAMES = 200;
 /** How many operations in a hundred flush, in each phase: often, rarely, never. */
 const FLUSH_PERCENT = [25, 3, 0] as const;
 
+/**
+ * How long a phase lasts. Phases go by the machine's clock, so all workers on it are in the same
+ * one: a flush of one of them is a flush of all, and much is to be lost only without any.
+ */
+const PHASE_NS = 700_000_000;
+
+/** The number of the phase at `now`, in nanoseconds as process.hrtime gives them. */
+export function phaseAt(now: bigint): number {
+  return Math.floor(Number(now) / PHASE_NS);
+}
+
+/** Milliseconds from `now` to the middle of the next phase that flushes often. */
+export function untilFlushingMs(now: bigint): number {
+  const cycle = FLUSH_PERCENT.length;
+  const left = (cycle + 0.5 - ((Number(now) / PHASE_NS) % cycle)) % cycle;
+  return (left * PHASE_NS) / 1e6;
+}
+
 /** The share of flushes in phase `number`, which may count on for ever. */
 export function flushPercent(number: number): number {
   return FLUSH_PERCENT[number % FLUSH_PERCENT.length] as number;

@@ -25,7 +25,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
-import { flushPercent, nextOperation } from './choose.js';
+import { flushPercent, nextOperation, phaseAt } from './choose.js';
 import { beginLine, contents, endLine, isRefusal, type Of, type Operation } from './operations.js';
 import { Chooser } from './random.js';
 import { readTree } from './scan.js';
@@ -92,11 +92,6 @@ function byProgram(path: string, operation: Foreign): void {
   throw Object.assign(error ?? new Error(stderr), { code });
 }
 
-/**
- * How long a phase of flushing lasts. Phases go by the clock, so all workers of this machine are in
- * the same one: a flush of one of them is a flush of all, and much is to be lost only without any.
- */
-const PHASE_NS = 700_000_000n;
 /** Operations between two looks at signals. */
 const TURN_OPERATIONS = 8;
 let ending = false;
@@ -111,8 +106,8 @@ process.stdout.write('ready\n');
 for (let index = 0; !ending; index++) {
   if (restMs > 0) await sleep(restMs);
   else if (index % TURN_OPERATIONS === 0) await turn();
-  const phase = Number(process.hrtime.bigint() / PHASE_NS);
-  const operation = nextOperation(tree, choose, flushPercent(phase));
+  const flushes = flushPercent(phaseAt(process.hrtime.bigint()));
+  const operation = nextOperation(tree, choose, flushes);
   writeSync(history, beginLine(index, process.hrtime.bigint(), operation));
   let result = 'ok';
   try {

@@ -51,7 +51,7 @@ export class LowLatency {
     this.#after = after;
   }
 
-  /** A request that somebody waits for, and that moves so many bytes. */
+  /** A request that somebody waits for, and the bytes it moves, or its reply alone. */
   came(bytes: number): void {
     if (bytes > SMALL_MAX_BYTES) return;
     this.#came++;
