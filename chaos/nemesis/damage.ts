@@ -40,7 +40,7 @@ export async function rot(field: Field): Promise<Struck> {
   return { what: `${rotten.length} pages of ${machine.name}`, heal };
 }
 
-/** A node comes back with an empty disk, as another one; the former one is given up. */
+/** A node loses its disk and is given up; an empty one comes in its place, as another node. */
 export async function wipe(field: Field): Promise<Struck> {
   const storage = field.one(field.world.storage);
   const { node, disk, machine } = storage;
@@ -48,8 +48,9 @@ export async function wipe(field: Field): Promise<Struck> {
   await node.kill();
   disk.wipe();
   const heal = async (): Promise<void> => {
-    await node.start();
+    // Where a disk is missed, an empty one is not formatted.
     await field.world.holdfast('node', 'rm', former, '--force');
+    await node.start();
     await field.untilWhole();
   };
   return { what: machine.name, heal };

@@ -42,6 +42,7 @@ t.test('whatever happens to machines is a pause', skip, async (t) => {
     'taken over while paused',
     'etcd killed',
     'daemon killed',
+    'disk wiped',
   ] as const;
   const more = MINUTES === 0 ? { faults } : { faults: FAULT_NAMES, isScripted: false };
   const summary = await Suite.execute(options(t, { ...more, applications }));
