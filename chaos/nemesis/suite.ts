@@ -48,6 +48,8 @@ const LAST_STEP_MS = 60_000;
 /** Afterwards their mounts go, and nothing holds them any more. */
 const APPLICATIONS_END_MS = 20_000;
 const POLL_MS = 50;
+/** A wait that may be over long before its time, and must not keep the process. */
+const UNHELD = { ref: false };
 const SETTINGS = ['--repair-grace', '20s', '--repair-rate', '256MiB'];
 
 export interface SuiteOptions {
@@ -112,7 +114,7 @@ export class Suite {
       suite.#faults.push((error as Error).message);
     }
     // Given up while something is on its way: it ends at its next rest.
-    await Promise.race([everything.catch(() => {}), sleep(LAST_STEP_MS)]);
+    await Promise.race([everything.catch(() => {}), sleep(LAST_STEP_MS, undefined, UNHELD)]);
     await suite.#close();
     suite.#faults.push(...(await leftBehind(world.root, spaces)));
     return suite.#summary();
@@ -124,7 +126,7 @@ export class Suite {
     // Whatever waits for a mount ends once that is gone.
     const killed = Promise.allSettled(this.#all.map((one) => one.kill()));
     await this.#world.thaw().catch((error: Error) => this.#faults.push(error.message));
-    await Promise.race([killed, sleep(APPLICATIONS_END_MS)]);
+    await Promise.race([killed, sleep(APPLICATIONS_END_MS, undefined, UNHELD)]);
     await this.#world.close().catch((error: Error) => this.#faults.push(error.message));
     await killed;
   }
