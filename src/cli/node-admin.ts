@@ -41,6 +41,8 @@ interface RemoveOptions extends SessionOptions {
 }
 
 const POLL_MS = 1_000;
+/** Twice what owners and the controller take until they leave or seal what is open on the node. */
+const OPEN_WAIT_MS = 60_000;
 const MAINTENANCE_MAX_MS = 7 * 86_400_000;
 
 export function addNodeAdminCommands(node: Command): void {
@@ -204,31 +206,48 @@ async function drainNode(word: string, options: DrainOptions): Promise<void> {
   });
 }
 
-/** Shows how far it is, until no sealed segment is there any more. */
+/** Shows how far it is, until nothing is there any more that somebody can take away. */
 async function drained(session: Session, record: NodeRecord, options: DrainOptions): Promise<void> {
   const progress = showProgress(options);
   const first = holdings(await look(session), record);
+  let openOnlySince = Number.POSITIVE_INFINITY;
   for (;;) {
     const cluster = await look(session);
     if (cluster.wishes.get(record.node)?.drain === undefined) {
       progress.end();
       throw new HoldfastError('CONFLICT', `the drain of ${nodeName(record)} was ended by others`);
     }
-    const { sealedSegments, sealedBytes, openSegments } = holdings(cluster, record);
-    if (sealedSegments === 0) {
+    const holds = holdings(cluster, record);
+    const now = session.clock.monotonic();
+    openOnlySince =
+      holds.sealedSegments > 0 ? Number.POSITIVE_INFINITY : Math.min(openOnlySince, now);
+    if (holds.openSegments === 0 ? openOnlySince <= now : now - openOnlySince > OPEN_WAIT_MS) {
       progress.end();
-      const open = openSegments === 0 ? '' : `; ${openSegments} open ones are left by their owners`;
-      const text = `${nodeName(record)} is drained: no sealed segment is on it${open}`;
-      printResult(options.json === true, facts(cluster, record), text);
+      printResult(options.json === true, facts(cluster, record), drainedText(record, holds));
       return;
     }
     const report = await readRepairReport(session.store);
-    const rate = report === null ? '' : `, ${formatSize(report.bytesPerSecond)}/s`;
-    const done = first.sealedSegments - sealedSegments;
-    const left = `${formatSize(sealedBytes)} left${rate}`;
-    progress.say(`${done} of ${first.sealedSegments} segments are elsewhere, ${left}`);
+    progress.say(drainProgress(first, holds, report?.bytesPerSecond ?? null));
     await new Promise<void>((resolve) => session.clock.after(POLL_MS, resolve));
   }
+}
+
+function drainedText(record: NodeRecord, { openSegments, openIn }: Holdings): string {
+  const name = nodeName(record);
+  if (openSegments === 0) return `${name} is drained: nothing is on it`;
+  return (
+    `${name} is drained: no sealed segment is on it; ${openSegments} open ones stay until these ` +
+    `volumes, whose mounts do not answer, are mounted again: ${openIn.join(', ')}`
+  );
+}
+
+function drainProgress(first: Holdings, now: Holdings, bytesPerSecond: number | null): string {
+  const { sealedSegments, sealedBytes, openSegments } = now;
+  if (sealedSegments === 0) return `waiting for ${openSegments} open segments to be sealed`;
+  const rate = bytesPerSecond === null ? '' : `, ${formatSize(bytesPerSecond)}/s`;
+  const done = Math.max(0, first.sealedSegments - sealedSegments);
+  const left = `${formatSize(sealedBytes)} left${rate}`;
+  return `${done} of ${done + sealedSegments} segments are elsewhere, ${left}`;
 }
 
 /** Throws CONFLICT when without this node some volume could not have all its copies. */

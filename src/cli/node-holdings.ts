@@ -13,6 +13,8 @@ export interface Holdings {
   readonly sealedBytes: number;
   /** Segments that are written, or about to be: their owners leave them by themselves. */
   readonly openSegments: number;
+  /** The volumes that these are of. */
+  readonly openIn: readonly string[];
   /** Sealed segments that nobody else holds who answers. */
   readonly only: readonly string[];
   /** Volumes whose open segments could not be decided, or not be written, without it. */
@@ -44,6 +46,7 @@ export function holdingsOf(
   let sealedSegments = 0;
   let sealedBytes = 0;
   let openSegments = 0;
+  const openIn = new Set<string>();
   let mostReplicas: Holdings['mostReplicas'] = null;
   const only = new Set<string>();
   const needed = new Set<string>();
@@ -60,8 +63,9 @@ export function holdingsOf(
       if (others(one) < enough) needed.add(name);
     }
     openSegments += planned.filter(names).length;
+    if ([...open, ...planned].some(names)) openIn.add(name);
   }
-  const lists = { only: [...only], needed: [...needed] };
+  const lists = { only: [...only], needed: [...needed], openIn: [...openIn] };
   return { sealedSegments, sealedBytes, openSegments, mostReplicas, ...lists };
 }
 

@@ -130,6 +130,13 @@ export const DISK_RESERVE_BYTES = 64 * MIB;
 /** Bytes a replica may lag behind before the owner rolls, or stops sending to it. */
 export const REPLICA_MAX_LAG_BYTES = 16 * MIB;
 export const REPLICA_MAX_LAG_MS = 1_000;
+/**
+ * After this an owner leaves an open segment with a replica on a disk that is away: long enough for
+ * a restart, and sooner than repair gives the disk up.
+ */
+export const REPLICA_ABSENT_MS = 60_000;
+/** An open segment that has records is rolled at this age. */
+export const SEGMENT_MAX_AGE_MS = 86_400_000;
 /** Appended, not yet acknowledged bytes of one volume; append() waits above it. */
 export const WRITER_MAX_PENDING_BYTES = 32 * MIB;
 /** Batches of one segment under way to one replica. */

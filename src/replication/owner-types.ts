@@ -8,10 +8,12 @@ import type { OwnerId, SegmentId, VolumeId } from '../core/ids.js';
 import {
   READ_LEASE_MS,
   READ_LEASE_SAFE_FRACTION,
+  REPLICA_ABSENT_MS,
   REPLICA_MAX_LAG_BYTES,
   REPLICA_MAX_LAG_MS,
   REQUEST_TIMEOUT_MS,
   SEGMENT_HARD_BYTES,
+  SEGMENT_MAX_AGE_MS,
   SEGMENT_SOFT_BYTES,
   WRITER_MAX_BATCHES_IN_FLIGHT,
   WRITER_MAX_PENDING_BYTES,
@@ -58,6 +60,10 @@ export interface OwnerLimits {
   readonly createGraceMs: number;
   /** How long a planned segment may lack its quorum before another group is tried. */
   readonly replanMs: number;
+  /** How long a disk, or its node, may be away before open segments leave it. */
+  readonly absentMs: number;
+  /** An open segment that is written to is sealed at this age: open ones are not scrubbed. */
+  readonly segmentMaxAgeMs: number;
   /** How long a taker that accepts loss waits for replicas all the same. */
   readonly acceptLossMs: number;
   /** Sealed segments of one chunk of the metadata store. */
@@ -78,6 +84,8 @@ export const DEFAULT_OWNER_LIMITS: OwnerLimits = {
   retryMaxMs: 2_000,
   createGraceMs: 500,
   replanMs: 3_000,
+  absentMs: REPLICA_ABSENT_MS,
+  segmentMaxAgeMs: SEGMENT_MAX_AGE_MS,
   acceptLossMs: 10_000,
   chunkSegments: CHUNK_SEGMENTS,
 };

@@ -1,7 +1,8 @@
 /**
  * When to leave the current segment for the registered spare, and when to stop sending to a replica
  * instead (DESIGN §4, Roll). A roll costs a swap and sends uncommitted records twice, so it is made
- * when the segment is full or when the spare's replicas answer better than the current one's;
+ * when the segment is full, when the spare's replicas answer better than the current one's, or when
+ * the current one lacks copies that the spare has (soundness.ts);
  * otherwise writing goes on at the quorum.
  *
  * INVARIANT: no roll while the swap of the one before it is unconfirmed, and never into a segment
@@ -51,6 +52,8 @@ export interface RollView {
   readonly spare: Spare | null;
   /** The segment rolled away from whose swap is not confirmed yet. */
   readonly frozen: SegmentEnd | null;
+  /** The current one is left once more of the spare's replicas answer; Infinity: it may stay. */
+  readonly leaveAbove: number;
 }
 
 export function newSpare(segment: OpenSegment, now: Monotonic): Spare {
@@ -140,11 +143,12 @@ export function wantsRollForSize(view: RollView, now: Monotonic): boolean {
   return healthyInSpare(view, now) >= view.ackQuorum;
 }
 
-/** Some replica is in trouble and the spare's answer better. */
+/** Some replica is in trouble, or counts no more, and the spare's answer better. */
 export function shouldRollForTrouble(view: RollView, now: Monotonic): boolean {
   if (!mayRoll(view)) return false;
   const better = healthyInSpare(view, now);
-  return better >= view.ackQuorum && better > healthyFollowers(view, now);
+  const kept = Math.min(healthyFollowers(view, now), view.leaveAbove);
+  return better >= view.ackQuorum && better > kept;
 }
 
 /**
@@ -155,6 +159,7 @@ export function shouldAskSpare(view: RollView, now: Monotonic): boolean {
   const { spare, current, limits } = view;
   if (spare === null || !mayRoll(view)) return false;
   if (now < spare.pingedAt + limits.maxLagMs / 2) return false;
+  if (view.leaveAbove !== Number.POSITIVE_INFINITY) return true;
   if (current.nextOffset >= limits.segmentSoftBytes) return true;
   if (healthyFollowers(view, now) < current.followers.length) return true;
   const asked = Math.max(spare.pingedAt, spare.registeredAt);

@@ -235,7 +235,8 @@ export class Service {
   #tick(now: Monotonic): void {
     this.#spares.tick(now);
     this.#leaseStep({ type: 'tick', now });
-    this.#step({ type: 'tick', now });
+    // Each tick of the writer is a use: it asks the spare.
+    if (writerDeadline(this.#writer) <= now) this.#step({ type: 'tick', now });
     if (!this.#context.closed) this.maintain(now);
   }
 

@@ -1,7 +1,8 @@
 /**
  * Sees to it that a spare is registered and another one planned and created: plans, has CREATEs
- * sent, registers, and gives up what cannot be created or does not answer any more for something
- * better. Proposes swaps for the service, one at a time; nothing on the write path waits here.
+ * sent, registers, and gives up what cannot be created, or does not answer or count any more, for
+ * something better. Tells the writer when the spare is better than the segment it writes. Proposes
+ * swaps for the service, one at a time; nothing on the write path waits here.
  *
  * INVARIANT: a registered spare that is to be replaced is taken from the writer before the swap is
  * proposed, so that nothing is ever written to it, whatever becomes of the swap.
@@ -9,7 +10,7 @@
 import { present } from '../core/assert.js';
 import type { NodeId, SegmentId } from '../core/ids.js';
 import type { Monotonic } from '../core/units.js';
-import type { PlannedSegment, VolumeRecord } from '../metadata/model.js';
+import type { PlannedSegment, Replica, VolumeRecord } from '../metadata/model.js';
 import {
   type NewSegment,
   planSpare,
@@ -30,10 +31,13 @@ import {
 } from './creation.js';
 import type { OwnerContext } from './owner-context.js';
 import { silentInSpare } from './roll.js';
+import { Soundness } from './soundness.js';
 import type { WriterEvent, WriterState } from './writer.js';
 
-/** Times the longest back-off: how often something better than a silent spare is looked for. */
-const SILENT_BACK_OFF = 5;
+/** Times the longest back-off: how often something better than a poor spare is looked for. */
+const POOR_BACK_OFF = 5;
+/** Looks at the directory within the time that a disk may be away. */
+const LOOKS = 6;
 
 export interface SparesHost {
   readonly writer: WriterState;
@@ -47,22 +51,51 @@ export class Spares {
   readonly #context: OwnerContext;
   readonly #creation: CreationState;
   readonly #host: SparesHost;
+  readonly #soundness: Soundness;
+  /** Since when the current segment has been that. */
+  #current: { readonly segment: SegmentId; readonly since: Monotonic } | null = null;
+  #lookAt = 0;
   #retryPlanAt = 0;
-  #retrySilentAt = 0;
+  #retryPoorAt = 0;
 
   constructor(context: OwnerContext, creation: CreationState, host: SparesHost) {
     this.#context = context;
     this.#creation = creation;
     this.#host = host;
+    this.#soundness = new Soundness(context.deps.directory, context.limits.absentMs);
   }
 
   deadline(now: Monotonic): number {
     const retryAt = this.#retryPlanAt > now ? this.#retryPlanAt : Number.POSITIVE_INFINITY;
-    return Math.min(creationDeadline(this.#creation, now), retryAt);
+    return Math.min(creationDeadline(this.#creation, now), retryAt, this.#lookAt);
   }
 
   tick(now: Monotonic): void {
     this.#create(stepCreation(this.#creation, { type: 'tick', now }));
+    if (now >= this.#lookAt) this.#look(now);
+  }
+
+  /** Whether the current segment is to be left, although nothing may be written. */
+  #look(now: Monotonic): void {
+    this.#lookAt = now + this.#context.limits.absentMs / LOOKS;
+    const { writer } = this.#host;
+    const record = this.#host.record();
+    const listed = [...record.open, ...record.planned].flatMap(({ replicas }) => replicas);
+    this.#soundness.look(listed, now);
+    const { segment, replicas } = writer.current.segment;
+    if (this.#current?.segment !== segment) this.#current = { segment, since: now };
+    const { spare, frozen } = writer;
+    if (spare === null || frozen !== null) return;
+    const kept = this.#soundness.count(replicas, record.replicas, now);
+    const offered = this.#soundness.count(spare.segment.replicas, record.replicas, now);
+    const isOld = now >= this.#current.since + this.#context.limits.segmentMaxAgeMs;
+    const hasRecords = writer.committedLsn > (record.sealed.at(-1)?.endLsn ?? 0);
+    let above = Number.POSITIVE_INFINITY;
+    if (offered > kept) above = kept;
+    else if (isOld && hasRecords && offered === kept) above = kept - 1;
+    if (above !== writer.leaveAbove || above !== Number.POSITIVE_INFINITY) {
+      this.#host.step({ type: 'leave', above, now });
+    }
   }
 
   /** It is written to: no more CREATEs. */
@@ -107,7 +140,7 @@ export class Spares {
     if (planned === null && now >= this.#retryPlanAt) {
       return this.#plan(record, null, this.fresh(record), now);
     }
-    return this.#replaceSilent(record, planned, ready, now);
+    return this.#replacePoor(record, planned, ready, now);
   }
 
   #register(record: VolumeRecord, segment: SegmentId): void {
@@ -121,6 +154,7 @@ export class Spares {
 
   /** A swap has landed that registers it. */
   registered(segment: SegmentId, now: Monotonic): void {
+    this.#lookAt = now;
     const spare = this.#host.record().open.find((one) => one.segment === segment);
     this.#host.step({ type: 'spare', segment: present(spare, 'a registered spare'), now });
   }
@@ -149,11 +183,11 @@ export class Spares {
   }
 
   /**
-   * A spare some of whose replicas do not answer is worth little when it is needed, and keeps the
-   * next takeover waiting. The planned one takes its place when more of its replicas are there; if
-   * it cannot be better, it is planned anew first.
+   * A spare some of whose replicas do not answer, or do not count, is worth little when it is
+   * needed, and keeps the next takeover waiting. The planned one takes its place when more of its
+   * replicas are there; if it is no better, it is planned anew first.
    */
-  #replaceSilent(
+  #replacePoor(
     record: VolumeRecord,
     planned: PlannedSegment | null,
     ready: SegmentId | null,
@@ -163,29 +197,34 @@ export class Spares {
     const { spare, frozen } = writer;
     if (spare === null || frozen !== null || planned === null) return false;
     const silent = new Set(silentInSpare(writer, now).map(({ node }) => node));
-    if (silent.size === 0) return false;
-    const lacking = (replicas: PlannedSegment['replicas']): number =>
-      replicas.filter(({ node }) => silent.has(node)).length;
+    const sound = (replicas: readonly Replica[], without: ReadonlySet<NodeId> = silent): number => {
+      const counting = replicas.filter(({ node }) => !without.has(node));
+      return this.#soundness.count(counting, record.replicas, now);
+    };
+    const ofSpare = sound(spare.segment.replicas);
+    const ofPlanned = sound(planned.replicas);
+    const worst = Math.min(ofSpare, ofPlanned);
+    if (worst >= record.replicas) return false;
     if (ready !== null) {
-      const absent = planned.replicas.length - createdCopies(this.#creation, ready);
-      if (Math.max(absent, lacking(planned.replicas)) < silent.size) {
+      if (Math.min(createdCopies(this.#creation, ready), ofPlanned) > ofSpare) {
         this.#replace(record, spare.segment.segment, ready, now);
         return true;
       }
-    } else if (lacking(planned.replicas) < silent.size) {
+    } else if (ofPlanned > ofSpare) {
       return false;
     }
-    if (now < this.#retrySilentAt) return false;
-    this.#retrySilentAt = now + this.#context.limits.retryMaxMs * SILENT_BACK_OFF;
+    if (now < this.#retryPoorAt) return false;
+    this.#retryPoorAt = now + this.#context.limits.retryMaxMs * POOR_BACK_OFF;
+    const bad = new Set([...silent, ...failingNodes(this.#creation)]);
     const plan = this.fresh(record, silent);
-    const isBetter = plan.some(({ replicas }) => lacking(replicas) < silent.size);
+    const isBetter = plan.some(({ replicas }) => sound(replicas, bad) > worst);
     return isBetter && this.#plan(record, planned.segment, plan, now);
   }
 
   #replace(record: VolumeRecord, segment: SegmentId, promote: SegmentId, now: Monotonic): void {
     const { epoch } = record;
     const { volume } = this.#context.options;
-    this.#context.deps.log.info({ volume, segment }, 'Replacing a spare that does not answer.');
+    this.#context.deps.log.info({ volume, segment }, 'Replacing a spare that lacks copies.');
     this.#host.step({ type: 'spare-gone', now });
     this.#host.propose(
       'replace',

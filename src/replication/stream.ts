@@ -6,12 +6,25 @@
  * INVARIANT: what a replica is known to have durably only grows, by answers of its own incarnation;
  * the batches kept cover everything that is uncommitted or that a following replica lacks.
  */
-import { type BatchEntry, type EncodedBatch, encodeBatch } from '../block/wire/batch.js';
+import {
+  BATCH_HEADER_BYTES,
+  type BatchEntry,
+  type EncodedBatch,
+  encodeBatch,
+} from '../block/wire/batch.js';
 import { encodeSegmentHeader, type SegmentHeader } from '../block/wire/segment-header.js';
 import { assert, present } from '../core/assert.js';
 import type { HoldfastError } from '../core/errors.js';
 import type { VolumeId } from '../core/ids.js';
-import { type Lsn, lsn, type Monotonic, offset, type SegmentOffset } from '../core/units.js';
+import { BATCH_MAX_BYTES, BATCH_MAX_RECORDS } from '../core/limits.js';
+import {
+  alignToPage,
+  type Lsn,
+  lsn,
+  type Monotonic,
+  offset,
+  type SegmentOffset,
+} from '../core/units.js';
 import type { OpenSegment, Replica } from '../metadata/model.js';
 import type { SegmentEnd } from '../metadata/volume-record.js';
 import type { Appended } from './owner-api.js';
@@ -133,6 +146,28 @@ export function batchAt(stream: Stream, seq: number): SentBatch {
 export function addHeader(stream: Stream, header: SegmentHeader, now: Monotonic): void {
   assert(stream.nextOffset === 0, 'the header is the first batch');
   add(stream, [], [{ record: encodeSegmentHeader(header), pages: [] }], now);
+}
+
+/** How many of these entries make the next batch; 0 when the segment may not grow any more. */
+export function fitting(
+  { nextOffset }: Stream,
+  entries: readonly QueuedEntry[],
+  segmentHardBytes: number,
+): number {
+  let head = BATCH_HEADER_BYTES;
+  let pages = 0;
+  let count = 0;
+  const limit = Math.min(BATCH_MAX_BYTES, segmentHardBytes - nextOffset);
+  for (const { entry, bytes } of entries) {
+    if (count === BATCH_MAX_RECORDS) break;
+    let pageBytes = 0;
+    for (const part of entry.pages) pageBytes += part.length;
+    head += bytes - pageBytes;
+    pages += pageBytes;
+    if (alignToPage(head) + pages > limit) break;
+    count += 1;
+  }
+  return count;
 }
 
 /** Encodes a batch of these entries, which follow the ones before them, at the end. */

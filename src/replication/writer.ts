@@ -7,19 +7,13 @@
  * a batch's bytes are made once and sent again unchanged; a roll takes every uncommitted record
  * along under its old LSN; after STALE nothing is committed any more.
  */
-import { BATCH_HEADER_BYTES } from '../block/wire/batch.js';
 import type { Reply } from '../block/wire/messages.js';
 import type { SegmentHeader } from '../block/wire/segment-header.js';
 import { assert, present, unreachable } from '../core/assert.js';
 import { HoldfastError } from '../core/errors.js';
 import type { SegmentId, VolumeId } from '../core/ids.js';
-import {
-  BATCH_MAX_BYTES,
-  BATCH_MAX_RECORDS,
-  WRITER_EAGER_BYTES,
-  WRITER_SMALL_BATCHES_IN_FLIGHT,
-} from '../core/limits.js';
-import { alignToPage, type Lsn, lsn, type Monotonic, type SegmentOffset } from '../core/units.js';
+import { WRITER_EAGER_BYTES, WRITER_SMALL_BATCHES_IN_FLIGHT } from '../core/limits.js';
+import { type Lsn, lsn, type Monotonic, type SegmentOffset } from '../core/units.js';
 import type { OpenSegment } from '../metadata/model.js';
 import type { SegmentEnd } from '../metadata/volume-record.js';
 import { newPatience, type Patience, waitsForLaggards } from './patience.js';
@@ -46,6 +40,7 @@ import {
   type DropReason,
   endSeq,
   type Follower,
+  fitting,
   frozenEnd,
   letGo,
   newStream,
@@ -71,6 +66,7 @@ export interface WriterState extends RollView {
   current: Stream;
   spare: Spare | null;
   frozen: SegmentEnd | null;
+  leaveAbove: number;
   readonly patience: Patience;
   /** Appended, not yet in a batch. */
   queue: QueuedEntry[];
@@ -99,6 +95,8 @@ export type WriterEvent =
   | { readonly type: 'spare'; readonly segment: OpenSegment; readonly now: Monotonic }
   /** The spare is to be replaced: nothing is written to it from here on. */
   | { readonly type: 'spare-gone'; readonly now: Monotonic }
+  /** Sets `leaveAbove` for the current segment. */
+  | { readonly type: 'leave'; readonly above: number; readonly now: Monotonic }
   /** The swap of the last roll has landed. */
   | { readonly type: 'roll-confirmed'; readonly now: Monotonic }
   | { readonly type: 'tick'; readonly now: Monotonic };
@@ -139,6 +137,7 @@ export function startWriter(
     current: newStream(config.volume, start.current, base),
     spare: start.spare === null ? null : newSpare(start.spare, start.now),
     frozen: null,
+    leaveAbove: Number.POSITIVE_INFINITY,
     patience: newPatience(),
     queue: [],
     queuedBytes: 0,
@@ -186,6 +185,9 @@ export function stepWriter(state: WriterState, event: WriterEvent): WriterEffect
       assert(state.spare !== null && state.frozen === null, 'a spare, and no roll under way');
       state.spare = null;
       break;
+    case 'leave':
+      state.leaveAbove = event.above;
+      break;
     case 'roll-confirmed':
       assert(state.frozen !== null, 'a roll was under way');
       state.frozen = null;
@@ -221,32 +223,13 @@ function pump(state: WriterState, now: Monotonic, effects: WriterEffect[]): void
     const small = state.queuedBytes < WRITER_EAGER_BYTES;
     if (small && inFlight >= WRITER_SMALL_BATCHES_IN_FLIGHT) return;
     if (!small && waitsForLaggards(state.patience, state, now)) return;
-    const count = fitting(state);
+    const count = fitting(current, state.queue, limits.segmentHardBytes);
     if (count === 0) return;
     const entries = state.queue.splice(0, count);
     for (const queued of entries) state.queuedBytes -= queued.bytes;
     addBatch(current, entries, now);
     feedAll(state, now, effects);
   }
-}
-
-/** How many queued entries make the next batch; 0 when the segment may not grow any more. */
-function fitting(state: WriterState): number {
-  let head = BATCH_HEADER_BYTES;
-  let pages = 0;
-  let count = 0;
-  const room = state.limits.segmentHardBytes - state.current.nextOffset;
-  const limit = Math.min(BATCH_MAX_BYTES, room);
-  for (const { entry, bytes } of state.queue) {
-    if (count === BATCH_MAX_RECORDS) break;
-    let pageBytes = 0;
-    for (const part of entry.pages) pageBytes += part.length;
-    head += bytes - pageBytes;
-    pages += pageBytes;
-    if (alignToPage(head) + pages > limit) break;
-    count += 1;
-  }
-  return count;
 }
 
 function feedAll(state: WriterState, now: Monotonic, effects: WriterEffect[]): void {
@@ -476,6 +459,7 @@ function roll(state: WriterState, now: Monotonic, effects: WriterEffect[]): void
   const sealed = frozenEnd(state.current);
   const carried = uncommittedEntries(state.current);
   state.frozen = sealed;
+  state.leaveAbove = Number.POSITIVE_INFINITY;
   state.queue = [...carried, ...state.queue];
   for (const queued of carried) state.queuedBytes += queued.bytes;
   state.current = newStream(state.config.volume, spare.segment, sealed.endLsn);

@@ -117,7 +117,7 @@ export class OwnerWorld {
   #groups(): Replica[][] {
     const takers = this.nodes.filter((one) => !this.drained.has(one));
     return Array.from({ length: PLACEMENT_GROUPS }, (_, group) =>
-      Array.from({ length: this.#replicas }, (__, i) => {
+      Array.from({ length: Math.min(this.#replicas, takers.length) }, (__, i) => {
         return (takers[(group + i) % takers.length] as FakeNode).replica;
       }),
     );

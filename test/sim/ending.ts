@@ -120,9 +120,10 @@ async function copies(world: World): Promise<void> {
     () => `copies are complete (${missing()})`,
     200,
   );
+  // A move whose segment is whole by now waits for the COPY that was sent for it, too.
   await within(
     world,
-    LIVENESS_MS,
+    COPIES_MS,
     18,
     () => leftovers(world) === null,
     () => `nothing is left of repair (${leftovers(world)})`,

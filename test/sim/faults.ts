@@ -476,11 +476,13 @@ export class FaultInjector {
     this.#world = world;
   }
 
-  fire(fault: Fault): void {
+  /** False when there was nothing to do it to. */
+  fire(fault: Fault): boolean {
     const fired = APPLY[fault.kind](this.#world, fault);
-    if (!fired) return;
+    if (!fired) return false;
     this.#world.hit(`fault.${fault.kind}`);
     this.#world.note(() => `FAULT ${describeFault(fault)}`);
+    return true;
   }
 
   /** A node has said that its copy of a segment is complete. */

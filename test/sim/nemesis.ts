@@ -159,12 +159,12 @@ export function describeFault(fault: Fault): string {
 export class Nemesis {
   readonly #armed = new Map<Moment, Fault[]>();
   readonly #after: (delayMs: number, callback: () => void) => void;
-  readonly #fire: (fault: Fault) => void;
+  readonly #fire: (fault: Fault) => boolean;
   #over = false;
 
   constructor(
     after: (delayMs: number, callback: () => void) => void,
-    fire: (fault: Fault) => void,
+    fire: (fault: Fault) => boolean,
   ) {
     this.#after = after;
     this.#fire = fire;
@@ -181,9 +181,13 @@ export class Nemesis {
       this.#fire(fault);
       return;
     }
-    const waiting = this.#armed.get(fault.on) ?? [];
+    this.#arm(fault, fault.on);
+  }
+
+  #arm(fault: Fault, on: Moment): void {
+    const waiting = this.#armed.get(on) ?? [];
     waiting.push(fault);
-    this.#armed.set(fault.on, waiting);
+    this.#armed.set(on, waiting);
   }
 
   /** Something that faults wait for has happened. */
@@ -192,7 +196,9 @@ export class Nemesis {
     const fault = waiting?.shift();
     if (fault === undefined || this.#over) return;
     this.#after(fault.delay, () => {
-      if (!this.#over) this.#fire(fault);
+      if (this.#over || this.#fire(fault)) return;
+      // The moment was of no use to it: there may be another one.
+      if (NEEDS.has(fault.kind)) this.#arm(fault, moment);
     });
   }
 

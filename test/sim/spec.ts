@@ -88,6 +88,9 @@ export function makeSpec(random: SimRandom): WorldSpec {
       retryMaxMs: random.pick([300, 1_000]),
       // So few that most swaps are near the end of a chunk.
       chunkSegments: random.fork('chunks').pick([1, 2, 4]),
+      // As short as lives are here; a minute and a day otherwise.
+      absentMs: random.fork('absent').pick([300, 1_500, 60_000]),
+      segmentMaxAgeMs: random.fork('age').pick([1_000, 5_000, 86_400_000]),
     },
     repairGraceMs: random.fork('repair').pick([200, 1_000, 4_000]),
     faults: planFaults(random.fork('faults'), chaosMs),
