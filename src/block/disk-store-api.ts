@@ -34,6 +34,8 @@ export interface DiskLimits {
   readonly reserveBytes: number;
   /** Batches below this go through the journal. */
   readonly journalBatchBytes: number;
+  /** A lap of the journal ends here at the latest: tests make laps shorter than a half. */
+  readonly journalLapBytes: number;
   readonly openFiles: number;
   /** Segments whose page checksum tables are held in memory. */
   readonly cachedSums: number;

@@ -48,6 +48,7 @@ const DEFAULT_LIMITS: DiskLimits = {
   pendingBytes: DISK_MAX_PENDING_BYTES,
   reserveBytes: DISK_RESERVE_BYTES,
   journalBatchBytes: JOURNAL_BATCH_MAX_BYTES,
+  journalLapBytes: Number.POSITIVE_INFINITY,
   openFiles: DISK_MAX_OPEN_FILES,
   cachedSums: DISK_MAX_CHECKSUM_TABLES,
   indexSlice: INDEX_SLICE_ENTRIES,

@@ -107,6 +107,7 @@ export class Engine {
   readonly #reserve: number;
   #slot: 0 | 1;
   #drainPlanned = false;
+  #drainNotBefore = 0;
   #drainTimer: Timer | null = null;
   #lengthTimer: Timer | null = null;
   #space = { freeBytes: 0, totalBytes: 0 };
@@ -130,6 +131,7 @@ export class Engine {
       clock: this.clock,
       incarnation: this.incarnation,
       journalBytes: recovered.superblock.journalBytes,
+      lapBytes: this.limits.journalLapBytes,
       lap: recovered.lap,
       sequence: recovered.sequence,
       extra: () => this.#lengthEntries(),
@@ -286,7 +288,7 @@ export class Engine {
 
   #planDrain(): void {
     const { pendingBytes } = this.files;
-    if (pendingBytes === 0) return;
+    if (pendingBytes === 0 || this.clock.monotonic() < this.#drainNotBefore) return;
     if (pendingBytes < DRAIN_BYTES) {
       // In bulk, and not between two commits: the journal has the bytes; reads write them first.
       this.#drainTimer ??= this.clock.after(DRAIN_DELAY_MS, () => this.#drain());
@@ -305,21 +307,26 @@ export class Engine {
       this.files.drain();
       this.space();
     } catch (error) {
-      this.#blocked(error as HoldfastError, () => this.#drain());
+      if (!this.#isFull(error as HoldfastError)) return;
+      this.#drainNotBefore = this.clock.monotonic() + DISK_FULL_RETRY_MS;
+      this.#drainTimer = this.clock.after(DISK_FULL_RETRY_MS, () => this.#drain());
     }
   }
 
-  /** A full disk holds journaled bytes back in memory (bounded by pendingBytes) and tries again. */
-  #blocked(error: HoldfastError, again: () => void): void {
+  /**
+   * A full disk holds journaled bytes back in memory (bounded by pendingBytes), for the caller to
+   * try again; any other error is the disk's end.
+   */
+  #isFull(error: HoldfastError): boolean {
     if (error.code !== 'DISK_FULL') {
       this.fail(error);
-      return;
+      return false;
     }
     if (this.state === 'ok') {
       this.log.warn({ disk: this.disk.name }, 'disk is full: journaled bytes wait in memory');
       this.state = 'full';
     }
-    this.clock.after(DISK_FULL_RETRY_MS, again);
+    return true;
   }
 
   /** Writes the index such that replay begins at `lap`, whose first group has `sequence`. */
@@ -332,22 +339,45 @@ export class Engine {
       if (encoder.encode(this.limits.indexSlice)) this.#writeSnapshot(encoder.finish(), done);
       else this.clock.soon(encode);
     };
-    encode();
+    this.#whenEntered(encode);
+  }
+
+  /**
+   * Calls back once every batch that the laps until now hold is with its file. One that is durable
+   * in the journal may wait behind a direct write of its segment: no file has it yet, and no lap
+   * would when it is acknowledged after the snapshot.
+   */
+  #whenEntered(done: () => void): void {
+    let waiting = 1;
+    const entered = (): void => {
+      waiting -= 1;
+      if (waiting === 0) done();
+    };
+    for (const state of this.segments.values()) {
+      const { queue } = state;
+      // Not behind all that was accepted: that may need the room which this snapshot makes.
+      const last = queue.findLastIndex(
+        (one) => one.durable && !one.direct && one.batches.length > 0,
+      );
+      if (last < 0) continue;
+      waiting += 1;
+      const mark = new PendingCommit(this, state, EntryType.length, NO_PARTS, 0, entered);
+      mark.durable = true;
+      queue.splice(last + 1, 0, mark);
+    }
+    entered();
   }
 
   #writeSnapshot(parts: readonly Buffer[], done: () => void): void {
+    const again = (error: HoldfastError): void => {
+      if (this.#isFull(error)) this.clock.after(DISK_FULL_RETRY_MS, write);
+    };
     const write = (): void => {
       if (this.state === 'failed' || this.state === 'closed') return;
       this.files.settleAll((error) => {
-        if (error !== null) {
-          this.#blocked(error, write);
-          return;
-        }
+        if (error !== null) return again(error);
         writeIndex(this.disk, this.#slot, parts, (failure) => {
-          if (failure !== null) {
-            this.#blocked(failure, write);
-            return;
-          }
+          if (failure !== null) return again(failure);
           this.#slot = this.#slot === 0 ? 1 : 0;
           done();
         });

@@ -38,6 +38,8 @@ export interface JournalOptions {
   readonly clock: Clock;
   readonly incarnation: Incarnation;
   readonly journalBytes: number;
+  /** A lap ends here, though its half may have room; at least one group is written. */
+  readonly lapBytes: number;
   /** The first lap and sequence to write. */
   readonly lap: number;
   readonly sequence: number;
@@ -173,7 +175,8 @@ export class Journal {
       count += 1;
     }
     const padded = alignToPage(GROUP_HEADER_BYTES + length);
-    if (this.#at + padded > this.#halfBytes) {
+    const isFull = this.#at > 0 && this.#at + padded > this.#options.lapBytes;
+    if (isFull || this.#at + padded > this.#halfBytes) {
       // The other half holds the lap before this one; wait until a snapshot has made it
       // superfluous.
       if (this.#cleanLap < this.#lap - 1) return;

@@ -3,6 +3,7 @@
  * their batches into the segment files, walks the chains beyond, and decides what each segment is
  * (recovery.ts). Nothing is flushed here: opening.ts does that before anything is reported.
  */
+import { assert } from '../core/assert.js';
 import { asFault, type HoldfastError } from '../core/errors.js';
 import type { SegmentId, VolumeId } from '../core/ids.js';
 import { BATCH_MAX_BYTES, SEGMENT_HARD_BYTES } from '../core/limits.js';
@@ -220,6 +221,7 @@ export class Replay {
       this.#take(found, header, bytes);
       return true;
     }
+    if (!this.#options.files.get(segment).exists) return true;
     // A large batch went straight to the file before this one: go on there if it arrived whole.
     this.#walk(found, header.offset, () => {
       try {
@@ -254,19 +256,18 @@ export class Replay {
     state.durableCrc = crc;
   }
 
-  /** Follows the chain in the file from the end that is known, not beyond `until`. */
+  /**
+   * Follows the chain in the file from the end that is known, not beyond `until`. There is a file:
+   * `done` is called after this has returned, so that thousands of segments are no deep stack.
+   */
   #walk(found: Found, until: SegmentOffset, done: (end: ChainEnd) => void): void {
     const { state } = found;
     const { files } = this.#options;
-    const at = { end: state.durableLength, crc: state.durableCrc, unreadable: false };
     const file = files.get(state.id);
-    if (!file.exists) {
-      done(at);
-      return;
-    }
+    assert(file.exists, 'a file to walk');
     file.pin(1);
     const { id: segment, volume, createEpoch } = state;
-    const from = { from: at.end, crc: at.crc, until };
+    const from = { from: state.durableLength, crc: state.durableCrc, until };
     let failed: ChainEnd | null = null;
     // After a failed flush the page cache may hold bytes that it takes for written: write them
     // anew.
@@ -323,7 +324,8 @@ export class Replay {
           const current = found;
           this.#checkFile(current);
           const until = current.sealedEnd ?? offset(SEGMENT_HARD_BYTES);
-          if (current.state.durableLength >= until) {
+          const { exists } = this.#options.files.get(current.state.id);
+          if (!exists || current.state.durableLength >= until) {
             this.#decide(current, false);
             continue;
           }

@@ -8,7 +8,7 @@
  * - `datasync` makes durable what had been written to the file when it was called, and the file's
  *   size.
  * - After a failed `datasync` nothing is known about bytes written since the last good one: never
- *   retry.
+ *   retry. So its error is DISK_FAILED, also for a lack of space.
  * - A later read may fail, or return other bytes than were written (rot). Callbacks never run
  *   before the call that takes them has returned. Errors are HoldfastError with code DISK_FULL,
  *   DISK_READ_ONLY, DISK_FAILED, NOT_FOUND or ALREADY_EXISTS. Paths are relative to the disk's

@@ -26,6 +26,7 @@ class Rig {
     clock: new SimProcess(new SimScheduler()).clock,
     incarnation: '1'.repeat(32) as Incarnation,
     journalBytes: JOURNAL_MIN_BYTES,
+    lapBytes: Number.POSITIVE_INFINITY,
     lap: 1,
     sequence: 1,
     onLap: () => {},

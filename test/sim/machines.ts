@@ -7,6 +7,7 @@ import type { DiskStore } from '../../src/block/disk-store.js';
 import { StorageNode } from '../../src/block/storage-node.js';
 import type { HoldfastError } from '../../src/core/errors.js';
 import { type Incarnation, idFromBytes, type NodeId } from '../../src/core/ids.js';
+import { KIB } from '../../src/core/units.js';
 import type { Timer } from '../../src/io/clock.js';
 import { SimProcess } from '../fixtures/sim-clock.js';
 import { SimDisk } from '../fixtures/sim-disk.js';
@@ -23,6 +24,9 @@ export interface SimDrive {
   incarnation: Incarnation | null;
   needsFormat: boolean;
 }
+
+/** Time within which a flush of the index is beside a large write. */
+const BESIDE_MS = 20;
 
 export class StorageMachine {
   readonly name: string;
@@ -60,13 +64,21 @@ export class StorageMachine {
   #newDrive(index: number): SimDrive {
     const name = `${this.name}d${index}`;
     const flushMs = this.#random.pick([0.2, 0.8, 3]);
+    // So slow that journals go on, and begin new laps, while a large batch is written.
+    const writeBytesPerMs = this.#random.pick([Number.POSITIVE_INFINITY, 20 * KIB, 3 * KIB]);
     const medium = new SimDisk(this.world.scheduler, this.#random.fork(`disk${index}`), {
       name,
       flushMs,
+      writeBytesPerMs,
     });
     const drive: SimDrive = { medium, incarnation: null, needsFormat: true };
     medium.observer = {
       fired: (kind) => this.world.hit(`fault.${kind}`),
+      flushed: (path) => {
+        const { writing, wroteAt } = medium;
+        const isBeside = writing > 0 || wroteAt > this.world.scheduler.now - BESIDE_MS;
+        if (path.startsWith('index') && isBeside) this.world.moment('lap');
+      },
       flushFailed: () => {
         if (drive.incarnation === null) return;
         this.world.note(() => `${name}: a flush fails`);

@@ -194,6 +194,17 @@ export const MUTANTS: readonly Mutant[] = [
     why: 'A power loss takes large writes that were acknowledged.',
   },
   {
+    name: 'a lap that ends before what it holds is with the files',
+    edits: [
+      {
+        file: 'block/engine.js',
+        find: 'this.#whenEntered(encode);',
+        replace: 'encode();',
+      },
+    ],
+    why: 'A batch behind a direct write is acknowledged while no lap and no file has it.',
+  },
+  {
     name: 'a FENCE overtaking a flush',
     edits: [
       {

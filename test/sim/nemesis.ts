@@ -18,6 +18,8 @@ export const MOMENTS = [
   'large',
   'ack',
   'copied',
+  /** A lap of a journal has ended beside a large write. */
+  'lap',
 ] as const;
 export type Moment = (typeof MOMENTS)[number];
 
@@ -77,16 +79,16 @@ export interface Fault {
   readonly detail: number;
 }
 
-/** Where a kind hurts most: it waits for this moment more often than for others. */
-const WORST: Partial<Record<FaultKind, Moment>> = {
-  'owner.isolate': 'roll',
-  'owner.compete': 'large',
-  'disk.reads-fail': 'fence',
-  'disk.stall': 'large',
-  'node.power': 'large',
-  'node.wipe-after-copy': 'copied',
-  'all.power': 'large',
-  'metadata.move': 'roll',
+/** Where a kind hurts most: it waits for one of these moments more often than for others. */
+const WORST: Partial<Record<FaultKind, readonly Moment[]>> = {
+  'owner.isolate': ['roll'],
+  'owner.compete': ['large'],
+  'disk.reads-fail': ['fence'],
+  'disk.stall': ['large'],
+  'node.power': ['large', 'lap'],
+  'node.wipe-after-copy': ['copied'],
+  'all.power': ['large', 'lap'],
+  'metadata.move': ['roll'],
 };
 
 /** Without what they wait for they cannot happen. */
@@ -131,7 +133,8 @@ export function planFaults(random: SimRandom, chaosMs: number): Fault[] {
   for (const kind of enabled) {
     const times = Math.max(1, Math.round(random.exponential(TIMES[kind] ?? 2)));
     for (let i = 0; i < Math.min(times, TIMES_MAX); i++) {
-      const worst = random.chance(0.5) || NEEDS.has(kind) ? WORST[kind] : undefined;
+      const isWorst = random.chance(0.5) || NEEDS.has(kind);
+      const worst = isWorst && WORST[kind] !== undefined ? random.pick(WORST[kind]) : undefined;
       const waits = worst === undefined && moments.length > 0 && random.chance(0.4);
       faults.push({
         kind,

@@ -94,7 +94,7 @@ export function buildStores(
       cluster: world.cluster,
       node: machine.node,
       // Slices of two segments: snapshots of the index are taken while the disk goes on.
-      limits: { reserveBytes: 0, indexSlice: 2 },
+      limits: { reserveBytes: 0, indexSlice: 2, journalLapBytes: world.spec.journalLapBytes },
     }),
   }));
 }

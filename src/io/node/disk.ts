@@ -50,6 +50,15 @@ function diskFault(error: unknown, what: string): HoldfastError {
   return new HoldfastError(known, `${what}: ${message}`, { cause: error });
 }
 
+/**
+ * Whatever the reason, also no space left (thin devices, network file systems): the kernel may
+ * count what it could not write as written, so that the next flush says nothing of it.
+ */
+function flushFault(error: unknown, what: string): HoldfastError {
+  const { message } = error as NodeJS.ErrnoException;
+  return new HoldfastError('DISK_FAILED', `flush ${what}: ${message}`, { cause: error });
+}
+
 function attempt<T>(what: string, work: () => T): T {
   try {
     return work();
@@ -130,7 +139,7 @@ class NodeDiskFile implements DiskFile {
       try {
         fdatasyncSync(this.#fd);
       } catch (error) {
-        fault = diskFault(error, `flush ${this.path}`);
+        fault = flushFault(error, this.path);
       }
       this.#pace.took(started, performance.now());
       process.nextTick(() => {
@@ -141,7 +150,7 @@ class NodeDiskFile implements DiskFile {
     this.#busy += 1;
     fdatasync(this.#fd, (error) => {
       if (this.#settled()) return;
-      done(error === null ? null : diskFault(error, `flush ${this.path}`));
+      done(error === null ? null : flushFault(error, this.path));
     });
   }
 
@@ -277,7 +286,7 @@ class NodeDisk implements Disk {
     open(join(this.name, path), 'r', (failure, fd) => {
       if (failure !== null) return done(diskFault(failure, `open ${path}`));
       fsync(fd, (error) => {
-        close(fd, () => done(error === null ? null : diskFault(error, `flush ${path}`)));
+        close(fd, () => done(error === null ? null : flushFault(error, path)));
       });
     });
   }
