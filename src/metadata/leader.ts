@@ -94,11 +94,16 @@ export class LeaderElection {
 
   async #renew(lease: Lease): Promise<void> {
     const sentAt = this.#options.clock.monotonic();
-    if (await lease.keepAlive()) {
-      if (this.#guard !== null) this.#lead(sentAt, this.#guard);
-      return;
+    if (!(await lease.keepAlive())) this.#lease = null;
+    const guard = this.#guard;
+    if (this.#lease !== null && guard !== null) {
+      // An import takes the key away, and leaves the lease.
+      const { entry } = await this.#options.store.get(this.#key);
+      if (entry?.modRevision === guard.modRevision) {
+        this.#lead(sentAt, guard);
+        return;
+      }
     }
-    this.#lease = null;
     this.#stepDown();
   }
 

@@ -16,6 +16,7 @@ import {
   isHopeless,
   isReady,
   newCreation,
+  promisesMore,
   type SendCreate,
   stepCreation,
 } from './creation.js';
@@ -313,9 +314,7 @@ export class Acquisition {
     const record = this.#record();
     const fresh = this.#fresh(record).map((planned) => planned.segment);
     for (const segment of fresh) {
-      if (!isHopeless(creation, segment, now)) continue;
-      this.#replan(record, segment);
-      return;
+      if (isHopeless(creation, segment, now) && this.#replan(record, segment)) return;
     }
     if (phase.type !== 'recovered') return;
     if (fresh.length < FRESH || !fresh.every((segment) => isReady(creation, segment, now))) return;
@@ -326,16 +325,21 @@ export class Acquisition {
       change: (found) => sealAtTakeover(found, { epoch, ends, promote: fresh, plan: [] }),
       onLanded: () => {
         this.#done = true;
+        const { ackQuorum } = this.#record();
+        stepCreation(creation, { type: 'quorum', ackQuorum, now: this.#context.now() });
         this.#handlers.onOwned(creation);
       },
     });
   }
 
-  #replan(record: VolumeRecord, hopeless: SegmentId): void {
+  /** False where nothing better can be had. */
+  #replan(record: VolumeRecord, hopeless: SegmentId): boolean {
     const creation = present(this.#creation, 'a claimed epoch');
     const avoid: ReadonlySet<NodeId> = failingNodes(creation);
     const next = this.#context.newSegment(record, avoid);
-    if (next === null) return;
+    const { directory } = this.#context.deps;
+    const isLive = (node: NodeId): boolean => directory.isLive(node);
+    if (next === null || !promisesMore(creation, hopeless, next.replicas, isLive)) return false;
     const { epoch } = record;
     assert(next.segment !== hopeless, 'a fresh id');
     this.#propose({
@@ -349,6 +353,7 @@ export class Acquisition {
         this.#advance(now);
       },
     });
+    return true;
   }
 }
 

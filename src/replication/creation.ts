@@ -7,9 +7,9 @@
  * leaks.
  */
 import { assert } from '../core/assert.js';
-import type { NodeId, SegmentId } from '../core/ids.js';
+import type { Incarnation, NodeId, SegmentId } from '../core/ids.js';
 import type { Monotonic } from '../core/units.js';
-import type { PlannedSegment } from '../metadata/model.js';
+import type { PlannedSegment, Replica } from '../metadata/model.js';
 
 export interface CreationConfig {
   readonly ackQuorum: number;
@@ -17,9 +17,14 @@ export interface CreationConfig {
   readonly retryMaxMs: number;
   /** How long replicas that have not answered may hold up a segment whose quorum is there. */
   readonly graceMs: number;
-  /** How long a segment may lack its quorum before it should be given up. */
+  /**
+   * How long a segment may lack its quorum before it should be given up; doubled by each one in a
+   * row that was, since what is given up leaves a tombstone on every disk that had it.
+   */
   readonly replanMs: number;
 }
+
+const REPLAN_DOUBLINGS = 7;
 
 interface Copy {
   created: boolean;
@@ -37,8 +42,10 @@ export interface Creating {
 }
 
 export interface CreationState {
-  readonly config: CreationConfig;
+  config: CreationConfig;
   readonly segments: Creating[];
+  /** Segments in a row that were given up without their quorum. */
+  givenUp: number;
 }
 
 export type CreationEvent =
@@ -51,6 +58,8 @@ export type CreationEvent =
       readonly created: boolean;
       readonly now: Monotonic;
     }
+  /** The volume's ack quorum is another one from now on. */
+  | { readonly type: 'quorum'; readonly ackQuorum: number; readonly now: Monotonic }
   /** Registered or given up: no more CREATEs. */
   | { readonly type: 'forget'; readonly segment: SegmentId }
   | { readonly type: 'tick'; readonly now: Monotonic };
@@ -62,7 +71,7 @@ export interface SendCreate {
 }
 
 export function newCreation(config: CreationConfig): CreationState {
-  return { config, segments: [] };
+  return { config, segments: [], givenUp: 0 };
 }
 
 export function stepCreation(state: CreationState, event: CreationEvent): SendCreate[] {
@@ -81,9 +90,17 @@ export function stepCreation(state: CreationState, event: CreationEvent): SendCr
       return [];
     case 'forget': {
       const at = state.segments.findIndex((one) => one.planned.segment === event.segment);
-      if (at >= 0) state.segments.splice(at, 1);
+      const [forgotten] = at >= 0 ? state.segments.splice(at, 1) : [];
+      if (forgotten !== undefined)
+        state.givenUp = forgotten.quorumAt === null ? state.givenUp + 1 : 0;
       return [];
     }
+    case 'quorum':
+      state.config = { ...state.config, ackQuorum: event.ackQuorum };
+      for (const creating of state.segments) {
+        creating.quorumAt = hasQuorum(state, creating) ? (creating.quorumAt ?? event.now) : null;
+      }
+      return [];
     case 'tick':
       return due(state, event.now);
   }
@@ -146,7 +163,33 @@ export function isReady(state: CreationState, segment: SegmentId, now: Monotonic
 export function isHopeless(state: CreationState, segment: SegmentId, now: Monotonic): boolean {
   const creating = find(state, segment);
   if (creating === null || creating.quorumAt !== null) return false;
-  return now >= creating.since + state.config.replanMs;
+  return now >= creating.since + replanMs(state);
+}
+
+function replanMs({ config, givenUp }: CreationState): number {
+  return config.replanMs * 2 ** Math.min(givenUp, REPLAN_DOUBLINGS);
+}
+
+/**
+ * Whether CREATEs of `replicas` promise more copies than `segment` has. Where they do not, nothing
+ * is won by giving it up: its own CREATEs are sent again and again.
+ */
+export function promisesMore(
+  state: CreationState,
+  segment: SegmentId,
+  replicas: readonly Replica[],
+  isLive: (node: NodeId) => boolean,
+): boolean {
+  const failing = new Set<Incarnation>();
+  for (const { planned, copies } of state.segments) {
+    for (const [index, { incarnation }] of planned.replicas.entries()) {
+      if (copies[index]?.created === false) failing.add(incarnation);
+    }
+  }
+  const promised = replicas.filter(
+    ({ node, incarnation }) => isLive(node) && !failing.has(incarnation),
+  );
+  return promised.length > createdCopies(state, segment);
 }
 
 /** Nodes that have not answered a CREATE with OK: better not chosen for the next segment. */
@@ -166,13 +209,13 @@ export function failingNodes(state: CreationState): Set<NodeId> {
  * reason.
  */
 export function creationDeadline(state: CreationState, now: Monotonic): number {
-  const { graceMs, replanMs } = state.config;
+  const { graceMs } = state.config;
   let earliest = Number.POSITIVE_INFINITY;
   for (const { since, copies, quorumAt } of state.segments) {
     for (const copy of copies) {
       if (!copy.created && !copy.inFlight) earliest = Math.min(earliest, copy.dueAt);
     }
-    const verdictAt = quorumAt === null ? since + replanMs : quorumAt + graceMs;
+    const verdictAt = quorumAt === null ? since + replanMs(state) : quorumAt + graceMs;
     if (verdictAt > now) earliest = Math.min(earliest, verdictAt);
   }
   return earliest;

@@ -113,10 +113,12 @@ function takenAndReleased(owner: LogOwner): Promise<void> {
 /** Whether it lacks copies of what is open that a takeover now would have made. */
 export function needsCare(record: VolumeRecord, disks: readonly RepairDisk[]): boolean {
   const { owner, open, trash, ackQuorum, replicas } = record;
-  const isIdle = owner !== null && (owner.released || owner.address === ADDRESS);
+  // None after an import, a rebuild or a restore.
+  const isIdle = owner === null || owner.released || owner.address === ADDRESS;
   if (trash !== undefined || !isIdle) return false;
   const states = open.map((one) => one.replicas.map((replica) => stateIn(disks, replica)));
   const isHurt = states.some((of) => of.some((state) => state === 'gone' || state === 'leaving'));
+  if (open.length === 0) return false;
   const fewest = Math.min(...open.map((one) => one.replicas.length));
   const isThin = fewest < replicas && fewest < takers(disks);
   // Otherwise it could not be taken over now.

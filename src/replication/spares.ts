@@ -26,6 +26,7 @@ import {
   failingNodes,
   isHopeless,
   isReady,
+  promisesMore,
   type SendCreate,
   stepCreation,
 } from './creation.js';
@@ -134,11 +135,16 @@ export class Spares {
       this.#register(record, ready);
       return true;
     }
-    if (planned !== null && isHopeless(this.#creation, planned.segment, now)) {
-      return this.#plan(record, planned.segment, this.fresh(record), now);
-    }
-    if (planned === null && now >= this.#retryPlanAt) {
-      return this.#plan(record, null, this.fresh(record), now);
+    if (now >= this.#retryPlanAt) {
+      if (planned === null) return this.#plan(record, null, this.fresh(record), now);
+      if (isHopeless(this.#creation, planned.segment, now)) {
+        const { directory } = this.#context.deps;
+        const isLive = (node: NodeId): boolean => directory.isLive(node);
+        const plan = this.fresh(record).filter(({ replicas }) =>
+          promisesMore(this.#creation, planned.segment, replicas, isLive),
+        );
+        if (this.#plan(record, planned.segment, plan, now)) return true;
+      }
     }
     return this.#replacePoor(record, planned, ready, now);
   }

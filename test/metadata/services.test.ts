@@ -7,7 +7,7 @@ import { initCluster, raiseGeneration, readCluster } from '../../src/metadata/cl
 import { MetadataConfirmations } from '../../src/metadata/confirmations.js';
 import { DirectoryCache } from '../../src/metadata/directory-cache.js';
 import { encodeNode, encodeVolume } from '../../src/metadata/encoding.js';
-import { liveKey, nodeKey, volumeKey } from '../../src/metadata/keys.js';
+import { leaderKey, liveKey, nodeKey, volumeKey } from '../../src/metadata/keys.js';
 import { LeaderElection } from '../../src/metadata/leader.js';
 import type { Call, Trip } from '../../src/metadata/memory.js';
 import { NodeRegistration } from '../../src/metadata/nodes.js';
@@ -267,6 +267,27 @@ test('one leader at a time, and the next one after it', async (t) => {
   t.equal(leaders().length, 1, 'after an orderly stop at once');
   t.equal(most, 1, 'never two');
   t.same(first?.changes.slice(0, 2), [true, false]);
+});
+
+test('a leader whose key was taken away leads no more, and stands again', async (t) => {
+  const world = new SimStores();
+  const { store, process } = world.connect();
+  const changes: boolean[] = [];
+  const election = new LeaderElection({
+    ...{ store, clock: process.clock, role: 'controller', candidate: 'a' },
+    onChange: (leading) => changes.push(leading),
+  });
+  election.start();
+  await world.pass(5_000);
+  t.ok(election.leading);
+  // As an import does; the lease lives on.
+  await world.wait(store.transact([], [{ type: 'delete', key: leaderKey('controller') }]));
+  await world.pass(20_000);
+  t.ok(election.leading);
+  const { committed } = await world.wait(store.transact([election.guard], []));
+  t.ok(committed, 'its guard holds');
+  t.same(changes, [true, false, true]);
+  await world.wait(election.stop());
 });
 
 test('a node is told yes only for what the record says', async (t) => {

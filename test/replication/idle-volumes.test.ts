@@ -51,7 +51,8 @@ t.test('so is what was opened while a node was missing, once there are enough', 
 
 t.test('nobody is disturbed', async (t) => {
   t.notOk(needsCare(idle(TWO, { owner: { ...OWNER, released: false } }), disks()));
-  t.notOk(needsCare(idle(TWO, { owner: null }), disks()), 'it was never in use');
+  t.notOk(needsCare(idle(TWO, { owner: null, open: [] }), disks()), 'it was never in use');
+  t.ok(needsCare(idle(TWO, { owner: null }), disks()), 'it was imported, rebuilt or restored');
   const trash = { removedAt: '', keptUntil: null, purging: false };
   t.notOk(needsCare(idle(TWO, { trash }), disks()));
 });
