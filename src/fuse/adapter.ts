@@ -232,15 +232,15 @@ export class FilesystemAdapter {
     return 'later';
   }
 
-  #write(inode: Inode, { data, offset, killPrivileges }: Write, reply: Reply): Answer {
-    if (killPrivileges) this.#dropPrivileges(inode);
+  #write(inode: Inode, operation: Write, reply: Reply): Answer {
+    const { data, offset, durable } = operation;
+    if (operation.killPrivileges) this.#dropPrivileges(inode);
     const { length } = data;
-    this.#filesystem.write(
-      inode,
-      offset,
-      data,
-      this.#whenDone(reply, () => reply.count(length)),
-    );
+    const answer = this.#whenDone(reply, () => reply.count(length));
+    this.#filesystem.write(inode, offset, data, (error) => {
+      if (error === null && durable) this.#filesystem.fsync(inode, answer);
+      else answer(error);
+    });
     return 'later';
   }
 

@@ -10,6 +10,7 @@ import type { Operation, Request, Unique } from './operations.js';
 import {
   IN_HEADER,
   Opcode,
+  OpenFlag,
   SETATTR_IN,
   SetattrValid,
   SetxattrFlag,
@@ -218,11 +219,14 @@ function decodeWrite(body: Body): Operation {
   if (size !== body.end - start) {
     throw malformed(`WRITE of ${size} bytes carries ${body.end - start}`);
   }
+  const flags = u32At(body, WRITE_IN.FLAGS);
+  const isWriteback = (flags & WriteFlag.CACHE) !== 0;
   return {
     op: 'write',
     offset: offsetAt(body, WRITE_IN.OFFSET),
     data: body.bytes.subarray(start, body.end),
-    killPrivileges: (u32At(body, WRITE_IN.FLAGS) & WriteFlag.KILL_SUIDGID) !== 0,
+    killPrivileges: (flags & WriteFlag.KILL_SUIDGID) !== 0,
+    durable: !isWriteback && (u32At(body, WRITE_IN.OPEN_FLAGS) & OpenFlag.DSYNC) !== 0,
   };
 }
 

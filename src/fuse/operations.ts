@@ -173,7 +173,8 @@ export interface Read {
 
 /**
  * write(2), passed on at once since there is no write-back cache; pages stored through a mapping
- * come when the kernel writes them back. A reply says that the bytes are in the volume's history.
+ * come when the kernel writes them back. A reply says that the bytes are in the volume's history,
+ * and with `durable` that they are committed.
  */
 export interface Write {
   readonly op: 'write';
@@ -182,9 +183,15 @@ export interface Write {
   readonly data: Buffer;
   /** The writer lacks CAP_FSETID: setuid, setgid and file capabilities go. */
   readonly killPrivileges: boolean;
+  /**
+   * O_DSYNC, O_SYNC, RWF_DSYNC, a mount with `sync`. Behind a WRITE of O_DIRECT no FSYNC follows;
+   * one that went through the page cache cannot be told from it, and its FSYNC finds nothing to do.
+   * Never set for pages that are written back: what waits for them sends an FSYNC.
+   */
+  readonly durable: boolean;
 }
 
-/** fsync, fdatasync, msync, O_SYNC. Dirty pages were sent as WRITEs before. */
+/** fsync, fdatasync, msync, and O_SYNC behind the page cache. Dirty pages came as WRITEs before. */
 export interface Sync {
   readonly op: 'fsync';
 }

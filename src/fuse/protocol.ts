@@ -135,8 +135,11 @@ export const NotifyCode = { RESEND: 7 } as const;
 /** Bit 63 of `unique`, seen in its upper half: the request was sent to a former daemon already. */
 export const UNIQUE_RESENT_HIGH = 0x8000_0000;
 
-/** open(2) flags as Linux has them on x86-64 and arm64 (`O_DIRECT` differs between the two). */
-export const OpenFlag = { EXCL: 0x80, TRUNC: 0x200 } as const;
+/**
+ * open(2) flags as Linux has them on x86-64 and arm64 (`O_DIRECT` differs between the two). O_SYNC
+ * contains O_DSYNC.
+ */
+export const OpenFlag = { EXCL: 0x80, TRUNC: 0x200, DSYNC: 0x1000 } as const;
 export const O_DIRECT = process.arch === 'arm64' || process.arch === 'arm' ? 0x1_0000 : 0x4000;
 
 /** File types and bits of st_mode. */
@@ -175,7 +178,7 @@ export const IN_HEADER = {
 export const OUT_HEADER = { BYTES: 16, LENGTH: 0, ERROR: 4, UNIQUE: 8 } as const;
 
 /** struct fuse_write_in; the bytes to be written follow it. */
-export const WRITE_IN = { BYTES: 40, OFFSET: 8, SIZE: 16, FLAGS: 20 } as const;
+export const WRITE_IN = { BYTES: 40, OFFSET: 8, SIZE: 16, FLAGS: 20, OPEN_FLAGS: 32 } as const;
 
 /** struct fuse_setattr_in. */
 export const SETATTR_IN = {

@@ -3,7 +3,7 @@ import * as fc from 'fast-check';
 import { test } from 'tap';
 import { HoldfastError } from '../../src/core/errors.js';
 import { decodeRequest } from '../../src/fuse/decode.js';
-import { Opcode } from '../../src/fuse/protocol.js';
+import { O_DIRECT, Opcode } from '../../src/fuse/protocol.js';
 import { requestBytes, u32, u64 } from './fake-device.js';
 import { GOLDEN_REQUESTS } from './golden.js';
 
@@ -110,6 +110,23 @@ test('a WRITE carries exactly what it says', async (t) => {
   });
   t.ok(isMalformed(() => decode(write(4, Buffer.from('abc')))));
   t.ok(isMalformed(() => decode(write(2, Buffer.from('abc')))));
+});
+
+test('a WRITE is durable by the flags of its descriptor, however it got there', async (t) => {
+  const KILL_SUIDGID = 0x4;
+  const CACHE = 0x1;
+  const durable = (openFlags: number, writeFlags = 0): unknown => {
+    const fields = [u64(0, 0), u32(1, writeFlags), u64(0), u32(openFlags, 0)];
+    const { operation } = decode(requestBytes('WRITE', [...fields, Buffer.alloc(1)]));
+    return 'durable' in operation && operation.durable;
+  };
+  const [dsync, sync, direct, append] = [0o10000, 0o4010000, O_DIRECT, 0o2000];
+  for (const flags of [dsync, sync, dsync | direct, sync | direct | append]) {
+    t.equal(durable(flags | 0o2), true, flags.toString(8));
+    t.equal(durable(flags, KILL_SUIDGID), true);
+    t.equal(durable(flags, CACHE), false, 'the FSYNC behind what is written back is to come');
+  }
+  for (const flags of [0, 0o1, direct, append, 0o4000000]) t.equal(durable(flags), false);
 });
 
 test('offsets beyond 2^53 saturate, inode numbers beyond it are malformed', async (t) => {

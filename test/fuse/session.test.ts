@@ -49,11 +49,11 @@ function create(device: FakeDevice, name: string, uid = 0): number {
   return Number(reply.payload.readBigUInt64LE(0));
 }
 
-const write = (offset: number, data: Buffer): (Buffer | string)[] => [
+const write = (offset: number, data: Buffer, openFlags = 0): (Buffer | string)[] => [
   u64(0, offset),
   u32(data.length, 0),
   u64(0),
-  u32(0, 0),
+  u32(openFlags, 0),
   data,
 ];
 
@@ -259,6 +259,26 @@ test('a write is not changed by the request that comes next in the same buffer',
   const read = [u64(0, 4090), u32(12, 0), u64(0), u32(0, 0)];
   const { payload } = await device.askLater('READ', read, { inode });
   t.same(payload, Buffer.from('010101010101020202020202', 'hex'));
+});
+
+test('a synchronous write is answered behind its commit, or with its error', async (t) => {
+  const O_DSYNC = 0o10000;
+  let error: FsError | null = null;
+  const filesystem = new MemoryFilesystem({ onCommit: () => error });
+  const { device, session } = play({ filesystem });
+  const inode = create(device, 'file');
+  await device.askLater('WRITE', write(0, Buffer.from('plain')), { inode });
+  t.equal(filesystem.commits, 0);
+  device.deliver(requestBytes('WRITE', write(0, Buffer.from('data'), O_DSYNC), { inode }));
+  await turn();
+  t.equal(filesystem.commits, 1);
+  t.equal(session.requestsUnderWay, 1, 'not answered while it is not committed');
+  await turn();
+  t.equal(session.requestsUnderWay, 0);
+  t.match(device.replies.at(-1), { error: 0, payload: u32(4, 0) });
+  error = new FsError('EIO', 'no storage');
+  const failed = await device.askLater('WRITE', write(0, Buffer.from('x'), O_DSYNC), { inode });
+  t.equal(failed.error, EIO);
 });
 
 test('reading stops while too many requests wait, and goes on at half of them', async (t) => {
