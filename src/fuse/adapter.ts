@@ -46,7 +46,15 @@ import {
 } from './protocol.js';
 import type { Answer, Reply } from './reply.js';
 import { opensForWriting, WriteOpens } from './write-opens.js';
-import { followChmod, has, hasPrivileges, listXattrs, removeXattr, setXattr } from './xattrs.js';
+import {
+  dropCapability,
+  followChmod,
+  has,
+  hasPrivileges,
+  listXattrs,
+  removeXattr,
+  setXattr,
+} from './xattrs.js';
 
 export interface AdapterOptions {
   readonly filesystem: Filesystem;
@@ -235,6 +243,7 @@ export class FilesystemAdapter {
   #write(inode: Inode, operation: Write, reply: Reply): Answer {
     const { data, offset, durable } = operation;
     if (operation.killPrivileges) this.#dropPrivileges(inode);
+    else if (!operation.isWriteback) dropCapability(this.#filesystem, inode);
     const { length } = data;
     const answer = this.#whenDone(reply, () => reply.count(length));
     this.#filesystem.write(inode, offset, data, (error) => {

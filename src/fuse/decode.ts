@@ -226,6 +226,7 @@ function decodeWrite(body: Body): Operation {
     offset: offsetAt(body, WRITE_IN.OFFSET),
     data: body.bytes.subarray(start, body.end),
     killPrivileges: (flags & WriteFlag.KILL_SUIDGID) !== 0,
+    isWriteback,
     durable: !isWriteback && (u32At(body, WRITE_IN.OPEN_FLAGS) & OpenFlag.DSYNC) !== 0,
   };
 }

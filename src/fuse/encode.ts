@@ -13,6 +13,7 @@ import {
   DIRENT,
   ENTRY_OUT,
   INIT_OUT,
+  Mode,
   NAME_MAX,
   OPEN_OUT,
   OUT_HEADER,
@@ -74,12 +75,21 @@ function encodeAttributes(out: Buffer, at: number, attributes: Attributes): void
   out.writeUInt32LE(0, at + ATTR.FLAGS);
 }
 
+/**
+ * How long the kernel may believe them. A write through O_DIRECT takes setuid and setgid without
+ * the kernel hearing of it, and who runs the file next must not get them: it is to ask each time.
+ */
+function attributeSeconds({ mode }: Attributes): number {
+  const isRegular = (mode & Mode.TYPE) === Mode.REGULAR;
+  return isRegular && (mode & (Mode.SETUID | Mode.SETGID)) !== 0 ? 0 : CACHE_SECONDS;
+}
+
 /** fuse_entry_out at `at`; returns its end. */
 export function encodeEntry(out: Buffer, at: number, attributes: Attributes): number {
   writeU64(out, attributes.inode, at + ENTRY_OUT.NODEID);
   writeU64(out, 0, at + ENTRY_OUT.GENERATION);
   writeU64(out, CACHE_SECONDS, at + ENTRY_OUT.ENTRY_VALID);
-  writeU64(out, CACHE_SECONDS, at + ENTRY_OUT.ATTR_VALID);
+  writeU64(out, attributeSeconds(attributes), at + ENTRY_OUT.ATTR_VALID);
   writeU64(out, 0, at + ENTRY_OUT.ENTRY_VALID_NS);
   encodeAttributes(out, at + ENTRY_OUT.ATTR, attributes);
   return at + ENTRY_OUT.BYTES;
@@ -93,7 +103,7 @@ export function encodeNoEntry(out: Buffer, at: number): number {
 }
 
 export function encodeAttributesReply(out: Buffer, at: number, attributes: Attributes): number {
-  writeU64(out, CACHE_SECONDS, at + ATTR_OUT.ATTR_VALID);
+  writeU64(out, attributeSeconds(attributes), at + ATTR_OUT.ATTR_VALID);
   writeU64(out, 0, at + ATTR_OUT.ATTR_VALID_NS);
   encodeAttributes(out, at + ATTR_OUT.ATTR, attributes);
   return at + ATTR_OUT.BYTES;

@@ -183,10 +183,12 @@ export interface Write {
   readonly data: Buffer;
   /** The writer lacks CAP_FSETID: setuid, setgid and file capabilities go. */
   readonly killPrivileges: boolean;
+  /** Pages of a mapping, from the kernel and not from a write(2). */
+  readonly isWriteback: boolean;
   /**
    * O_DSYNC, O_SYNC, RWF_DSYNC, a mount with `sync`. Behind a WRITE of O_DIRECT no FSYNC follows;
    * one that went through the page cache cannot be told from it, and its FSYNC finds nothing to do.
-   * Never set for pages that are written back: what waits for them sends an FSYNC.
+   * Never set with `isWriteback`: what waits for such pages sends an FSYNC.
    */
   readonly durable: boolean;
 }

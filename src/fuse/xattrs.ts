@@ -60,6 +60,11 @@ export function hasPrivileges(filesystem: Filesystem, attributes: Attributes): b
   return has(filesystem, attributes.inode, CAPABILITY);
 }
 
+/** Writing takes capabilities, also from root; the kernel does that but for what is O_DIRECT. */
+export function dropCapability(filesystem: Filesystem, inode: Inode): void {
+  if (has(filesystem, inode, CAPABILITY)) filesystem.removexattr(inode, CAPABILITY);
+}
+
 /** The reply to LISTXATTR: each name that the caller may know, and a NUL. */
 export function listXattrs(filesystem: Filesystem, inode: Inode, uid: number): Buffer {
   const all = filesystem.listxattr(inode);

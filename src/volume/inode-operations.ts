@@ -147,7 +147,11 @@ export class InodeOperations {
   }
 
   listxattr(inode: Inode): string[] {
-    return this.#deps.state.attributes.list(this.slot(inode)).map((one) => one.name);
+    const { inodes, attributes } = this.#deps.state;
+    const slot = this.slot(inode);
+    // Asked before every write, nearly always in vain.
+    if (inodes.get(slot, Field.attributeBytes) === 0) return [];
+    return attributes.list(slot).map((one) => one.name);
   }
 
   setxattr(inode: Inode, name: string, value: Buffer, flags: number): void {

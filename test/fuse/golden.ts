@@ -147,7 +147,14 @@ export const GOLDEN_REQUESTS: readonly GoldenRequest[] = [
       '68656c6c6f0a',
     inode: 2,
     pid: 28217,
-    operation: { op: 'write', offset: 0, data: 'hello\n', killPrivileges: false, durable: false },
+    operation: {
+      op: 'write',
+      offset: 0,
+      data: 'hello\n',
+      killPrivileges: false,
+      isWriteback: false,
+      durable: false,
+    },
   },
   {
     opcode: 17,

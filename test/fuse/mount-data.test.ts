@@ -40,6 +40,16 @@ test('data on a mount', { skip, timeout: 240_000 }, async (t) => {
     await says(t, mounted, 'chmod 666 x', '');
     await says(t, mounted, 'echo > x; getcap x', '', 1000);
     await says(t, mounted, 'setcap cap_net_raw+ep x && chown 7 x && getcap x', '');
+    // Writing takes them, whoever writes and on which way; what is only mapped keeps them.
+    const page = 'head -c 4096 /dev/zero | dd of=x bs=4096 conv=notrunc status=none';
+    for (const flag of ['', ' oflag=direct']) {
+      await says(t, mounted, 'setcap cap_net_raw+ep x && getcap x', 'x cap_net_raw=ep');
+      await says(t, mounted, `setfattr -n user.b -v 1 x; ${page}${flag}; getcap x`, '');
+      await says(t, mounted, 'getfattr --only-values -n user.b x', '1');
+    }
+    const late = 'sleep 0.3; setcap cap_net_raw+ep x; echo msync -s';
+    const mapped = `{ echo mmap -rw 0 4096; echo mwrite 0 9; ${late}; } | xfs_io x > /dev/null`;
+    await says(t, mounted, `${mapped}; tr -d '\\0' < x | wc -c; getcap x`, '9\nx cap_net_raw=ep');
   });
 
   t.test('access control lists', { skip: missing('setfacl') }, async (t) => {

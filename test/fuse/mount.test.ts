@@ -92,6 +92,23 @@ test('programs on a mount', { skip, timeout: 240_000 }, async (t) => {
     await says(t, mounted, 'cd k; stat -c %a f g', '777\n777');
   });
 
+  t.test('setuid is gone for who runs a file next, also behind a direct write', async (t) => {
+    // Over its first page its first page, so that it still runs.
+    const write = (name: string): string =>
+      `dd if=${name} of=${name} bs=4096 count=1 conv=notrunc oflag=direct status=none`;
+    await says(t, mounted, 'mkdir run', '');
+    for (const mode of ['4777', '6777']) {
+      const make = `cp "$(command -v id)" x; chmod ${mode} x; stat -c %a x`;
+      await says(t, mounted, `cd run; ${make}`, mode);
+      await says(t, mounted, 'run/x -u', '0', 1000);
+      await says(t, mounted, `cd run; ${write('x')}; ./x -u; ./x -g`, '1000\n1000', 1000);
+      await says(t, mounted, 'stat -c %a run/x', '777');
+    }
+    // The same by another name, which the kernel learns from LINK and READDIRPLUS.
+    await says(t, mounted, 'cd run; chmod 4777 x; ln x y; ls -l > /dev/null', '');
+    await says(t, mounted, `cd run; ${write('y')}; ./y -u`, '1000', 1000);
+  });
+
   t.test('times have nanoseconds and may be before 1970', async (t) => {
     const stamp = '2033-05-18 03:33:20.123456789';
     await says(t, mounted, `touch -d '${stamp} UTC' n && stat -c %y n`, `${stamp} +0000`);
