@@ -180,6 +180,14 @@ export class Extents {
     return mapped;
   }
 
+  /** Whether a file takes space from a page on. */
+  takesFrom(slot: number, page: number): boolean {
+    const chunk = Math.floor(page / CHUNK_PAGES);
+    if (this.countMapped(slot, page, (chunk + 1) * CHUNK_PAGES - page) > 0) return true;
+    const cursor = this.tree.seek(slot, chunk + 1);
+    return cursor.valid && cursor.high === slot;
+  }
+
   /** Visits the runs of a range of one file that are not holes, in order. */
   #scan(slot: number, from: number, to: number, visit: ExtentVisitor): void {
     const cursor = this.tree.seek(slot, Math.floor(from / CHUNK_PAGES));

@@ -125,10 +125,28 @@ export class InodeOperations {
   }
 
   #truncate(inode: Inode, size: number, time: Timestamp): void {
-    this.file(inode);
+    const { state, history } = this.#deps;
+    const slot = this.file(inode);
     if (!Number.isSafeInteger(size) || size < 0) throw new FsError('EINVAL', 'not a size');
     if (size > FILE_MAX_BYTES) throw new FsError('EFBIG', 'the file would be too large');
-    this.#deps.history.perform({ type: 'truncate', inode, size, time });
+    const isSame = size === state.inodes.size(slot);
+    history.perform({ type: 'truncate', inode, size, time });
+    if (isSame) this.#dropReserved(inode, slot, time);
+  }
+
+  /**
+   * Space reserved behind the end goes with a truncation to the same size, too, as on other
+   * filesystems. By an operation of its own: what `truncate` does to the state is what it did when
+   * the logs that are there were written.
+   */
+  #dropReserved(inode: Inode, slot: number, time: Timestamp): void {
+    const { state, history } = this.#deps;
+    const size = state.inodes.size(slot);
+    const end = Math.ceil(size / PAGE_BYTES);
+    if (!state.extents.takesFrom(slot, end)) return;
+    const offset = end * PAGE_BYTES;
+    const length = FILE_MAX_BYTES - offset;
+    history.perform({ type: 'punch', inode, offset, length, reserve: false, size, time });
   }
 
   readlink(inode: Inode): Buffer {

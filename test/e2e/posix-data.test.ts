@@ -130,6 +130,19 @@ test('data', { skip, timeout: 240_000 }, async (t) => {
       fails('EFBIG', 'fallocate', 'a', 0, 2 ** 62, 10),
       fails('ENOTSUP', 'fallocate', 'a', PUNCH_HOLE, 0, 10),
     ]);
+    await on.test(t, 'what is reserved behind the end goes with a truncation, to any size', [
+      ...opened([65, 10_000]),
+      does('fallocate', 'a', KEEP_SIZE, 0, 5_000_000),
+      gives({ size: 10_000, blocks: 9768 }, 'stat', 'f'),
+      does('ftruncate', 'a', 10_000),
+      gives({ size: 10_000, blocks: 24 }, 'stat', 'f'),
+      gives('A', 'pread', 'a', 9, 9_999),
+      does('fallocate', 'a', KEEP_SIZE, 2_000_000, 1),
+      does('ftruncate', 'a', 0),
+      does('fallocate', 'a', KEEP_SIZE, 2_000_000, 1),
+      does('open', 'b', 'f', 'O_WRONLY|O_TRUNC'),
+      gives({ size: 0, blocks: 0 }, 'stat', 'f'),
+    ]);
     await on.test(t, 'holes are punched to the byte, and give whole pages back', [
       ...opened([65, 20_000]),
       does('fallocate', 'a', PUNCH_HOLE | KEEP_SIZE, 4_095, 8_194),

@@ -147,6 +147,39 @@ test('what was cut off or punched out reads as zeroes for ever', async (t) => {
   t.ok(bed.content(inode).equals(data));
 });
 
+test('space reserved behind the end goes with a truncation, also to the same size', async (t) => {
+  const bed = new Bed();
+  const KEEP_SIZE = 1;
+  for (const size of [0, 1, PAGE_BYTES, 5_000, MIB, MIB + 1]) {
+    const inode = bed.file(`of-${size}`);
+    const data = pattern(size, 3);
+    if (size > 0) bed.write(inode, 0, data);
+    const used = bed.fs.state.usedBytes;
+    const { blocks } = bed.fs.getattr(inode);
+    for (const [at, length] of [
+      [0, 8 * MIB],
+      [4 * MIB, 1],
+    ] as const) {
+      bed.fs.fallocate(inode, at, length, KEEP_SIZE);
+      t.ok(bed.fs.getattr(inode).blocks > blocks);
+      t.equal(bed.fs.setattr(inode, { size }).blocks, blocks, `${size}, ${length} at ${at}`);
+      t.equal(bed.fs.state.usedBytes, used);
+    }
+    bed.fs.fallocate(inode, 0, 8 * MIB, KEEP_SIZE);
+    const grown = bed.fs.setattr(inode, { size: size + 1 });
+    t.ok(grown.blocks > blocks, 'a file that grows keeps what was reserved for that');
+    bed.fs.setattr(inode, { size });
+    t.ok(bed.content(inode).equals(data));
+  }
+  const before = bed.fs.history.dirtyBytes;
+  const inode = bed.file('plain');
+  bed.fs.setattr(inode, { size: 0 });
+  t.ok(bed.fs.history.dirtyBytes - before < 200, 'no more is recorded where nothing was reserved');
+  t.ok(bed.isReproduced());
+  bed.crash();
+  t.ok(bed.isReproduced());
+});
+
 test('copied ranges share pages until one side is written', async (t) => {
   const bed = new Bed();
   const a = bed.file('a');

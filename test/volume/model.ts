@@ -154,7 +154,7 @@ export class Model {
     refuse(node.type === 'symlink', 'EINVAL');
     const data = Buffer.alloc(size);
     node.data.copy(data, 0, 0, size);
-    if (size < node.data.length) {
+    if (size <= node.data.length) {
       for (const page of [...node.pages.keys()]) {
         if (page * PAGE_BYTES >= size) node.pages.delete(page);
       }
