@@ -32,12 +32,16 @@ export interface MountedFuse {
 
 /** What mount(8) knows of itself; all else would be a riddle of the kernel's. */
 const OPTION = new RegExp(
-  '^(?:ro|rw|(?:no|strict)?(?:dir)?atime|relatime|lazytime|(?:no)?(?:dev|suid|exec)|sync|async' +
-    '|dirsync|nosymfollow|(?:fs|def|root)?context=[\\w.:/-]+)$',
+  '^(?:ro|rw|(?:no|strict)?(?:dir)?atime|relatime|lazytime|(?:no)?(?:dev|suid|exec)|async' +
+    '|nosymfollow|(?:fs|def|root)?context=[\\w.:/-]+)$',
 );
 const KNOWN_OPTIONS =
-  'Known are ro, noatime, nodiratime, relatime, nodev, nosuid, noexec, dirsync and what mount(8) ' +
-  'lists beside them as independent of the filesystem.';
+  'Known are ro, noatime, nodiratime, relatime, nodev, nosuid, noexec and what mount(8) lists ' +
+  'beside them as independent of the filesystem.';
+/** The kernel takes these for every filesystem, and FUSE does not tell us of them. */
+const NOT_KEPT = ['sync', 'dirsync'];
+const INSTEAD =
+  'Leave it out: an fsync of the directory, or of any file, commits all that was done before.';
 /** What mount(8) and umount(8) say that did it, but could not note it down: /run is full. */
 const ONLY_NOTE_FAILED = /filesystem was (?:un)?mounted, but/;
 const SOURCE = /^[\w.:/@-]{1,128}$/;
@@ -109,6 +113,9 @@ export function mountArguments(options: MountOptions): string[] {
   const { source, flags = [] } = options;
   if (!SOURCE.test(source)) throw invalid(`"${source}" cannot be the source of a mount`);
   for (const flag of flags) {
+    if (NOT_KEPT.includes(flag)) {
+      throw invalid(`the mount option "${flag}" does not make changes of names durable`, INSTEAD);
+    }
     if (!OPTION.test(flag)) throw invalid(`"${flag}" is not a mount option`, KNOWN_OPTIONS);
   }
   const list = [

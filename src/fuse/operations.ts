@@ -186,8 +186,8 @@ export interface Write {
   /** Pages of a mapping, from the kernel and not from a write(2). */
   readonly isWriteback: boolean;
   /**
-   * O_DSYNC, O_SYNC, RWF_DSYNC, a mount with `sync`. Behind a WRITE of O_DIRECT no FSYNC follows;
-   * one that went through the page cache cannot be told from it, and its FSYNC finds nothing to do.
+   * O_DSYNC, O_SYNC, RWF_DSYNC. Behind a WRITE of O_DIRECT no FSYNC follows; one that went through
+   * the page cache cannot be told from it, and its FSYNC finds nothing to do.
    * Never set with `isWriteback`: what waits for such pages sends an FSYNC.
    */
   readonly durable: boolean;

@@ -58,6 +58,8 @@ t.test('what cannot be mounted', async (t) => {
     { args: db('--commit-interval', '0'), code: 2, says: /1 to 60/ },
     { args: db('--commit-interval', 'soon'), code: 2, says: /not a whole number/ },
     { args: db('-o', 'noatime,fast'), code: 2, says: /"fast" is not a mount option/ },
+    { args: db('-o', 'noatime,dirsync'), code: 2, says: /"dirsync" .*fsync of the directory/ },
+    { args: db('-o', 'sync'), code: 2, says: /"sync" .*fsync of the directory/ },
     { args: db('--metrics', 'nowhere'), code: 2, says: /HOST:PORT/ },
     { args: db(), code: 20, says: /cannot be reached/, env: nowhere },
     { args: db('--secret-file', file), code: 2, says: /secret/ },

@@ -97,6 +97,15 @@ test('options cannot smuggle others in', async (t) => {
   t.match(mountArguments({ source: 'a', flags: known })[4], known.join(','));
 });
 
+test('options that the kernel takes and does not keep are refused', async (t) => {
+  for (const flag of ['dirsync', 'sync']) {
+    const mount = (): unknown => mountArguments({ source: 'a', flags: ['noatime', flag] });
+    const message = new RegExp(`^the mount option "${flag}" .* names`);
+    t.throws(mount, { code: 'INVALID_ARGUMENT', message, hint: /fsync of the directory/ });
+  }
+  t.match(mountArguments({ source: 'a', flags: ['async'] })[4], /,async$/);
+});
+
 test('mounting where it cannot be', async (t) => {
   const failed = (message: string): World => ({ result: { status: 32, message } });
   const cases: [string, World, Record<string, unknown>][] = [
