@@ -62,6 +62,9 @@ export class Endings {
       if (!this.#bit()) break;
     }
     if (this.#waiting.length > 0) this.#schedule();
+    // No reply waits for the intents of these: a FORGET has none, and the kernel sends it once.
+    const { intents } = this.#deps.history;
+    if (intents?.staged === true) intents.schedule();
   }
 
   #schedule(): void {

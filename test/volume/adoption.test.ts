@@ -1,7 +1,7 @@
 /** What a successor finds in special moments that random histories seldom meet. */
 import { test } from 'tap';
 import { present } from '../../src/core/assert.js';
-import { PAGE_BYTES } from '../../src/core/units.js';
+import { MIB, PAGE_BYTES } from '../../src/core/units.js';
 import { found } from '../fixtures/found.js';
 import { Bed, errnoOf, ROOT } from './harness.js';
 import { MemoryIntents } from './memory-intents.js';
@@ -138,4 +138,27 @@ test('a part of the intents that cannot be read ends it, instead of leaving it o
   const batches = [first, third, fourth].map((batch) => present(batch, 'a batch'));
   intents.read = () => ({ ...found, batches });
   t.throws(() => made.adopt(), { code: 'INCONSISTENT' });
+});
+
+test('an end by FORGET, which has no reply, is in the intents at once', async (t) => {
+  const { bed: made } = bed();
+  const { state, history } = made.fs;
+  const intents = present(history.intents, 'an intent log');
+  const soon = (): void => made.scheduler.runFor(1);
+  for (const size of [4096, 3_000 * MIB]) {
+    const inode = made.file('gone');
+    if (size > MIB) for (let at = 0; at < size; at += MIB) made.fs.fallocate(inode, at, 4096, 0);
+    else made.fs.fallocate(inode, 0, size, 0);
+    made.fs.unlink(ROOT, Buffer.from('gone'));
+    intents.flush();
+    t.ok(state.usedPages > 0);
+    made.fs.forget(inode, 1);
+    t.ok(intents.staged);
+    soon();
+    t.notOk(intents.staged, 'so nothing of it is lost with the process');
+    t.equal(state.usedPages, 0, 'also of a file that ends in many turns');
+  }
+  made.adopt();
+  t.equal(made.fs.state.usedPages, 0);
+  t.equal(made.fs.state.orphans.size, 0);
 });
