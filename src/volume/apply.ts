@@ -363,9 +363,11 @@ function punch(state: VolumeState, operation: Punch): void {
     }
   }
   if (operation.reserve) {
+    // The whole pages in between are reserved by now: only the ones at the edges are left.
     const page = Math.floor(operation.offset / PAGE_BYTES);
-    const count = Math.ceil(end / PAGE_BYTES) - page;
-    grow(state, slot, state.extents.reserve(slot, page, count));
+    const behind = Math.ceil(end / PAGE_BYTES);
+    grow(state, slot, state.extents.reserve(slot, page, first - page));
+    if (last >= first) grow(state, slot, state.extents.reserve(slot, last, behind - last));
   }
   changed(state, slot, operation.size, operation.time);
 }

@@ -180,6 +180,37 @@ test('space reserved behind the end goes with a truncation, also to the same siz
   t.ok(bed.isReproduced());
 });
 
+test('zeroing a range reserves all of it, and goes over its whole pages once', async (t) => {
+  const bed = new Bed();
+  const ZERO_RANGE = 16;
+  const { extents, inodes } = bed.fs.state;
+  const reserve = extents.reserve.bind(extents);
+  let again = 0;
+  extents.reserve = (slot, page, count) => {
+    again += count;
+    return reserve(slot, page, count);
+  };
+  const edges = [0, 1, 4_095, 4_096, 4_097, 8_191, 8_192, 12_288, MIB - 1, MIB, 3 * MIB + 5];
+  const data = pattern(4 * MIB, 7);
+  for (const from of edges) {
+    for (const to of edges.filter((edge) => edge > from)) {
+      const inode = bed.file(`${from}-${to}`);
+      bed.write(inode, 8_192, 'some data');
+      bed.write(inode, MIB + 4_096, data.subarray(0, 300_000));
+      const expected = Buffer.alloc(Math.max(to, MIB + 4_096 + 300_000));
+      bed.content(inode).copy(expected);
+      again = 0;
+      bed.fs.fallocate(inode, from, to - from, ZERO_RANGE);
+      t.ok(again <= 2, `${from} to ${to}: ${again} pages are looked at again`);
+      const page = Math.floor(from / PAGE_BYTES);
+      const count = Math.ceil(to / PAGE_BYTES) - page;
+      t.equal(extents.countMapped(inodes.slotOf(inode), page, count), count);
+      t.ok(bed.content(inode).equals(expected.fill(0, from, to)));
+    }
+  }
+  t.ok(bed.isReproduced());
+});
+
 test('copied ranges share pages until one side is written', async (t) => {
   const bed = new Bed();
   const a = bed.file('a');
