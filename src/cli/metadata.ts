@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import type { NodeClients } from '../block/wire/client.js';
 import { HoldfastError, invalid } from '../core/errors.js';
-import { type ClusterId, parseId, type VolumeId } from '../core/ids.js';
+import { type ClusterId, parseId } from '../core/ids.js';
 import { nodeClock } from '../io/node/clock.js';
 import { nodeRandom } from '../io/node/random.js';
 import { ROOT } from '../metadata/keys.js';
@@ -14,9 +14,8 @@ import { listNodes } from '../metadata/nodes.js';
 import { openMetadata } from '../metadata/open.js';
 import { largestEpochs, rebuildVolumes } from '../metadata/rebuild.js';
 import type { RebuiltVolume } from '../metadata/rebuild-types.js';
-import { staleVolumes } from '../metadata/staleness.js';
+import type { StaleVolume } from '../metadata/staleness.js';
 import type { MetadataStore } from '../metadata/store.js';
-import { readVolume } from '../metadata/stored-volume.js';
 import {
   type ClusterExport,
   decodeExport,
@@ -29,6 +28,7 @@ import { createDurably } from './durable-file.js';
 import { type FoundNode, headersOf, inventoryOf, nodeRecord } from './inventory.js';
 import { addExamples, printResult } from './output.js';
 import { fenceUnsealed } from './rebuild-fence.js';
+import { besideRebuilt, keptOf } from './rebuild-kept.js';
 import { rootsOf } from './rebuild-roots.js';
 import {
   type ClusterLocation,
@@ -167,18 +167,24 @@ async function importMetadata(file: string, options: ImportOptions): Promise<voi
     const replace = options.force === true;
     const acceptLoss = options.acceptLoss === true;
     const written = await importCluster(store, content, { ...known, replace, acceptLoss });
-    const losses = staleVolumes(content.volumes, known).map(({ reason }) => reason);
+    const { generation } = written.cluster;
+    const losses = written.losses.map(({ reason }) => reason);
     const inTrash = content.volumes.filter(({ trash }) => trash !== undefined).length;
     const { length: volumes } = content.volumes;
-    const value = { generation: written.generation, volumes, inTrash, losses };
+    const value = { generation, volumes, inTrash, losses };
     const kept = `${inTrash} of them are in the trash, and kept there: restore or purge them`;
     const lines = [
       `imported ${value.volumes} volumes as generation ${value.generation}`,
       ...(inTrash > 0 ? [kept] : []),
-      ...losses.map((loss) => `! ${loss}; if it cannot be mounted: holdfast metadata rebuild`),
+      ...written.losses.map((loss) => `! ${loss.reason}${remedy(loss)}`),
     ];
     printResult(options.json === true, value, lines.join('\n'));
   });
+}
+
+function remedy({ foundIn, exported }: StaleVolume): string {
+  if (exported) return '; if it cannot be mounted: holdfast metadata rebuild --force';
+  return foundIn === 'nodes' ? '; to have it back: holdfast metadata rebuild --force' : '';
 }
 
 /** Asks all addresses; gives `work` who answered and, one sentence each, who did not. */
@@ -249,24 +255,28 @@ async function rebuildMetadata(options: RebuildOptions): Promise<void> {
         return;
       }
       if (options.force !== true) refuseUsed(store, (await store.range(ROOT)).entries);
+      await keptOf(store, nodes, options);
       const fenced = await fenceUnsealed(nodes, inventoryOf);
       refuseMissing(fenced.missing, options);
       const volumes = await rebuilt(fenced.nodes, options);
       report(volumes, options);
       refuseRefused(volumes);
-      const kept = await recordsOf(store, options.without);
-      const content = exportOf(cluster, fenced.nodes, [...recordsIn(volumes), ...kept]);
+      const kept = await keptOf(store, fenced.nodes, options);
+      const records = besideRebuilt(recordsIn(volumes), kept.records);
+      const content = exportOf(cluster, fenced.nodes, records);
       const inventories = fenced.nodes.flatMap((node) => node.inventories);
       const maxEpochs = largestEpochs(inventories);
       const written = await importCluster(store, content, {
         maxEpochs,
         replace: options.force === true,
         // What is kept may be older than the disks, as it was; what is made of them never is.
-        acceptLoss: kept.length > 0,
+        acceptLoss: kept.records.length > 0 || options.acceptLoss === true,
       });
       await updatePlacement(store);
-      const done = `${store.name} holds them now, as generation ${written.generation}.\n`;
-      if (options.json !== true) process.stdout.write(done);
+      if (options.json === true) return;
+      const notes = kept.notes.map((note) => `  ${note}\n`).join('');
+      const done = `${store.name} holds them now, as generation ${written.cluster.generation}.\n`;
+      process.stdout.write(notes + done);
     });
   });
 }
@@ -292,17 +302,6 @@ async function rebuilt(
   };
   const roots = await rootsOf(nodes, rebuildVolumes({ ...input, acceptLoss: true }), nodeClock);
   return rebuildVolumes({ ...input, roots, acceptLoss: options.acceptLoss === true });
-}
-
-/** What the store knows of the volumes that are left out stays in it. */
-async function recordsOf(
-  store: MetadataStore,
-  without: readonly string[],
-): Promise<VolumeRecord[]> {
-  const found = await Promise.all(
-    without.map((id) => readVolume(store, parseId<VolumeId>(id, '--without'))),
-  );
-  return found.flatMap((one) => (one === null ? [] : [one.record]));
 }
 
 function recordsIn(volumes: readonly RebuiltVolume[]): VolumeRecord[] {

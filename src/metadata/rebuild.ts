@@ -20,6 +20,7 @@ import { judgeRoot, type RootVerdict } from './rebuild-root.js';
 import type {
   Copy,
   FoundSegment,
+  RebuildEntry,
   RebuildHeader,
   RebuildInput,
   RebuildInventory,
@@ -66,8 +67,7 @@ type Refusal = Extract<RebuiltVolume, { type: 'refused' }>['code'];
 
 function rebuildOne(volume: VolumeId, copies: readonly Copy[], input: RebuildInput): RebuiltVolume {
   const segments = gather(copies, input.headers);
-  const purged = ifPurged(volume, segments);
-  if (purged !== null) return purged;
+  if (isPurged(copies.map(({ entry }) => entry))) return purged(volume, segments);
   const newest = segments
     .filter((found) => found.header !== null)
     .sort((a, b) => b.createEpoch - a.createEpoch)[0]?.header;
@@ -143,12 +143,16 @@ function wasCreated({ entry }: Copy): boolean {
   return entry.state !== 'tombstone' && entry.createEpoch > 0;
 }
 
-/** Null when something with data was not deleted, or nothing was. */
-function ifPurged(volume: VolumeId, segments: readonly FoundSegment[]): RebuiltVolume | null {
-  const hasData = ({ copies }: FoundSegment): boolean =>
-    copies.some(({ entry }) => entry.length > 0);
-  if (!segments.some(({ deleted }) => deleted)) return null;
-  if (segments.some((found) => !found.deleted && hasData(found))) return null;
+/** Of one volume: something was deleted, and nothing with data was not. */
+export function isPurged(entries: readonly RebuildEntry[]): boolean {
+  const deleted = new Set<SegmentId>();
+  for (const { segment, state } of entries) if (state === 'deleted') deleted.add(segment);
+  const isLeft = ({ segment, length }: RebuildEntry): boolean =>
+    length > 0 && !deleted.has(segment);
+  return deleted.size > 0 && !entries.some(isLeft);
+}
+
+function purged(volume: VolumeId, segments: readonly FoundSegment[]): RebuiltVolume {
   const left = segments.filter(({ copies }) => copies.length > 0);
   const leftAlone = left.map(({ segment }) => `segment ${segment} is left of a purged volume`);
   return { type: 'purged', volume, leftAlone };

@@ -50,6 +50,7 @@ import {
 } from './model.js';
 import { relocated } from './relocation.js';
 import { REPORT_KEY } from './repair-report.js';
+import { seenHeads } from './seen-heads.js';
 import { type NodeKnowledge, type StaleVolume, staleVolumes } from './staleness.js';
 import type { Compare, KeyValue, MetadataStore, Operation } from './store.js';
 import { assembled, changeOf, chunkOf } from './stored-volume.js';
@@ -146,8 +147,14 @@ function parse(text: string): Record<string, unknown> {
 export interface ImportOptions extends NodeKnowledge {
   /** Replaces what the store holds. Without it a store that holds anything is refused. */
   readonly replace?: boolean;
-  /** Imports volumes also where the export is older than what nodes have. */
+  /** Imports also what is older than what nodes have, and without volumes that are younger. */
   readonly acceptLoss?: boolean;
+}
+
+export interface Imported {
+  readonly cluster: ClusterRecord;
+  /** What the import is without; empty unless acceptLoss was given. */
+  readonly losses: readonly StaleVolume[];
 }
 
 /**
@@ -160,11 +167,12 @@ export async function importCluster(
   store: MetadataStore,
   content: ClusterExport,
   options: ImportOptions,
-): Promise<ClusterRecord> {
+): Promise<Imported> {
   checkUnique(content.volumes);
-  if (options.acceptLoss !== true) refuseStale(staleVolumes(content.volumes, options));
   const before = await store.range(ROOT);
   if (options.replace !== true) refuseUsed(store, before.entries);
+  const losses = staleVolumes(content.volumes, options, seenHeads(before.entries));
+  if (options.acceptLoss !== true) refuseStale(losses);
   const generation = nextGeneration(before.entries, content.cluster);
   const guard = await beginImport(store, before.entries, generation);
   const known = new Map(before.entries.map((entry) => [entry.key, entry.value]));
@@ -190,7 +198,7 @@ export async function importCluster(
     { type: 'put', key: CLUSTER_KEY, value: encodeCluster(cluster) },
     { type: 'delete', key: IMPORT_KEY },
   ]);
-  if (result.committed) return cluster;
+  if (result.committed) return { cluster, losses };
   throw disturbed(store);
 }
 
@@ -246,13 +254,18 @@ function disturbed({ name }: MetadataStore): HoldfastError {
   return new HoldfastError('CONFLICT', `${name}: somebody else writes to it during the import`);
 }
 
-function refuseStale([first, ...others]: readonly StaleVolume[]): void {
-  if (first === undefined) return;
-  const more = others.length === 0 ? '' : `, and ${others.length} others are older than the nodes`;
-  throw new HoldfastError('DATA_LOST', `${first.reason}${more}; nothing was changed`, {
+/** Volumes that one message names. */
+const NAMED = 20;
+
+function refuseStale(losses: readonly StaleVolume[]): void {
+  if (losses.length === 0) return;
+  const named = losses.slice(0, NAMED).map(({ reason }) => reason);
+  const more = losses.length > NAMED ? [`and so on: ${losses.length} volumes in all`] : [];
+  const message = `${[...named, ...more].join('; ')}; nothing was changed`;
+  throw new HoldfastError('DATA_LOST', message, {
     hint:
-      'Rebuild the metadata from the nodes instead ("holdfast metadata rebuild"), or accept the ' +
-      'loss of what is newer.',
+      'Rebuild the metadata from the nodes instead ("holdfast metadata rebuild"), which keeps ' +
+      'what is newer, or accept its loss (--accept-loss).',
   });
 }
 

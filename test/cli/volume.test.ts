@@ -131,6 +131,12 @@ t.test('metadata goes out and back, to an empty store only, and never half', asy
   t.match(JSON.parse(listed.lines[0] ?? '[]'), [{ name: 'db' }]);
   const forced = await holdfast(dir, 'metadata', 'import', file, '--force', ...at);
   t.equal(forced.code, 0, forced.stderr);
+  await holdfast(dir, 'volume', 'create', 'since', '--size', '1GiB', ...at);
+  const older = await holdfast(dir, 'metadata', 'import', file, '--force', ...at);
+  t.equal(older.code, 27, older.stderr);
+  t.match(older.stderr, /volume "since" is not in the export.*--accept-loss/s);
+  const taken = ['metadata', 'import', file, '--force', '--accept-loss', ...at];
+  t.match((await holdfast(dir, ...taken)).lines.join('\n'), /^! volume "since" is not in the/m);
   const rebuild = await holdfast(dir, 'metadata', 'rebuild', ...at);
   t.equal(rebuild.code, 2);
   t.match(rebuild.stderr, /--cluster, --node/);

@@ -2,7 +2,7 @@
 import { test } from 'tap';
 import type { Incarnation, NodeId, SegmentId, VolumeId } from '../../src/core/ids.js';
 import { PLACEMENT_GROUPS } from '../../src/core/limits.js';
-import { type Epoch, epoch, lsn, offset } from '../../src/core/units.js';
+import { type Epoch, epoch, lsn, offset, PAGE_BYTES } from '../../src/core/units.js';
 import { initCluster, raiseGeneration, readCluster } from '../../src/metadata/cluster.js';
 import { encodeNode, encodePlacement, encodeVolume } from '../../src/metadata/encoding.js';
 import {
@@ -18,7 +18,7 @@ import {
   volumeKey,
 } from '../../src/metadata/keys.js';
 import type { Replica } from '../../src/metadata/model.js';
-import type { RebuildEntry } from '../../src/metadata/rebuild-types.js';
+import type { RebuildEntry, RebuildInventory } from '../../src/metadata/rebuild-types.js';
 import { REPORT_KEY } from '../../src/metadata/repair-report.js';
 import { staleVolumes } from '../../src/metadata/staleness.js';
 import { changeOf } from '../../src/metadata/stored-volume.js';
@@ -29,6 +29,7 @@ import {
   importCluster,
   raiseEpoch,
 } from '../../src/metadata/transfer.js';
+import { VolumeTrash } from '../../src/metadata/trash.js';
 import { claimEpoch, roll, sealAtTakeover } from '../../src/metadata/volume-record.js';
 import { Volumes } from '../../src/metadata/volumes.js';
 import { peekVolume, putVolume } from '../fixtures/volume-record.js';
@@ -85,7 +86,7 @@ test('what is exported can be imported: no owners, higher epochs and generation'
   const target = new SimStores();
   const { store, process } = target.connect();
   const maxEpochs = new Map([[VOLUME, epoch(1)]]);
-  const cluster = await target.wait(importCluster(store, content, { maxEpochs }));
+  const { cluster } = await target.wait(importCluster(store, content, { maxEpochs }));
   const before = await source.wait(readCluster(from));
   t.same(cluster, { ...before, generation: 2 });
   t.same(await target.wait(readCluster(store)), cluster);
@@ -138,7 +139,9 @@ test('a store that holds something is left alone unless told', async (t) => {
   t.equal(world.server.revision, revision, 'nothing was changed');
   const taken = claimEpoch(claimed, { owner: owner('b'), planned: [] });
   world.server.transact([], [{ type: 'put', key: volumeKey(VOLUME), value: encodeVolume(taken) }]);
-  const cluster = await world.wait(importCluster(store, again, { maxEpochs, replace: true }));
+  const replaced = { maxEpochs, replace: true, acceptLoss: true };
+  const { cluster, losses } = await world.wait(importCluster(store, again, replaced));
+  t.equal(losses.length, 70, 'all that the export lacks');
   t.equal(cluster.generation, 2);
   const stored = JSON.parse(world.server.peek(volumeKey(VOLUME))?.value ?? '{}');
   t.equal(stored.epoch, 3, 'above what the replaced store had promised as well');
@@ -197,7 +200,8 @@ test('an import that is interrupted anywhere never lowers the generation', async
           return { lost: calls === n ? lost : 'request' };
         },
       });
-      const options = { maxEpochs: new Map<VolumeId, Epoch>(), replace: true };
+      const maxEpochs = new Map<VolumeId, Epoch>();
+      const options = { maxEpochs, replace: true, acceptLoss: true };
       await world.codeOf(importCluster(dying.store, content, options));
       const { store, process } = world.connect();
       const there = world.server.peek(CLUSTER_KEY);
@@ -205,8 +209,8 @@ test('an import that is interrupted anywhere never lowers the generation', async
         const code = await world.codeOf(initCluster(store, process.clock, world.random));
         t.equal(code, 'CONFLICT', 'nothing works on it meanwhile');
       }
-      const again = await world.wait(importCluster(store, content, options));
-      t.ok(again.generation >= 6, `generation ${again.generation} after ${lost} ${n} was lost`);
+      const { cluster: done } = await world.wait(importCluster(store, content, options));
+      t.ok(done.generation >= 6, `generation ${done.generation} after ${lost} ${n} was lost`);
       const found = await world.wait(new Volumes(store, process.clock, world.random).get(VOLUME));
       t.same(found?.record.sealed, longer.sealed);
       t.ok((found?.record.epoch ?? 0) > 7, 'above what the replaced store had promised');
@@ -272,7 +276,93 @@ test('an export of the same epoch that is older than the nodes', async (t) => {
   t.match(seen([...whole, entry(segmentId('3'), {})]), /before segment 0+3 was created/);
   t.match(seen([entry(first, { state: 'sealed' })], open), /before segment 0+1 was sealed/);
   t.match(seen([entry(first, { state: 'deleted' })]), /before segment 0+1 was deleted, which it/);
-  t.match(seen(whole.map((one) => ({ ...one, volume: id('f') }))) ?? 'fine', /fine/);
+  t.match(seen(whole.map((one) => ({ ...one, volume: id('f') }))), /^volume 0+f is not in the/);
+});
+
+/** A volume of 64 pages in one segment, as the three nodes tell of it. */
+function inventoriesOf(volume: VolumeId, more: Partial<RebuildEntry> = {}): RebuildInventory[] {
+  return THREE.map(({ node, incarnation }) => ({
+    node,
+    incarnation,
+    entries: [
+      {
+        segment: segmentId('77'),
+        volume,
+        createEpoch: epoch(1),
+        maxEpoch: epoch(1),
+        length: offset(64 * PAGE_BYTES),
+        state: 'open',
+        crc: 7,
+        suspectFrom: null,
+        ...more,
+      },
+    ],
+  }));
+}
+
+test('an export that is older than a volume is refused for it', async (t) => {
+  const source = await filled();
+  const { store, process } = source.connect();
+  const content = decodeExport(await source.wait(exportCluster(store)));
+  const volumes = new Volumes(store, process.clock, source.random);
+  const size = { kind: 'filesystem', sizeBytes: 1 << 30, replicas: 3 } as const;
+  const made = async (name: string): Promise<VolumeId> =>
+    (await source.wait(volumes.create({ ...size, name }))).record.volume;
+  const mounted = await made('mounted');
+  const unused = await made('unused');
+  const inventories = inventoriesOf(mounted);
+  const known = { maxEpochs: new Map([[mounted, epoch(1)]]), inventories };
+
+  const empty = new SimStores();
+  const other = empty.connect().store;
+  const refused = await empty.wait(importCluster(other, content, known).catch((one) => one));
+  t.match(refused, { code: 'DATA_LOST', message: mounted });
+  t.match(refused.hint, /metadata rebuild.*--accept-loss/);
+  t.equal(empty.server.revision, 1, 'nothing was written');
+  const took = await empty.wait(importCluster(other, content, { ...known, acceptLoss: true }));
+  t.match(took.losses, [{ volume: mounted, foundIn: 'nodes', exported: false }]);
+
+  const { revision } = source.server;
+  const replace = { ...known, replace: true };
+  const kept = await source.wait(importCluster(store, content, replace).catch((one) => one));
+  t.match(kept, { code: 'DATA_LOST', message: /^(volume "\w+" is not in .*; ){2}nothing was/ });
+  for (const name of ['mounted', 'unused']) t.match(kept.message, `volume "${name}"`);
+  t.equal(source.server.revision, revision, 'nothing was written');
+  const lost = await source.wait(importCluster(store, content, { ...replace, acceptLoss: true }));
+  const found = new Map(lost.losses.map(({ volume, foundIn }) => [volume, foundIn]));
+  t.same([found.size, found.get(mounted), found.get(unused)], [2, 'nodes', 'store']);
+});
+
+test('what is left of a purged volume is no loss', async (t) => {
+  const world = await filled();
+  const { store, process } = world.connect();
+  const content = decodeExport(await world.wait(exportCluster(store)));
+  const gone = id<VolumeId>('66');
+  const [first, ...others] = inventoriesOf(gone);
+  const deleted = inventoriesOf(gone, { state: 'deleted', length: offset(0), crc: 0 });
+  const of = (inventories: readonly (RebuildInventory | undefined)[]): string[] =>
+    staleVolumes(content.volumes, {
+      maxEpochs: new Map(),
+      inventories: inventories.filter((one) => one !== undefined),
+    }).map(({ volume }) => volume);
+  t.same(of([first, ...others]), [gone]);
+  t.same(of([first, ...deleted.slice(1)]), [], 'a node was away when it was purged');
+  t.same(of(deleted), []);
+
+  const volumes = new Volumes(store, process.clock, world.random);
+  const trash = new VolumeTrash(store, process.clock, volumes);
+  const size = { kind: 'filesystem', sizeBytes: 1 << 30, replicas: 3 } as const;
+  const { record } = await world.wait(volumes.create({ ...size, name: 'short-lived' }));
+  await world.wait(trash.remove(record.volume, { keepMs: null, force: false }));
+  const removed = {
+    maxEpochs: new Map(),
+    inventories: inventoriesOf(record.volume),
+    replace: true,
+  };
+  t.equal(await world.codeOf(importCluster(store, content, removed)), 'DATA_LOST', 'in the trash');
+  await world.wait(trash.beginPurge(record.volume));
+  const { losses } = await world.wait(importCluster(store, content, removed));
+  t.same(losses, [], 'its purge had begun');
 });
 
 test('a list follows the moves that the export does not know of', async (t) => {
