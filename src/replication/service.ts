@@ -83,7 +83,7 @@ export class Service {
     this.#onStop = onStop;
     const now = context.now();
     const record = this.#record();
-    const { ackQuorum, epoch, volume, name, kind, sizeBytes, replicas } = record;
+    const { ackQuorum, epoch, volume } = record;
     const [current, spare] = record.open;
     assert(current !== undefined && current.createEpoch === epoch, 'a fresh current segment');
     const { limits } = context;
@@ -95,7 +95,7 @@ export class Service {
       replicas: current.replicas.length,
     });
     context.noteOpened(current.segment, now);
-    const facts = { name, kind, sizeBytes, replicas, ackQuorum };
+    const facts = () => factsOf(this.#record());
     const previous = record.sealed.at(-1) ?? null;
     const start = { current, spare: spare ?? null, previous, now };
     const [writer, effects] = startWriter({ volume, ackQuorum, facts, limits }, start);
@@ -439,4 +439,8 @@ export class Service {
     const clearing = this.#upkeep.clearing(record);
     if (clearing !== null) this.#propose('clear', clearing.change, clearing.landed);
   }
+}
+
+function factsOf({ name, kind, sizeBytes, replicas, ackQuorum }: VolumeRecord) {
+  return { name, kind, sizeBytes, replicas, ackQuorum };
 }

@@ -55,8 +55,8 @@ import {
 export interface WriterConfig {
   readonly volume: VolumeId;
   readonly ackQuorum: number;
-  /** What every segment header says about the volume. */
-  readonly facts: Omit<SegmentHeader, 'previous' | 'group'>;
+  /** What a segment header says about the volume; asked for each, as it may have grown. */
+  readonly facts: () => Omit<SegmentHeader, 'previous' | 'group'>;
   readonly limits: WriterLimits;
 }
 
@@ -473,7 +473,7 @@ function roll(state: WriterState, now: Monotonic, effects: WriterEffect[]): void
 function writeHeader(state: WriterState, previous: SegmentEnd | null, now: Monotonic): void {
   const { current, config } = state;
   const header: SegmentHeader = {
-    ...config.facts,
+    ...config.facts(),
     previous:
       previous === null
         ? null

@@ -11,6 +11,7 @@ import { epoch, offset, PAGE_BYTES } from '../../src/core/units.js';
 import type { OpenSegment } from '../../src/metadata/model.js';
 import { rebuildVolumes } from '../../src/metadata/rebuild.js';
 import type { RebuildEntry, RebuiltVolume } from '../../src/metadata/rebuild-types.js';
+import { resize } from '../../src/metadata/volume-record.js';
 import { SimProcess } from '../fixtures/sim-clock.js';
 import { SimRandom } from '../fixtures/sim-random.js';
 import { putVolume } from '../fixtures/volume-record.js';
@@ -201,6 +202,22 @@ t.test('the metadata is lost at any moment, and every node can be asked', async 
     if (wrong !== null) t.fail(`seed ${seed}, ${ackQuorum} of ${replicas}: ${wrong}`);
   }
   t.ok(used > SEEDS / 2, `${used} of ${SEEDS} seeds`);
+});
+
+t.test('a volume that was grown while it was in use comes back at its new size', async (t) => {
+  const world = new OwnerWorld({ limits: { segmentSoftBytes: 8 * PAGE_BYTES } });
+  const one = await world.serving();
+  await world.appended(one, 5);
+  const sizeBytes = 10 * world.record.sizeBytes;
+  world.amend((record) => resize(record, { sizeBytes }));
+  for (let i = 0; i < 10; i++) {
+    await world.appended(one, 2);
+    await world.pass(600);
+  }
+  const volume = await rebuilt(world, false);
+  if (volume.type !== 'rebuilt') throw new Error(JSON.stringify(volume));
+  t.ok(volume.record.sealed.length > 1, 'it has rolled since');
+  t.equal(volume.record.sizeBytes, sizeBytes);
 });
 
 interface Unattended {

@@ -99,7 +99,7 @@ class Script {
     } as const;
     const volume = hex(0xee) as VolumeId;
     const [state, effects] = startWriter(
-      { volume, ackQuorum: 2, facts, limits },
+      { volume, ackQuorum: 2, facts: () => facts, limits },
       { current: this.#segment(['A']), spare: null, previous: null, now: this.now as Monotonic },
     );
     this.state = state;
