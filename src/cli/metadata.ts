@@ -8,12 +8,12 @@ import { HoldfastError, invalid } from '../core/errors.js';
 import { type ClusterId, parseId } from '../core/ids.js';
 import { nodeClock } from '../io/node/clock.js';
 import { nodeRandom } from '../io/node/random.js';
-import { ROOT } from '../metadata/keys.js';
+import { NODES, ROOT } from '../metadata/keys.js';
 import { METADATA_SCHEMA, type NodeRecord, type VolumeRecord } from '../metadata/model.js';
-import { listNodes } from '../metadata/nodes.js';
 import { openMetadata } from '../metadata/open.js';
 import { largestEpochs, rebuildVolumes } from '../metadata/rebuild.js';
 import type { RebuiltVolume } from '../metadata/rebuild-types.js';
+import { seenNodes } from '../metadata/seen.js';
 import type { StaleVolume } from '../metadata/staleness.js';
 import type { MetadataStore } from '../metadata/store.js';
 import {
@@ -148,18 +148,17 @@ async function importMetadata(file: string, options: ImportOptions): Promise<voi
   const content = decodeExport(readFile(file));
   await withStore(options, async (store, { secretFile, up }) => {
     // Nodes that joined after the export know epochs as well.
-    const nodes = [...content.nodes, ...(await listNodes(store))];
-    const named = [
-      ...nodes.map(({ address }) => address),
-      ...options.node,
-      ...(up?.addresses ?? []),
-    ];
-    const wanted = nodes.map(({ node }) => node);
+    const listed = [...content.nodes, ...seenNodes((await store.range(NODES)).entries)];
+    const addresses = listed.map(({ address }) => address).filter((one) => one !== null);
+    const named = [...addresses, ...options.node, ...(up?.addresses ?? [])];
     const { cluster } = content.cluster;
     const found = await askAll([...new Set(named)], cluster, secretFile, async (nodes, missing) => {
       const answered = new Set(nodes.map(({ status }) => status.node));
-      const silent = wanted.filter((node) => !answered.has(node));
-      refuseMissing(silent.length > 0 ? missing : [], options);
+      const silent = listed.filter(({ node }) => !answered.has(node));
+      const lost = silent.flatMap(({ node, address }) =>
+        address === null ? [`node ${node}: its address cannot be read in the store`] : [],
+      );
+      refuseMissing(silent.length > 0 ? [...missing, ...lost] : [], options);
       return nodes;
     });
     const inventories = found.flatMap((node) => node.inventories);

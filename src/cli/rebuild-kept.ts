@@ -8,7 +8,7 @@ import { parseId, type VolumeId } from '../core/ids.js';
 import { nodeClock } from '../io/node/clock.js';
 import { VOLUMES } from '../metadata/keys.js';
 import type { VolumeRecord } from '../metadata/model.js';
-import { type SeenHead, seenHeads } from '../metadata/seen-heads.js';
+import { type SeenHead, seenHeads } from '../metadata/seen.js';
 import type { MetadataStore } from '../metadata/store.js';
 import { readVolume } from '../metadata/stored-volume.js';
 import { moveToTrash } from '../metadata/volume-record.js';

@@ -12,7 +12,7 @@ import type { VolumeRecord } from './model.js';
 import { isPurged } from './rebuild.js';
 import type { RebuildEntry, RebuildInventory } from './rebuild-types.js';
 import { allSegments } from './record-invariant.js';
-import type { SeenHead } from './seen-heads.js';
+import type { SeenHead } from './seen.js';
 
 export interface StaleVolume {
   readonly volume: VolumeId;

@@ -14,7 +14,6 @@ import {
   decodeCluster,
   decodeNode,
   decodePlacement,
-  decodeStored,
   decodeVolume,
   encodeCluster,
   encodeNode,
@@ -50,7 +49,7 @@ import {
 } from './model.js';
 import { relocated } from './relocation.js';
 import { REPORT_KEY } from './repair-report.js';
-import { seenHeads } from './seen-heads.js';
+import { type SeenHead, seenGeneration, seenHeads } from './seen.js';
 import { type NodeKnowledge, type StaleVolume, staleVolumes } from './staleness.js';
 import type { Compare, KeyValue, MetadataStore, Operation } from './store.js';
 import { assembled, changeOf, chunkOf } from './stored-volume.js';
@@ -171,12 +170,12 @@ export async function importCluster(
   checkUnique(content.volumes);
   const before = await store.range(ROOT);
   if (options.replace !== true) refuseUsed(store, before.entries);
-  const losses = staleVolumes(content.volumes, options, seenHeads(before.entries));
+  const heads = seenHeads(before.entries);
+  const losses = staleVolumes(content.volumes, options, heads);
   if (options.acceptLoss !== true) refuseStale(losses);
+  const largest = largestEpochs(content.volumes, options, heads);
   const generation = nextGeneration(before.entries, content.cluster);
   const guard = await beginImport(store, before.entries, generation);
-  const known = new Map(before.entries.map((entry) => [entry.key, entry.value]));
-  const largest = largestEpochs(known, options.maxEpochs);
   const volumes = relocated(content.volumes, options.inventories ?? []);
   const wanted = operationsOf({ ...content, volumes }, largest);
   const keys = new Set(wanted.map((operation) => operation.key));
@@ -214,11 +213,8 @@ export function refuseUsed({ name }: MetadataStore, entries: readonly KeyValue[]
 /** Above all that the store has had, also when an import of it was interrupted. */
 function nextGeneration(entries: readonly KeyValue[], imported: ClusterRecord): number {
   const at = (key: string): string | undefined => entries.find((one) => one.key === key)?.value;
-  const cluster = at(CLUSTER_KEY);
-  const interrupted = at(IMPORT_KEY);
-  const had = cluster === undefined ? 0 : decodeCluster(cluster).generation;
-  const begun = interrupted === undefined ? 0 : decodeImport(interrupted);
-  return Math.max(had + 1, imported.generation + 1, begun);
+  const had = seenGeneration(at(CLUSTER_KEY));
+  return Math.max(had + 1, imported.generation + 1, seenGeneration(at(IMPORT_KEY)));
 }
 
 /** Takes the cluster record away, in the same step as it says what is under way. */
@@ -241,13 +237,6 @@ async function beginImport(
   );
   if (!committed) throw disturbed(store);
   return [absent(CLUSTER_KEY), { key: IMPORT_KEY, modRevision: revision }];
-}
-
-/** The generation that an import gives when it is done. */
-function decodeImport(value: string): number {
-  const { generation } = parse(value);
-  if (typeof generation === 'number' && Number.isSafeInteger(generation)) return generation;
-  throw malformed('the mark of an interrupted import is damaged');
 }
 
 function disturbed({ name }: MetadataStore): HoldfastError {
@@ -275,17 +264,25 @@ function isOfNodes(key: string): boolean {
   return own.some((prefix) => key.startsWith(prefix));
 }
 
-/** What nodes know, and what the store that is replaced had already promised. */
+/**
+ * What nodes know, and what the store that is replaced had already promised. Who was given an epoch
+ * that cannot be read any more has told the nodes of it: INCONSISTENT when none of them was asked.
+ */
 function largestEpochs(
-  known: ReadonlyMap<string, string>,
-  maxEpochs: ReadonlyMap<VolumeId, Epoch>,
+  volumes: readonly VolumeRecord[],
+  { maxEpochs, inventories = [] }: NodeKnowledge,
+  heads: readonly SeenHead[],
 ): Map<VolumeId, Epoch> {
+  const isAsked = maxEpochs.size > 0 || inventories.length > 0;
+  const wanted = new Set(volumes.map(({ volume }) => volume));
   const largest = new Map(maxEpochs);
-  for (const [key, value] of known) {
-    if (!key.startsWith(VOLUMES)) continue;
-    const stored = decodeStored(value);
-    const record = stored.type === 'head' ? stored.head : stored.record;
-    if (record.epoch > (largest.get(record.volume) ?? 0)) largest.set(record.volume, record.epoch);
+  for (const { volume, epoch: at } of heads) {
+    if (at === null && !isAsked && wanted.has(volume)) {
+      const message = `the epoch of volume ${volume} cannot be read in the store that is replaced`;
+      const hint = 'Name a node that knows it: --node.';
+      throw new HoldfastError('INCONSISTENT', `${message}; nothing was changed`, { hint });
+    }
+    if (at !== null && at > (largest.get(volume) ?? 0)) largest.set(volume, at);
   }
   return largest;
 }

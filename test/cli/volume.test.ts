@@ -5,11 +5,15 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import type { NodeId } from '../../src/core/ids.js';
 import { nodeClock } from '../../src/io/node/clock.js';
 import { nodeRandom } from '../../src/io/node/random.js';
 import { initCluster } from '../../src/metadata/cluster.js';
+import { nodeKey } from '../../src/metadata/keys.js';
 import { openMetadata } from '../../src/metadata/open.js';
+import type { MetadataStore } from '../../src/metadata/store.js';
 import { endAll, holdfastBin, startNode } from '../fixtures/processes.js';
+import { id } from '../metadata/samples.js';
 
 t.setTimeout(200_000);
 t.afterEach(async () => {
@@ -26,9 +30,13 @@ async function cluster(t: Test): Promise<{ metadata: string; dir: string }> {
 }
 
 async function initStore(metadata: string): Promise<void> {
+  await withStore(metadata, (store) => initCluster(store, nodeClock, nodeRandom));
+}
+
+async function withStore<T>(metadata: string, work: (store: MetadataStore) => Promise<T>) {
   const parts = { clock: nodeClock, random: nodeRandom, env: {} };
   const store = await openMetadata(metadata, parts);
-  await initCluster(store, nodeClock, nodeRandom);
+  await work(store);
   await store.close();
 }
 
@@ -140,6 +148,21 @@ t.test('metadata goes out and back, to an empty store only, and never half', asy
   const rebuild = await holdfast(dir, 'metadata', 'rebuild', ...at);
   t.equal(rebuild.code, 2);
   t.match(rebuild.stderr, /--cluster, --node/);
+});
+
+t.test('a node whose record is damaged is asked for, and does not stop an import', async (t) => {
+  const { metadata, dir } = await cluster(t);
+  const at = ['--metadata', metadata];
+  const file = join(dir, 'export.json');
+  t.equal((await holdfast(dir, 'metadata', 'export', file, ...at)).code, 0);
+  const node = id<NodeId>('5');
+  const put = { type: 'put', key: nodeKey(node), value: '{"schema":1,' } as const;
+  await withStore(metadata, (store) => store.transact([], [put]));
+  const forced = ['metadata', 'import', file, '--force', ...at];
+  const refused = await holdfast(dir, ...forced);
+  t.equal(refused.code, 20, refused.stderr);
+  t.match(refused.stderr, `node ${node}: its address cannot be read`);
+  t.equal((await holdfast(dir, ...forced, '--accept-loss')).code, 0);
 });
 
 t.test('the exit codes stand in the main help only, and hints name the command', async (t) => {

@@ -333,6 +333,48 @@ test('an export that is older than a volume is refused for it', async (t) => {
   t.same([found.size, found.get(mounted), found.get(unused)], [2, 'nodes', 'store']);
 });
 
+test('damage in the store that is replaced does not stop an import', async (t) => {
+  const damages = [
+    '{"schema":2,',
+    '{"schema":9,"epoch":11}',
+    JSON.stringify({ ...claimed, epoch: 11, open: 'none' }),
+    JSON.stringify({ ...claimed, epoch: 11, open: [fresh('1'), fresh('1')] }),
+  ];
+  for (const value of damages) {
+    const world = await filled();
+    const { store } = world.connect();
+    const content = decodeExport(await world.wait(exportCluster(store)));
+    world.server.transact(
+      [],
+      [
+        { type: 'put', key: volumeKey(VOLUME), value },
+        { type: 'put', key: CLUSTER_KEY, value: '{"generation":7' },
+        { type: 'put', key: IMPORT_KEY, value: 'nothing' },
+      ],
+    );
+    const replace = { maxEpochs: new Map([[VOLUME, epoch(1)]]), replace: true };
+    const { cluster } = await world.wait(importCluster(store, content, replace));
+    t.equal(cluster.generation, 2);
+    const found = peekVolume(world.server, VOLUME)?.record.epoch;
+    t.equal(found, value.includes('11') ? 12 : 2, `above what can be read of ${value}`);
+  }
+});
+
+test('without any node the epoch of a damaged head is not guessed', async (t) => {
+  const world = await filled();
+  const { store } = world.connect();
+  const content = decodeExport(await world.wait(exportCluster(store)));
+  world.server.transact([], [{ type: 'put', key: volumeKey(VOLUME), value: '{"schema":2,' }]);
+  const { revision } = world.server;
+  const options = { maxEpochs: new Map<VolumeId, Epoch>(), replace: true, acceptLoss: true };
+  t.equal(await world.codeOf(importCluster(store, content, options)), 'INCONSISTENT');
+  t.equal(world.server.revision, revision, 'nothing was changed');
+  const [one] = THREE as [Replica, ...Replica[]];
+  const asked = { ...options, inventories: [{ ...one, entries: [] }] };
+  await world.wait(importCluster(store, content, asked));
+  t.equal(peekVolume(world.server, VOLUME)?.record.epoch, 2);
+});
+
 test('what is left of a purged volume is no loss', async (t) => {
   const world = await filled();
   const { store, process } = world.connect();
