@@ -268,8 +268,9 @@ async function rebuildMetadata(options: RebuildOptions): Promise<void> {
       const written = await importCluster(store, content, {
         maxEpochs,
         replace: options.force === true,
-        // What is kept may be older than the disks, as it was; what is made of them never is.
-        acceptLoss: kept.records.length > 0 || options.acceptLoss === true,
+        // What is kept may be older than the disks, as it was; what is made of them never is, and
+        // what it is without was judged above.
+        acceptLoss: true,
       });
       await updatePlacement(store);
       if (options.json === true) return;

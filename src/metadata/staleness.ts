@@ -43,13 +43,14 @@ export function staleVolumes(
     if (list === undefined) entries.set(entry.volume, [entry]);
     else list.push(entry);
   }
+  const open = new Map(heads.map((head) => [head.volume, head.open]));
   const outdated = volumes.flatMap((record): StaleVolume[] => {
     const { volume, name, epoch } = record;
     const seen = maxEpochs.get(volume) ?? 0;
     const what =
       seen > epoch
         ? `was exported at epoch ${epoch}, but nodes have seen epoch ${seen}`
-        : outgrown(record, entries.get(volume) ?? []);
+        : (outgrown(record, entries.get(volume) ?? []) ?? opened(record, open.get(volume) ?? []));
     if (what === null) return [];
     return [{ volume, foundIn: 'nodes', exported: true, reason: `volume "${name}" ${what}` }];
   });
@@ -87,17 +88,33 @@ function missing(
   return found;
 }
 
+/**
+ * What the store says that it is written to by now, whatever nodes said before: an owner
+ * acknowledges nothing in a segment that is not open there. Null: nothing that would be lost.
+ */
+function opened({ open, sealed }: VolumeRecord, now: readonly SegmentId[]): string | null {
+  if (now.length === 0) return null;
+  const known = new Set([...open, ...sealed].map(idOf));
+  const segment = now.find((one) => !known.has(one));
+  if (segment === undefined) return null;
+  return `was exported before segment ${segment} was opened, as it is in the store`;
+}
+
 /** What has become of the volume since, within the epoch of the record; null: nothing. */
 function outgrown(record: VolumeRecord, entries: readonly RebuildEntry[]): string | null {
   const listed = new Set(allSegments(record).map(({ segment }) => segment));
   const open = new Set(record.open.map(({ segment }) => segment));
+  const planned = new Set(record.planned.map(idOf));
   const there = new Set<SegmentId>();
-  for (const { segment, state, createEpoch } of entries) {
+  for (const { segment, state, createEpoch, length } of entries) {
     if (state === 'deleted') continue;
     there.add(segment);
     // Copies of older epochs may be left of what was deleted while their disk was away.
     if (!listed.has(segment) && createEpoch >= record.epoch && record.epoch > 0) {
       return `was exported before segment ${segment} was created, which nodes have`;
+    }
+    if (planned.has(segment) && length > 0) {
+      return `was exported before segment ${segment} was written to, as it is on nodes`;
     }
     if (state === 'sealed' && open.has(segment)) {
       return `was exported before segment ${segment} was sealed, as it is on nodes`;

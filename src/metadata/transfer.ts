@@ -187,8 +187,8 @@ export async function importCluster(
   // Heads first: from then on no owner of before swaps anything, nor makes a chunk that stays.
   const isHead = ({ key }: Operation): boolean => key.startsWith(VOLUMES);
   const all = [...removed, ...wanted];
-  const rest = all.filter((operation) => !isHead(operation));
-  for (const batch of [...batches(all.filter(isHead)), ...batches(rest)]) {
+  await writeHeads(store, guard, all.filter(isHead), before.entries);
+  for (const batch of batches(all.filter((operation) => !isHead(operation)))) {
     const { committed } = await store.transact(guard, batch);
     if (!committed) throw disturbed(store);
   }
@@ -223,13 +223,9 @@ async function beginImport(
   entries: readonly KeyValue[],
   generation: number,
 ): Promise<readonly Compare[]> {
-  const found = (key: string): Compare => {
-    const entry = entries.find((one) => one.key === key);
-    return entry === undefined ? absent(key) : { key, modRevision: entry.modRevision };
-  };
   const value = JSON.stringify({ schema: METADATA_SCHEMA, generation });
   const { committed, revision } = await store.transact(
-    [found(CLUSTER_KEY), found(IMPORT_KEY)],
+    unchanged(entries, [CLUSTER_KEY, IMPORT_KEY]),
     [
       { type: 'put', key: IMPORT_KEY, value },
       { type: 'delete', key: CLUSTER_KEY },
@@ -237,6 +233,59 @@ async function beginImport(
   );
   if (!committed) throw disturbed(store);
   return [absent(CLUSTER_KEY), { key: IMPORT_KEY, modRevision: revision }];
+}
+
+/** That what was read under these keys still stands there. */
+function unchanged(entries: readonly KeyValue[], keys: readonly string[]): Compare[] {
+  const revisions = new Map(entries.map(({ key, modRevision }) => [key, modRevision]));
+  return keys.map((key) => {
+    const modRevision = revisions.get(key);
+    return modRevision === undefined ? absent(key) : { key, modRevision };
+  });
+}
+
+/**
+ * Only over the heads that were judged. An owner uses no segment but those that its head lists, so
+ * one that has gone on since, into a segment that the import does not know of, is seen here.
+ */
+async function writeHeads(
+  store: MetadataStore,
+  guard: readonly Compare[],
+  heads: readonly Operation[],
+  before: readonly KeyValue[],
+): Promise<void> {
+  let written = 0;
+  for (const batch of batches(heads)) {
+    const keys = batch.map(({ key }) => key);
+    const compare = [...guard, ...unchanged(before, keys)];
+    const { committed } = await store.transact(compare, batch);
+    if (!committed) {
+      const isUndone = written === 0 && (await undoImport(store, guard, before));
+      throw overtaken(store, isUndone);
+    }
+    written += batch.length;
+  }
+}
+
+/** Puts back what beginImport changed; false when it cannot be. */
+async function undoImport(
+  store: MetadataStore,
+  guard: readonly Compare[],
+  before: readonly KeyValue[],
+): Promise<boolean> {
+  const back = [CLUSTER_KEY, IMPORT_KEY].map((key): Operation => {
+    const entry = before.find((one) => one.key === key);
+    return entry === undefined ? { type: 'delete', key } : { type: 'put', key, value: entry.value };
+  });
+  return (await store.transact(guard, back)).committed;
+}
+
+function overtaken({ name }: MetadataStore, isUndone: boolean): HoldfastError {
+  const message = `${name}: a volume was changed while it was to be replaced`;
+  return new HoldfastError('CONFLICT', isUndone ? `${message}; nothing was changed` : message, {
+    retryable: true,
+    hint: 'Unmount the volumes, and run it again with --force.',
+  });
 }
 
 function disturbed({ name }: MetadataStore): HoldfastError {

@@ -265,6 +265,7 @@ test('an export of the same epoch that is older than the nodes', async (t) => {
     claimEpoch(blank, { owner: owner('a'), planned: [fresh('1'), fresh('2')] }),
     { epoch: epoch(1), ends: [], promote: [segmentId('1'), segmentId('2')], plan: [] },
   );
+  const planning = claimEpoch(blank, { owner: owner('a'), planned: [fresh('1')] });
   const rolled = roll(open, { epoch: epoch(1), sealed: at('1', 1, 5), promote: null, plan: [] });
   const seen = (entries: readonly RebuildEntry[], record = rolled): string | undefined => {
     const inventories = [{ node: id<NodeId>('1'), incarnation: id<Incarnation>('d1'), entries }];
@@ -275,6 +276,8 @@ test('an export of the same epoch that is older than the nodes', async (t) => {
   t.equal(seen([...whole, entry(segmentId('8'), { createEpoch: epoch(0) })]), undefined);
   t.match(seen([...whole, entry(segmentId('3'), {})]), /before segment 0+3 was created/);
   t.match(seen([entry(first, { state: 'sealed' })], open), /before segment 0+1 was sealed/);
+  t.equal(seen([entry(first, { length: offset(0) })], planning), undefined, 'created');
+  t.match(seen([entry(first, {})], planning), /before segment 0+1 was written to/);
   t.match(seen([entry(first, { state: 'deleted' })]), /before segment 0+1 was deleted, which it/);
   t.match(seen(whole.map((one) => ({ ...one, volume: id('f') }))), /^volume 0+f is not in the/);
 });
@@ -338,7 +341,7 @@ test('damage in the store that is replaced does not stop an import', async (t) =
     '{"schema":2,',
     '{"schema":9,"epoch":11}',
     JSON.stringify({ ...claimed, epoch: 11, open: 'none' }),
-    JSON.stringify({ ...claimed, epoch: 11, open: [fresh('1'), fresh('1')] }),
+    JSON.stringify({ ...claimed, epoch: 11, planned: [...claimed.planned, ...claimed.planned] }),
   ];
   for (const value of damages) {
     const world = await filled();
@@ -373,6 +376,32 @@ test('without any node the epoch of a damaged head is not guessed', async (t) =>
   const asked = { ...options, inventories: [{ ...one, entries: [] }] };
   await world.wait(importCluster(store, content, asked));
   t.equal(peekVolume(world.server, VOLUME)?.record.epoch, 2);
+});
+
+test('a volume that goes on while it is replaced stops the import in time', async (t) => {
+  const world = await filled();
+  const { server } = world;
+  const { store } = world.connect();
+  const content = decodeExport(await world.wait(exportCluster(store)));
+  const before = server.peek(CLUSTER_KEY)?.value;
+  const slow = world.connect({ trip: () => ({ requestMs: 10 }) }).store;
+  // All heads fit into one transaction.
+  const volumes = content.volumes.filter(({ name }) => name === 'data' || name === 'v1');
+  const gone = content.volumes.filter((one) => !volumes.includes(one));
+  for (const { volume } of gone) server.transact([], [{ type: 'delete', key: volumeKey(volume) }]);
+  const known = { maxEpochs: new Map<VolumeId, Epoch>(), replace: true };
+  const importing = importCluster(slow, { ...content, volumes }, known).catch((error) => error);
+  while (server.peek(IMPORT_KEY) === null) await world.pass(1);
+  putVolume(server, longer);
+  const head = server.peek(volumeKey(VOLUME));
+  t.match(await world.wait(importing), {
+    code: 'CONFLICT',
+    message: /was changed while it was to be replaced; nothing was changed/,
+  });
+  t.same(server.peek(volumeKey(VOLUME)), head, 'what the owner wrote stays');
+  t.equal(server.peek(CLUSTER_KEY)?.value, before, 'and the store is in use again');
+  t.equal(server.peek(IMPORT_KEY), null);
+  await world.wait(importCluster(store, { ...content, volumes }, known));
 });
 
 test('what is left of a purged volume is no loss', async (t) => {

@@ -8,9 +8,12 @@ import { type FoundNode, headersOf } from '../../src/cli/inventory.js';
 import { fenceUnsealed } from '../../src/cli/rebuild-fence.js';
 import type { SegmentId } from '../../src/core/ids.js';
 import { epoch, offset, PAGE_BYTES } from '../../src/core/units.js';
+import { initCluster } from '../../src/metadata/cluster.js';
+import { nameKey } from '../../src/metadata/keys.js';
 import type { OpenSegment } from '../../src/metadata/model.js';
-import { rebuildVolumes } from '../../src/metadata/rebuild.js';
+import { largestEpochs, rebuildVolumes } from '../../src/metadata/rebuild.js';
 import type { RebuildEntry, RebuiltVolume } from '../../src/metadata/rebuild-types.js';
+import { decodeExport, exportCluster, importCluster } from '../../src/metadata/transfer.js';
 import { resize } from '../../src/metadata/volume-record.js';
 import { SimProcess } from '../fixtures/sim-clock.js';
 import { SimRandom } from '../fixtures/sim-random.js';
@@ -219,6 +222,53 @@ t.test('a volume that was grown while it was in use comes back at its new size',
   t.ok(volume.record.sealed.length > 1, 'it has rolled since');
   t.equal(volume.record.sizeBytes, sizeBytes);
 });
+
+/** A mounted volume, an export of it, and what nodes said when the import began. */
+async function exported() {
+  const world = new OwnerWorld({ limits: { segmentSoftBytes: 8 * PAGE_BYTES } });
+  const { store, deps } = world.connect('cli');
+  await settled(world, initCluster(store, deps.clock, new SimRandom('import')));
+  const { name, volume } = world.record;
+  world.server.transact([], [{ type: 'put', key: nameKey(name), value: volume }]);
+  const one = await world.serving();
+  await world.appended(one, 1);
+  await world.pass(2_000);
+  const content = decodeExport(await settled(world, exportCluster(store)));
+  const process = new SimProcess(world.scheduler, 'cli');
+  const inventories = world.nodes.flatMap((node) => asked(world, process, node).inventories);
+  const known = { maxEpochs: largestEpochs(inventories), inventories, replace: true };
+  const run = () => settled(world, importCluster(store, content, known));
+  return { world, one, run };
+}
+
+for (const muted of [false, true]) {
+  const how = muted ? 'and nodes are not told' : 'and nodes are told';
+  t.test(`an import over a volume that rolls after the nodes were asked, ${how}`, async (t) => {
+    const { world, one, run } = await exported();
+    if (muted) for (const node of world.nodes) node.ignore.add('seal');
+    for (let i = 0; i < 14; i++) await world.appended(one, 1);
+    const message = /^volume "data" was exported before segment .* as it is in the store; nothing/;
+    await t.rejects(run(), { code: 'DATA_LOST', message });
+    await world.pass(10_000);
+    await world.appended(one, 5);
+    const log = await world.replayed(await world.serving());
+    t.same(log.slice(0, 20), expectedLog(20), 'all that was acknowledged');
+  });
+}
+
+t.test(
+  'an import over a volume that is written to, and does not roll, loses nothing',
+  async (t) => {
+    const { world, one, run } = await exported();
+    await world.appended(one, 1);
+    await run();
+    world.append(one, 3);
+    await world.pass(30_000);
+    const count = one.acked.length;
+    const log = await world.replayed(await world.serving());
+    t.same(log.slice(0, count), expectedLog(count));
+  },
+);
 
 interface Unattended {
   readonly world: OwnerWorld;
