@@ -13,6 +13,7 @@ import { HoldfastError, invalid } from '../core/errors.js';
 import type { ClusterId, NodeId } from '../core/ids.js';
 import { DISK_RESERVE_BYTES } from '../core/limits.js';
 import type { Address } from '../io/network.js';
+import { LOCK_NAMES } from '../io/node/disk-lock.js';
 import type { NodeRecord } from '../metadata/model.js';
 
 export interface DataDirectory {
@@ -27,8 +28,8 @@ export interface DiskIdentity {
   readonly node: NodeId;
 }
 
-/** May stand in a directory that counts as empty: a filesystem's own, and our lock's. */
-const IGNORED = /^(?:lost\+found|lock(?:-[0-9a-f]+(?:-old)?)?)$/;
+/** A filesystem's own. Like what our lock leaves, it does not make a directory count as used. */
+const LOST_AND_FOUND = 'lost+found';
 const SUPERBLOCK = 'superblock';
 
 /**
@@ -43,7 +44,7 @@ export function inspectDirectories(paths: readonly string[]): DataDirectory[] {
 
 function inspectDirectory(path: string): Superblock | null {
   const names = listDirectory(path);
-  const foreign = names.filter((name) => !IGNORED.test(name));
+  const foreign = names.filter((name) => name !== LOST_AND_FOUND && !LOCK_NAMES.test(name));
   if (names.includes(SUPERBLOCK)) return superblockOf(path, foreign.length === 1);
   if (foreign.length === 0) return null;
   const hint = 'Use an empty directory; holdfast deletes nothing that it did not write.';

@@ -1,14 +1,24 @@
 /**
  * One process a disk directory. Node has no flock(2), and a lock file outlives a SIGKILL; a
- * listening socket does not. Two sockets: one in the abstract namespace, named by the directory's
- * device and inode, which the kernel frees with the process; and `lock` in the directory itself,
- * which also holds across network namespaces (containers that share the directory): if somebody
- * accepts there, the disk is in use.
+ * listening socket does not. Two of them: one in the abstract namespace, named by the directory's
+ * device and inode, which answers at once but only within one network namespace; and
+ * `lock-RANDOM` in the directory itself, which containers that share the directory see as well.
+ *
+ * INVARIANT: of the sockets `lock-…`, one that listens is never renamed, nor removed by another
+ * process. A name is used once, and appears (by a rename) when its socket listens already; so one
+ * that refuses connections is dead for good, and whoever finds it may remove it.
+ *
+ * Who starts first shows its own socket and then looks at all the others; it has the directory when
+ * none of them listens. Of two that start together the one that showed its own later sees the
+ * other's: both can give up, never both go on, wherever any of them pauses or dies. So that not all
+ * give up, the least name waits for the others to do so.
  */
+import { randomBytes } from 'node:crypto';
 import {
   closeSync,
   constants,
   openSync,
+  readdirSync,
   readlinkSync,
   renameSync,
   statSync,
@@ -18,7 +28,17 @@ import { connect, createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { HoldfastError } from '../../core/errors.js';
 
-const LOCK = 'lock';
+/** Whatever this lock may leave in a directory. */
+export const LOCK_NAMES = /^lock(?:\.old|-[0-9a-f]{32}(?:-new)?)?$/;
+/** Bound, perhaps not listening yet: nobody's claim. */
+const UNFINISHED = '-new';
+/** Older programs bind `lock`, and move it aside. Never removed: the next one may be alive. */
+const SHARED_NAMES = /^lock(?:\.old)?$/;
+/** It listens and does not come to accept, or it did until a moment ago: what next looks tell. */
+const ALIVE: ReadonlySet<string> = new Set(['EAGAIN', 'ECONNRESET']);
+/** How often, and after how long, the least of those that start together looks again. */
+const LOOKS = 10;
+const LOOK_AGAIN_MS = 50;
 
 export interface DiskLock {
   release(): void;
@@ -60,8 +80,7 @@ export function lockDirectory(directory: string, done: Done): void {
         return;
       }
       const release = (): void => {
-        // Node unlinks `lock` when it closes the server.
-        inner.close();
+        inner.release();
         abstract.close();
         closeSync(fd);
       };
@@ -86,45 +105,104 @@ function failed(directory: string, code: string | null): HoldfastError {
 
 function listen(path: string, done: (code: string | null, server: Server | null) => void): void {
   const server = createServer((socket) => socket.destroy());
-  server.once('error', (error: NodeJS.ErrnoException) => done(error.code ?? 'unknown', null));
+  const refused = (error: NodeJS.ErrnoException): void => done(error.code ?? 'unknown', null);
+  server.once('error', refused);
   server.listen({ path, exclusive: true }, () => {
+    // A connection that could not be accepted was seen to listen, which is all that it is for.
+    server.off('error', refused).on('error', () => {});
     server.unref();
     done(null, server);
   });
 }
 
-/** Listens on `lock` in the directory, after making sure that nobody does. */
-function lockInside(
-  directory: string,
-  fd: number,
-  done: (error: HoldfastError | null, server: Server | null) => void,
-): void {
+/**
+ * The lock inside the directory that `fd` has open: all that keeps out processes of other network
+ * namespaces.
+ */
+export function lockInside(directory: string, fd: number, done: Done): void {
   // A socket's path may have 107 bytes; the directory's own may be longer.
   const short = `/proc/self/fd/${fd}`;
   const base = process.platform === 'linux' && readlinkSync(short) !== '' ? short : directory;
-  const path = join(base, LOCK);
-  const bind = (): void => {
-    listen(path, (code, server) => {
-      if (server !== null) done(null, server);
-      else done(code === 'EADDRINUSE' ? inUse(directory) : failed(directory, code), null);
+  const name = `lock-${randomBytes(16).toString('hex')}`;
+  const path = join(base, name);
+  listen(path + UNFINISHED, (code, server) => {
+    if (server === null) return done(failed(directory, code), null);
+    const release = (): void => {
+      unlinkIfThere(path);
+      server.close();
+    };
+    const refuse = (fault: HoldfastError): void => {
+      release();
+      done(fault, null);
+    };
+    const look = (left: number): void => {
+      findLiving(base, name, (error, living) => {
+        if (error !== null) return refuse(failed(directory, error));
+        if (living.length === 0) return done(null, { release });
+        const isLeast = living.every((other) => other > name);
+        if (!isLeast || left === 0) return refuse(inUse(directory));
+        setTimeout(() => look(left - 1), LOOK_AGAIN_MS);
+      });
+    };
+    try {
+      renameSync(path + UNFINISHED, path);
+    } catch (thrown) {
+      const { code } = thrown as NodeJS.ErrnoException;
+      // Another one that starts found it before it listened, and took it for dead.
+      return refuse(code === 'ENOENT' ? inUse(directory) : failed(directory, code ?? null));
+    }
+    look(LOOKS);
+  });
+}
+
+/** The other sockets that listen in a directory; removes the dead. */
+function findLiving(
+  base: string,
+  own: string,
+  done: (error: string | null, living: readonly string[]) => void,
+): void {
+  let names: string[];
+  try {
+    names = readdirSync(base).filter((name) => LOCK_NAMES.test(name) && name !== own);
+  } catch (thrown) {
+    done((thrown as NodeJS.ErrnoException).code ?? 'unknown', []);
+    return;
+  }
+  const living: string[] = [];
+  const next = (at: number): void => {
+    const name = names[at];
+    if (name === undefined) {
+      done(null, living);
+      return;
+    }
+    const path = join(base, name);
+    probe(path, (code) => {
+      const isAlive = code === null || ALIVE.has(code);
+      if (isAlive && !name.endsWith(UNFINISHED)) living.push(name);
+      if (code === 'ECONNREFUSED' && !SHARED_NAMES.test(name)) unlinkIfThere(path);
+      if (isAlive || code === 'ECONNREFUSED' || code === 'ENOENT') next(at + 1);
+      else done(code, []);
     });
   };
-  const probe = connect({ path });
-  probe.once('connect', () => {
-    probe.destroy();
-    done(inUse(directory), null);
-  });
-  probe.once('error', (error: NodeJS.ErrnoException) => {
-    probe.destroy();
-    if (error.code === 'ENOENT') return bind();
-    if (error.code !== 'ECONNREFUSED') return done(failed(directory, error.code ?? null), null);
-    try {
-      // Left by a process that was killed.
-      renameSync(path, `${path}.old`);
-      unlinkSync(`${path}.old`);
-    } catch {
-      // Somebody else was faster; binding tells.
-    }
-    bind();
-  });
+  next(0);
+}
+
+/** Connects to a socket; null when somebody listens. */
+function probe(path: string, done: (code: string | null) => void): void {
+  const socket = connect({ path });
+  const ended = (code: string | null): void => {
+    socket.removeAllListeners().on('error', () => {});
+    socket.destroy();
+    done(code);
+  };
+  socket.once('connect', () => ended(null));
+  socket.once('error', (error: NodeJS.ErrnoException) => ended(error.code ?? 'unknown'));
+}
+
+function unlinkIfThere(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch {
+    // Gone already, or nothing to be done: what is dead keeps nobody out.
+  }
 }
