@@ -1,8 +1,8 @@
 /**
  * One accepted connection: handshake, then requests in and replies out, with backpressure both
- * ways. It stops reading while too many requests or bytes are in progress, or while the peer does
- * not take its replies; so a peer can hold up only itself, and what the node holds for it is
- * bounded.
+ * ways. It stops reading while too many requests or bytes are in progress, those of the replies to
+ * come among them, or while the peer does not take its replies; so a peer can hold up only itself,
+ * and what the node holds for it is bounded.
  *
  * A malformed frame ends the connection with one logged fault. Replies after its end are dropped:
  * the client knows that it does not know.
@@ -15,7 +15,9 @@ import {
   FRAME_MAX_BYTES,
   FRAME_MAX_BYTES_UNAUTHENTICATED,
   HANDSHAKE_TIMEOUT_MS,
+  LOCATE_MAX_PAGES,
 } from '../core/limits.js';
+import { PAGE_BYTES } from '../core/units.js';
 import type { Clock } from '../io/clock.js';
 import type { Log } from '../io/log.js';
 import type { Connection } from '../io/network.js';
@@ -53,8 +55,32 @@ export interface ServerConnectionOptions {
   readonly onEnd: () => void;
 }
 
+const PAGE_SUM_BYTES = 4;
+/** Of an entry of an inventory, with its ids as text in memory: about. */
+const INVENTORY_ENTRY_BYTES = 256;
+
 /** proving → open → draining → closing → closed, forward only. */
 type Phase = 'proving' | 'open' | 'draining' | 'closing' | 'closed';
+
+/**
+ * What the reply to a request may hold that the request itself does not: memory that is taken when
+ * the request is begun. A FENCE sends a segment's header, which is small, and waits long for
+ * leases.
+ */
+function replyBytes(request: Request): number {
+  switch (request.type) {
+    case 'read':
+      return request.count * PAGE_BYTES;
+    case 'locate':
+      return LOCATE_MAX_PAGES * PAGE_SUM_BYTES;
+    case 'inventory':
+      return request.limit * INVENTORY_ENTRY_BYTES;
+    case 'fence':
+      return PAGE_BYTES;
+    default:
+      return 0;
+  }
+}
 
 export class ServerConnection {
   readonly #connection: Connection;
@@ -65,6 +91,7 @@ export class ServerConnection {
   /** Of the protocol, once it is open. */
   #version = 0;
   #inProgress = 0;
+  /** Of requests, and of what their replies may hold. */
   #bytesInProgress = 0;
   #blocked = false;
   #paused = false;
@@ -173,7 +200,7 @@ export class ServerConnection {
     }
     const { id, request } = decoded;
     const since = clock.monotonic();
-    const bytes = frame.length;
+    const bytes = frame.length + replyBytes(request);
     let isAnswered = false;
     this.#inProgress += 1;
     this.#bytesInProgress += bytes;

@@ -15,10 +15,12 @@ import {
   CONNECTION_MAX_QUEUED_BYTES,
   CONNECTION_SILENCE_MS,
   HANDSHAKE_TIMEOUT_MS,
+  LOCATE_MAX_PAGES,
   NODE_MAX_CONNECTIONS,
   NODE_MAX_UNPROVEN_CONNECTIONS,
+  READ_MAX_PAGES,
 } from '../../../src/core/limits.js';
-import { epoch, offset, pageIndex } from '../../../src/core/units.js';
+import { epoch, offset, PAGE_BYTES, pageIndex } from '../../../src/core/units.js';
 import { silentLog } from '../../../src/io/log.js';
 import type { Connection } from '../../../src/io/network.js';
 import { SimProcess, SimScheduler } from '../../fixtures/sim-clock.js';
@@ -301,6 +303,40 @@ test('a node whose requests do not end stops reading, and goes on when they do',
     w.scheduler.runFor(20);
   }
   t.pass('all were answered');
+});
+
+test('a node holds no more for replies than for requests, however small these are', async (t) => {
+  const read = (count: number): Request => ({
+    ...{ type: 'read', incarnation, segment, page: pageIndex(0) },
+    count,
+  });
+  const locate: Request = { type: 'locate', incarnation, segment, page: pageIndex(0) };
+  const cases: [string, Request, number][] = [
+    ['the largest reads', read(READ_MAX_PAGES), READ_MAX_PAGES * PAGE_BYTES],
+    ['reads', read(10), 10 * PAGE_BYTES],
+    ['locates', locate, LOCATE_MAX_PAGES * 4],
+  ];
+  for (const [name, request, replyBytes] of cases) {
+    const held: (() => void)[] = [];
+    const w = await world((one, reply) => held.push(() => echo(one, reply)));
+    for (let i = 0; i < CONNECTION_MAX_IN_FLIGHT; i++) w.send(request, 60_000);
+    w.scheduler.runFor(50);
+    const most = Math.ceil(CONNECTION_MAX_QUEUED_BYTES / replyBytes);
+    t.ok(held.length > most * 0.9 && held.length <= most, `${name}: ${held.length} of ${most}`);
+    while (w.results.length < CONNECTION_MAX_IN_FLIGHT) {
+      held.shift()?.();
+      if (held.length === 0) w.scheduler.runFor(1);
+    }
+    t.ok(
+      w.results.every((result) => result === '0'),
+      `${name}: all were answered`,
+    );
+  }
+  // Whatever it may hold, one that is alone is never kept waiting.
+  const alone = await world(echo);
+  alone.send(read(READ_MAX_PAGES));
+  alone.scheduler.runFor(50);
+  t.same(alone.results, ['0']);
 });
 
 test('each refusal of the handshake reaches the caller as what it is', async (t) => {
