@@ -1,5 +1,6 @@
 import { test } from 'tap';
 import type { Reply, Request } from '../../src/block/wire/messages.js';
+import { EPOCH_MAX } from '../../src/core/limits.js';
 import { epoch, offset, PAGE_BYTES } from '../../src/core/units.js';
 import { LogOf, Rig, seg, VOLUME } from './store-rig.js';
 
@@ -399,6 +400,14 @@ test('a direct write without space falls back to where it began', async (t) => {
   t.equal(rig.append(small).status, 'OK');
   rig.crash().open();
   t.equal(rig.look(seg(1))?.durableLength, log.end);
+});
+
+test('a segment of the largest epoch that a request may name survives', async (t) => {
+  const rig = new Rig({ seed: 'largest epoch' }).format().open();
+  t.equal(rig.create(seg(1), EPOCH_MAX).status, 'OK');
+  rig.crash().open();
+  rig.crash().open();
+  t.equal(rig.look(seg(1))?.createEpoch, EPOCH_MAX);
 });
 
 test('another incarnation changes nothing, but a fence still fences', async (t) => {

@@ -10,11 +10,13 @@ import type { Incarnation, NodeId, SegmentId, VolumeId } from '../../core/ids.js
 import {
   ADDRESS_MAX_BYTES,
   COPY_MAX_SOURCES,
+  EPOCH_MAX,
   INVENTORY_PAGE,
   READ_MAX_PAGES,
   SEGMENT_FORMAT_MAX_BYTES,
 } from '../../core/limits.js';
 import {
+  type Epoch,
   epoch,
   offset,
   PAGE_BYTES,
@@ -124,7 +126,7 @@ function readRequest(kind: number, input: ByteReader, payload: Buffer): Request 
   const segment = input.id<SegmentId>('segment');
   switch (kind) {
     case RequestType.append: {
-      const at = epoch(input.u64('epoch'));
+      const at = readEpoch(input, 'epoch');
       const start = offset(readPageOffset(input, 'offset'));
       return { type: 'append', incarnation, segment, epoch: at, offset: start, batch: [payload] };
     }
@@ -136,10 +138,17 @@ function readRequest(kind: number, input: ByteReader, payload: Buffer): Request 
       return { type: 'read', incarnation, segment, page, count };
     }
     case RequestType.ping:
-      return { type: 'ping', incarnation, segment, epoch: epoch(input.u64('epoch')) };
+      return { type: 'ping', incarnation, segment, epoch: readEpoch(input, 'epoch') };
     default:
       return readVolumeRequest(kind, input, payload, { incarnation, segment });
   }
+}
+
+/** No disk could keep a larger one in its index, and none that took it would open again. */
+function readEpoch(input: ByteReader, what: string): Epoch {
+  const value = input.u64(what);
+  if (value > EPOCH_MAX) throw malformed(`${what}: ${value} is above ${EPOCH_MAX}`);
+  return epoch(value);
 }
 
 function readPage(input: ByteReader): PageIndex {
@@ -158,14 +167,14 @@ function readVolumeRequest(
   const volume = input.id<VolumeId>('volume');
   switch (kind) {
     case RequestType.create:
-      return { type: 'create', ...on, volume, epoch: epoch(input.u64('epoch')) };
+      return { type: 'create', ...on, volume, epoch: readEpoch(input, 'epoch') };
     case RequestType.fence: {
-      const at = epoch(input.u64('epoch'));
+      const at = readEpoch(input, 'epoch');
       return { type: 'fence', ...on, volume, epoch: at, released: readFlag(input, 'released') };
     }
     case RequestType.recover: {
-      const at = epoch(input.u64('epoch'));
-      const createEpoch = epoch(input.u64('create epoch'));
+      const at = readEpoch(input, 'epoch');
+      const createEpoch = readEpoch(input, 'create epoch');
       const start = offset(readPageOffset(input, 'offset'));
       if (payload.length % PAGE_BYTES !== 0) throw malformed('RECOVER: not whole pages');
       const places = { epoch: at, createEpoch, offset: start };
@@ -191,7 +200,7 @@ function readCopy(
   volume: VolumeId,
   on: { readonly incarnation: Incarnation; readonly segment: SegmentId },
 ): CopyRequest {
-  const createEpoch = epoch(input.u64('create epoch'));
+  const createEpoch = readEpoch(input, 'create epoch');
   const end = offset(readPageOffset(input, 'end'));
   const crc = input.u32('crc');
   const count = input.u8('sources');

@@ -98,6 +98,9 @@ function manySources(frame: EncodedFrame, count: number): Buffer {
   return made;
 }
 
+/** Behind the segment, and the volume in those that name it. */
+const atEpoch = (name: string): number => (name === 'append' || name === 'ping' ? 50 : 66);
+
 test('what a frame says out of range is refused, with a right checksum as well', async (t) => {
   const request = (name: string): EncodedFrame => encodeRequest(1, REQUESTS[name] as Request);
   const reply = (name: string): EncodedFrame => encodeReply(1, REPLIES[name] as Reply);
@@ -106,6 +109,11 @@ test('what a frame says out of range is refused, with a right checksum as well',
     ['a request with a status', altered(request('ping'), (c) => c.writeUInt8(1, 17))],
     ['an offset off a page', altered(request('append'), (c) => c.writeUInt32LE(1, 58))],
     ['an epoch of 2^53', altered(request('ping'), (c) => c.writeUInt32LE(0x20_0000, 54))],
+    ...['append', 'ping', 'create', 'fence', 'recover', 'copy'].map((name): [string, Buffer] => [
+      `an epoch of 2^48 in ${name}`,
+      altered(request(name), (c) => c.writeUInt16LE(1, atEpoch(name) + 6)),
+    ]),
+    ['a create epoch of 2^48', altered(request('recover'), (c) => c.writeUInt16LE(1, 74 + 6))],
     ['no pages', altered(request('read'), (c) => c.writeUInt32LE(0, 58))],
     ['too many pages', altered(request('read'), (c) => c.writeUInt32LE(257, 58))],
     ['a page beyond a segment', altered(request('locate'), (c) => c.writeUInt32LE(2 ** 20, 54))],

@@ -4,6 +4,7 @@
  */
 import type { Reply, Request } from '../../../src/block/wire/messages.js';
 import type { Brand, Incarnation, NodeId, SegmentId, VolumeId } from '../../../src/core/ids.js';
+import { EPOCH_MAX } from '../../../src/core/limits.js';
 import { epoch, offset, pageIndex, revision } from '../../../src/core/units.js';
 
 function id<T extends Brand<string, string>>(digit: string): T {
@@ -23,7 +24,7 @@ export const REQUESTS: Readonly<Record<string, Request>> = {
     type: 'append',
     incarnation,
     segment,
-    epoch: epoch(LARGE),
+    epoch: epoch(EPOCH_MAX),
     offset: offset(2 ** 40),
     batch: [Buffer.from('batch head'), page(1)],
   },
