@@ -107,12 +107,12 @@ export function filesUnder(directory, pattern) {
 }
 
 export function sourceFiles() {
-  return SOURCE_DIRECTORIES.flatMap((directory) => filesUnder(directory, /\.ts$/));
+  return SOURCE_DIRECTORIES.flatMap((directory) => filesUnder(directory, /\.c?ts$/));
 }
 
 /** `test/x.ts` → `dist/test/x.js` */
 export function compiled(source) {
-  return join(DIST, source.replace(/\.ts$/, '.js'));
+  return join(DIST, source.replace(/ts$/, 'js'));
 }
 
 const STAMP = join(ROOT, DIST, '.built');
@@ -147,7 +147,7 @@ export async function build() {
 /** Makes `npx holdfast` in this tree run what was just built, as in a project that installed it. */
 function linkProgram() {
   const link = tool('holdfast');
-  const program = join(ROOT, DIST, 'src', 'cli', 'main.js');
+  const program = join(ROOT, DIST, 'src', 'cli', 'holdfast.cjs');
   chmodSync(program, 0o755);
   rmSync(link, { force: true });
   symlinkSync(program, link);
@@ -162,7 +162,7 @@ export async function ensureBuilt() {
 function removeOrphans(sources) {
   const expected = new Set(sources.map(compiled));
   let removed = 0;
-  for (const path of filesUnder(DIST, /\.js$/)) {
+  for (const path of filesUnder(DIST, /\.c?js$/)) {
     if (expected.has(path)) continue;
     rmSync(join(ROOT, path));
     rmSync(join(ROOT, `${path}.map`), { force: true });

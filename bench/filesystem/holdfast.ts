@@ -10,7 +10,7 @@ import { BenchNodes, NODES } from '../nodes.js';
 import { run } from './command.js';
 import { dropCaches, settle, type Target } from './target.js';
 
-const HOLDFAST = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
+const HOLDFAST = fileURLToPath(new URL('../../src/cli/holdfast.cjs', import.meta.url));
 const VOLUME = 'bench';
 const VOLUME_BYTES = 64 * GIB;
 const MOUNT_LIMIT_MS = 60_000;

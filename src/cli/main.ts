@@ -99,10 +99,14 @@ function onUncaught(thrown: unknown): void {
   process.exit(fail(thrown, process.argv));
 }
 
-const script = process.argv[1];
-if (script !== undefined && realpathSync(script) === fileURLToPath(import.meta.url)) {
+/** Runs this process's command line, and takes what nobody else takes. */
+export async function main(): Promise<void> {
   process.on('uncaughtException', onUncaught);
   process.on('unhandledRejection', onUncaught);
   process.stdout.on('error', onOutputError);
   process.exitCode = await run(process.argv.slice(2));
 }
+
+// holdfast.cts calls it; so may be started what is no node, and needs no larger thread pool.
+const script = process.argv[1];
+if (script !== undefined && realpathSync(script) === fileURLToPath(import.meta.url)) await main();

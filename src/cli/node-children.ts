@@ -59,7 +59,7 @@ export class NodeChild {
 
   start(): void {
     const { clock, args, logFile, execArgs = process.execArgv } = this.#options;
-    const program = join(dirname(fileURLToPath(import.meta.url)), 'main.js');
+    const program = join(dirname(fileURLToPath(import.meta.url)), 'holdfast.cjs');
     const output = openSync(logFile, 'a');
     // A process group of its own, so that Ctrl-C reaches the parent only, which stops them in
     // order. The pipe on standard input closes when the parent dies, however it dies: the node then

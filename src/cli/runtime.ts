@@ -206,7 +206,7 @@ function fill(target: string, source: string, packages: Packages): void {
 
 const WRAPPER = `#!/bin/sh
 here=$(dirname -- "$(readlink -f -- "$0")")
-exec "$here/node" "$here/../dist/src/cli/main.js" "$@"
+exec "$here/node" "$here/../dist/src/cli/holdfast.cjs" "$@"
 `;
 
 /** A rename that survives a power cut must not be of files that do not. */

@@ -80,6 +80,10 @@ export const NODE_MAX_UNPROVEN_CONNECTIONS = NODE_MAX_CONNECTIONS;
 export const NODE_MAX_DISKS = 32;
 /** Places that a COPY may be told to fetch from. */
 export const COPY_MAX_SOURCES = 16;
+/** Operations of one disk that are in the thread pool at once; more wait for their turn. */
+export const DISK_MAX_THREADS = 4;
+/** Threads of a node's pool that are no disk's: for names that are looked up, and the like. */
+export const NODE_SPARE_THREADS = 4;
 /** Bytes of accepted, not yet durable writes of one disk. */
 export const DISK_MAX_PENDING_BYTES = 32 * MIB;
 

@@ -3,10 +3,11 @@
  * flags, environment and file, monitoring, outages of the metadata store, strangers, signals. Real
  * processes.
  */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import { DISK_MAX_THREADS, NODE_MAX_DISKS, NODE_SPARE_THREADS } from '../../src/core/limits.js';
 import { parseAddress } from '../../src/io/address.js';
 import { startEtcd } from '../fixtures/etcd.js';
 import type { Process } from '../fixtures/processes.js';
@@ -45,6 +46,10 @@ function residentBytes(child: Process): number {
   return Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1]) * 1024;
 }
 
+function threadsOf(child: Process): number {
+  return readdirSync(`/proc/${child.pid}/task`).length;
+}
+
 t.test('a node formats, serves, is watched, stops, and comes back as itself', async (t) => {
   const place = await Place.make(t);
   const directory = place.directory('data');
@@ -80,6 +85,34 @@ t.test('a node takes a further, empty directory as a new disk', async (t) => {
   const { ready } = await place.start(t, place.args(first, ...more));
   const metrics = await (await fetch(`http://${ready.metrics}/metrics`)).text();
   t.equal(metrics.match(/^holdfast_disk_bytes/gm)?.length, 2);
+});
+
+t.test('the thread pool has room for all disks, wherever they are named', async (t) => {
+  const place = await Place.make(t);
+  const args = ['node', '--listen', '127.0.0.1:0', '--metadata', place.metadata, '--json'];
+  const secret = ['--secret-file', place.secretFile];
+  const file = join(place.root, 'config.json');
+  writeFileSync(file, JSON.stringify({ node: { dataDir: [place.directory('c')] } }));
+  const two = [`--data-dir=${place.directory('a')}`, '--data-dir', place.directory('b')];
+  const dirs = ['d', 'e', 'f'].map((name) => place.directory(name)).join();
+  const cases: [string, readonly string[], Record<string, string>, number][] = [
+    ['flags', two, {}, 2],
+    ['the environment', [], { HOLDFAST_DATA_DIR: dirs }, 3],
+    ['a file', ['--config', file], {}, NODE_MAX_DISKS],
+  ];
+  const { child: least } = await place.start(t, [...args, ...secret, ...two], {
+    UV_THREADPOOL_SIZE: '1',
+  });
+  const others = threadsOf(least) - 1;
+  await least.stop();
+  for (const [name, more, env, disks] of cases) {
+    const { child } = await place.start(t, [...args, ...secret, ...more], env);
+    const wanted = disks * DISK_MAX_THREADS + NODE_SPARE_THREADS;
+    const pool = threadsOf(child) - others;
+    // The database of the embedded metadata store has a thread now and then.
+    t.ok(Math.abs(pool - wanted) < DISK_MAX_THREADS / 2, `${name}: ${pool} of ${wanted}`);
+    await child.stop();
+  }
 });
 
 t.test(

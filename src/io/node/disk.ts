@@ -1,7 +1,8 @@
 /**
  * The real twin of src/io/disk.ts: a directory, through node:fs. A lone flush may happen in place,
  * which saves two thread switches, unless this disk has stalled lately (flush-pace.ts); all else is
- * asynchronous or goes to the page cache. One process a directory, by disk-lock.ts.
+ * asynchronous, a few at a time (disk-turns.ts), or goes to the page cache. One process a
+ * directory, by disk-lock.ts.
  */
 import {
   close,
@@ -29,6 +30,7 @@ import { HoldfastError } from '../../core/errors.js';
 import { READ_IN_PLACE_MAX_BYTES } from '../../core/limits.js';
 import type { Disk, DiskDone, DiskFile, DiskSpace } from '../disk.js';
 import { type DiskLock, lockDirectory } from './disk-lock.js';
+import { DiskTurns } from './disk-turns.js';
 import { FlushPace } from './flush-pace.js';
 import { WarmReads } from './warm-reads.js';
 
@@ -82,10 +84,11 @@ class NodeDiskFile implements DiskFile {
   readonly #fd: number;
   readonly #pace: FlushPace;
   readonly #warm: WarmReads;
+  readonly #turns: DiskTurns;
   /** Names this file to `#warm`; never used again for another one. */
   readonly #number: number;
   #closed = false;
-  /** Operations in the threadpool: the descriptor must not be reused under them. */
+  /** Operations under way, or waiting for their turn: the descriptor must not be reused then. */
   #busy = 0;
 
   constructor(path: string, fd: number, disk: SharedState, number: number) {
@@ -93,6 +96,7 @@ class NodeDiskFile implements DiskFile {
     this.#fd = fd;
     this.#pace = disk.pace;
     this.#warm = disk.warm;
+    this.#turns = disk.turns;
     this.#number = number;
   }
 
@@ -119,15 +123,18 @@ class NodeDiskFile implements DiskFile {
   write(buffers: readonly Uint8Array[], position: number, done: DiskDone): void {
     const next = (rest: readonly Uint8Array[], at: number): void => {
       const part = rest.length > IOV_MAX ? rest.slice(0, IOV_MAX) : rest;
-      this.#busy += 1;
-      writev(this.#fd, part as Uint8Array[], at, (error, written) => {
+      const settled = (error: Error | null, written: number): void => {
         if (this.#settled()) return;
-        if (error !== null) return done(diskFault(error, `write ${this.path}`));
+        if (error !== null) {
+          done(diskFault(error, `write ${this.path}`));
+          return;
+        }
         this.#warm.note(this.#number, at, written);
         const left = withoutStart(rest, written);
         if (left.length === 0) done(null);
         else next(left, at + written);
-      });
+      };
+      this.#begin(() => writev(this.#fd, part as Uint8Array[], at, settled));
     };
     next(buffers, position);
   }
@@ -147,11 +154,11 @@ class NodeDiskFile implements DiskFile {
       });
       return;
     }
-    this.#busy += 1;
-    fdatasync(this.#fd, (error) => {
+    const settled = (error: Error | null): void => {
       if (this.#settled()) return;
       done(error === null ? null : flushFault(error, this.path));
-    });
+    };
+    this.#begin(() => fdatasync(this.#fd, settled));
   }
 
   readSync(into: Uint8Array, position: number): number {
@@ -177,15 +184,15 @@ class NodeDiskFile implements DiskFile {
       return;
     }
     const next = (got: number): void => {
-      this.#busy += 1;
-      read(this.#fd, into, got, into.length - got, position + got, (error, count) => {
+      const settled = (error: Error | null, count: number): void => {
         if (this.#settled()) return;
         if (error !== null) done(diskFault(error, `read ${this.path}`), got);
         else if (count === 0 || got + count >= into.length) {
           this.#warm.note(this.#number, position, got + count);
           done(null, got + count);
         } else next(got + count);
-      });
+      };
+      this.#begin(() => read(this.#fd, into, got, into.length - got, position + got, settled));
     };
     next(0);
   }
@@ -219,8 +226,15 @@ class NodeDiskFile implements DiskFile {
     if (this.#busy === 0) closeSync(this.#fd);
   }
 
+  /** Gives an operation to the thread pool when it is its turn. It ends with `#settled`. */
+  #begin(start: () => void): void {
+    this.#busy += 1;
+    this.#turns.take(start);
+  }
+
   /** Notes that an operation has ended; true when the file was closed meanwhile. */
   #settled(): boolean {
+    this.#turns.give();
     this.#busy -= 1;
     if (this.#closed && this.#busy === 0) closeSync(this.#fd);
     return this.#closed;
@@ -231,11 +245,16 @@ class NodeDiskFile implements DiskFile {
 interface SharedState {
   readonly pace: FlushPace;
   readonly warm: WarmReads;
+  readonly turns: DiskTurns;
 }
 
 class NodeDisk implements Disk {
   readonly name: string;
-  readonly #shared: SharedState = { pace: new FlushPace(), warm: new WarmReads() };
+  readonly #shared: SharedState = {
+    pace: new FlushPace(),
+    warm: new WarmReads(),
+    turns: new DiskTurns(),
+  };
   #opened = 0;
 
   constructor(directory: string) {
@@ -283,10 +302,17 @@ class NodeDisk implements Disk {
   }
 
   syncDirectory(path: string, done: DiskDone): void {
-    open(join(this.name, path), 'r', (failure, fd) => {
-      if (failure !== null) return done(diskFault(failure, `open ${path}`));
-      fsync(fd, (error) => {
-        close(fd, () => done(error === null ? null : flushFault(error, path)));
+    const { turns } = this.#shared;
+    const ended = (fault: HoldfastError | null): void => {
+      turns.give();
+      done(fault);
+    };
+    turns.take(() => {
+      open(join(this.name, path), 'r', (failure, fd) => {
+        if (failure !== null) return ended(diskFault(failure, `open ${path}`));
+        fsync(fd, (error) => {
+          close(fd, () => ended(error === null ? null : flushFault(error, path)));
+        });
       });
     });
   }
