@@ -30,6 +30,7 @@ const CHECK_FACTOR = 10;
 const SILENT_FACTOR = 2;
 /** A replica that was asked so often and for so long (as CHECK_FACTOR) is taken for gone. */
 const SILENT_PINGS = 4;
+const VAIN_DOUBLINGS = 6;
 
 export interface RollLimits {
   readonly segmentSoftBytes: number;
@@ -54,6 +55,8 @@ export interface RollView {
   readonly frozen: SegmentEnd | null;
   /** The current one is left once more of the spare's replicas answer; Infinity: it may stay. */
   readonly leaveAbove: number;
+  /** Rolls in a row that took the same records along. */
+  readonly vainRolls: number;
 }
 
 export function newSpare(segment: OpenSegment, now: Monotonic): Spare {
@@ -90,13 +93,21 @@ export function silentInSpare({ spare, limits }: RollView, now: Monotonic): Repl
   });
 }
 
+/**
+ * How old a batch may be that a replica has not flushed: more after each roll that was in vain.
+ * What takes longer than the limit wherever it is sent would else be sent anew for ever.
+ */
+function maxAgeMs({ limits, vainRolls }: RollView): number {
+  return limits.maxLagMs * 2 ** Math.min(vainRolls, VAIN_DOUBLINGS);
+}
+
 /** Behind by too many bytes, or by a batch that is too old. */
 export function isLagging(view: RollView, follower: Follower, now: Monotonic): boolean {
   const { current, limits } = view;
   if (follower.mode === 'dropped') return true;
   if (current.commitOffset - follower.durable > limits.maxLagBytes) return true;
   if (follower.durableSeq >= endSeq(current)) return false;
-  return now - batchAt(current, follower.durableSeq).sentAt >= limits.maxLagMs;
+  return now - batchAt(current, follower.durableSeq).sentAt >= maxAgeMs(view);
 }
 
 export function healthyFollowers(view: RollView, now: Monotonic): number {

@@ -67,6 +67,7 @@ export interface WriterState extends RollView {
   spare: Spare | null;
   frozen: SegmentEnd | null;
   leaveAbove: number;
+  vainRolls: number;
   readonly patience: Patience;
   /** Appended, not yet in a batch. */
   queue: QueuedEntry[];
@@ -138,6 +139,7 @@ export function startWriter(
     spare: start.spare === null ? null : newSpare(start.spare, start.now),
     frozen: null,
     leaveAbove: Number.POSITIVE_INFINITY,
+    vainRolls: 0,
     patience: newPatience(),
     queue: [],
     queuedBytes: 0,
@@ -377,6 +379,7 @@ function afterAnswer(
 ): void {
   const { current } = state;
   for (const batch of commit(current, state.ackQuorum)) {
+    if (batch.endLsn > state.committedLsn) state.vainRolls = 0;
     state.committedLsn = batch.endLsn;
     effects.push({ type: 'committed', segment: current.segment.segment, batch });
   }
@@ -460,6 +463,7 @@ function roll(state: WriterState, now: Monotonic, effects: WriterEffect[]): void
   const carried = uncommittedEntries(state.current);
   state.frozen = sealed;
   state.leaveAbove = Number.POSITIVE_INFINITY;
+  state.vainRolls = carried.length > 0 ? state.vainRolls + 1 : 0;
   state.queue = [...carried, ...state.queue];
   for (const queued of carried) state.queuedBytes += queued.bytes;
   state.current = newStream(state.config.volume, spare.segment, sealed.endLsn);
