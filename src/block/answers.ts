@@ -127,6 +127,10 @@ function wholeBatch(bytes: Buffer): BatchHeader | 'longer' | null {
   }
 }
 
+function isFull({ code }: HoldfastError): boolean {
+  return code === 'DISK_FULL';
+}
+
 /** What single pages are read into, one behind the other: cheaper than memory for each. */
 const SLAB_BYTES = 64 * 1024;
 let slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
@@ -160,7 +164,10 @@ export function answerRead(
   file.read(data, page * PAGE_BYTES, (error, bytesRead) => {
     const verdict = decide(state, request);
     if (verdict.act === 'answer') return replies.send(reply, verdict.status, state);
-    const sums = file.checksums(page, count, state.durableLength);
+    const sums = error === null ? file.checksums(page, count, state.durableLength) : null;
+    // On a full disk what the journal has cannot be written to its file now: that is no damage.
+    const isHeldBack = error === null ? sums === null && file.pendingBytes > 0 : isFull(error);
+    if (isHeldBack) return replies.send(reply, 'BUSY', state);
     let good = error === null && bytesRead === data.length && sums !== null;
     for (let i = 0; good && i < count; i++) {
       good = file.checksummer.page(data, i * PAGE_BYTES, page + i) === sums?.[i];
@@ -195,7 +202,7 @@ export function answerLocate(
     file.drain();
   } catch (error) {
     if (!(error instanceof HoldfastError)) throw error;
-    replies.send(reply, 'DISK', state);
+    replies.send(reply, isFull(error) ? 'BUSY' : 'DISK', state);
     return;
   }
   const path = engine.disk.placeOf(dataPath(state.id));

@@ -348,7 +348,8 @@ export class SegmentFile {
   ): void {
     let file: DiskFile;
     try {
-      this.drain();
+      const waitsFrom = this.#pending[0]?.header.offset ?? Number.POSITIVE_INFINITY;
+      if (position + into.length > waitsFrom) this.drain();
       file = this.data();
     } catch (error) {
       done(asFault(error, 'DISK_FAILED'), 0);
