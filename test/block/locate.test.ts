@@ -95,7 +95,7 @@ test('one reply has at most so many checksums; the rest is asked for', async (t)
 test('where the journal cannot be written out, it says so, and the disk goes on', async (t) => {
   const { rig, log } = journaled();
   rig.disk.faults.full = true;
-  t.equal(locate(rig, 0).reply.status, 'DISK');
+  t.equal(locate(rig, 0).reply.status, 'BUSY');
   rig.disk.faults.full = false;
   t.equal(rig.store.state, 'ok');
   const { reply, file } = locate(rig, 0);
