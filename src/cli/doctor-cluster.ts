@@ -6,8 +6,10 @@ import { parseAddress } from '../io/address.js';
 import { CLUSTER_KEY } from '../metadata/keys.js';
 import type { MemberHealth, MetadataStore } from '../metadata/store.js';
 import { type Finding, note, ok, problem } from './findings.js';
+import { wrongSecret } from './node-secret.js';
 import type { Session } from './session.js';
 import {
+  isSecretWrong,
   type NodeState,
   nodeName,
   nodeProblems,
@@ -30,9 +32,13 @@ const STORE_LEAST_FREE_BYTES = 256 * 1024 ** 2;
 
 export async function checkClusterOf(session: Session): Promise<Finding[]> {
   const found = await survey(session);
+  const ofStore = [await checkLatency(session), ...(await checkMembers(session.store))];
+  if (isSecretWrong(found.nodes)) {
+    const { message, hint = '' } = wrongSecret();
+    return [...ofStore, problem('secret', message, hint)];
+  }
   return [
-    await checkLatency(session),
-    ...(await checkMembers(session.store)),
+    ...ofStore,
     ...checkNodes(found.nodes),
     ...checkClocks(found.nodes),
     ...checkDisks(found.nodes),

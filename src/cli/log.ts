@@ -11,6 +11,7 @@ import { nodeClock } from '../io/node/clock.js';
 import { onStopRequest } from '../io/node/process.js';
 import type { VolumeRecord } from '../metadata/model.js';
 import { RAW_LOG_LABEL } from '../metadata/names.js';
+import { checkSession } from './node-secret.js';
 import { wholeNumber } from './numbers.js';
 import { addExamples, printResult } from './output.js';
 import { OwnedLog } from './owned-log.js';
@@ -64,6 +65,7 @@ async function withLog(
     const { record } = await session.volumes.byName(name);
     if (options.writes || !mayBeRawLog(record)) checkRawLog(record);
     checkOwner(record, options);
+    await checkSession(session);
     const { clock, random, store, log, address, clients: requests } = session;
     const directory = await session.directory();
     const parts = { clock, random, store, requests, directory, log, address };

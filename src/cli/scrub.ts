@@ -15,6 +15,7 @@ import { meaningOf } from '../replication/scrubber.js';
 import { EXIT_PROBLEMS } from './errors.js';
 import { findNode } from './node-admin.js';
 import { allVolumes } from './node-holdings.js';
+import { checkSession } from './node-secret.js';
 import { addExamples, printResult, showProgress } from './output.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
 
@@ -64,6 +65,7 @@ async function scrub(volume: string | undefined, options: ScrubOptions): Promise
     if (volume !== undefined && volumes.length === 0) {
       throw new HoldfastError('NOT_FOUND', `no volume is named "${volume}"`);
     }
+    await checkSession(session);
     const on = options.node === undefined ? null : findNode(directory.nodes(), options.node).node;
     const tasks = volumes.flatMap((record) =>
       record.sealed.flatMap((sealed) =>

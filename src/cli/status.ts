@@ -7,10 +7,18 @@ import { readScrubs } from '../metadata/scrub-progress.js';
 import { readSettings } from '../metadata/settings.js';
 import { scrubText } from './cluster-set.js';
 import { EXIT_PROBLEMS } from './errors.js';
+import { wrongSecret } from './node-secret.js';
 import { addExamples, printResult } from './output.js';
 import { scrubProblems, scrubSummary } from './scrub-text.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
-import { type NodeState, nodeProblems, stateText, survey, volumeProblems } from './survey.js';
+import {
+  isSecretWrong,
+  type NodeState,
+  nodeProblems,
+  stateText,
+  survey,
+  volumeProblems,
+} from './survey.js';
 import { table } from './text.js';
 import { volumeTable } from './volume.js';
 
@@ -31,6 +39,7 @@ async function status(options: SessionOptions): Promise<void> {
   await Session.run(options, async (session) => {
     const found = await survey(session);
     const { nodes, volumes } = found;
+    if (isSecretWrong(nodes)) throw wrongSecret();
     const repair = await readRepairReport(session.store);
     const settings = await readSettings(session.store);
     const scrubs = await readScrubs(session.store);

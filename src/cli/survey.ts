@@ -3,7 +3,7 @@
  * answers mean for each volume. For `status` and `doctor`.
  */
 import { type DiskStatus, NODE_STATUS } from '../block/wire/messages.js';
-import { HoldfastError } from '../core/errors.js';
+import { type ErrorCode, HoldfastError } from '../core/errors.js';
 import type { Incarnation } from '../core/ids.js';
 import type { NodeRecord, VolumeRecord } from '../metadata/model.js';
 import { type NodeWish, readNodeWishes } from '../metadata/node-states.js';
@@ -18,6 +18,8 @@ export interface NodeAnswer {
   /** Null when it did not answer: `problem` says why. */
   readonly disks: readonly DiskStatus[] | null;
   readonly problem: string | null;
+  /** What kind of problem that is. */
+  readonly problemCode: ErrorCode | null;
   /** How far its clock is ahead of ours, and how wrong that may be; null when it did not answer. */
   readonly clock: { readonly aheadMs: number; readonly errorMs: number } | null;
 }
@@ -81,10 +83,11 @@ export async function askNode(
     const errorMs = (ours.monotonic() - sentAt) / 2;
     if (body?.type !== 'status') throw new HoldfastError('MALFORMED', 'an answer without status');
     const clock = { aheadMs: body.wallMs - (ours.wall() - errorMs), errorMs };
-    return { record, live, disks: body.disks, problem: null, clock };
+    return { record, live, disks: body.disks, problem: null, problemCode: null, clock };
   } catch (thrown) {
     if (!(thrown instanceof HoldfastError)) throw thrown;
-    return { record, live, disks: null, problem: thrown.message, clock: null };
+    const { message: problem, code: problemCode } = thrown;
+    return { record, live, disks: null, problem, problemCode, clock: null };
   }
 }
 
@@ -99,6 +102,15 @@ export function stateText(word: string, wish: NodeWish | undefined): string {
     ...(wish?.maintenance === undefined ? [] : ['maintenance']),
   ];
   return [word, ...wanted].join(', ');
+}
+
+/**
+ * Whether nodes refuse our secret, and none accepts it: then nothing is known of any of them, and
+ * nobody may take them for down.
+ */
+export function isSecretWrong(nodes: readonly NodeAnswer[]): boolean {
+  const isRefused = nodes.some(({ problemCode }) => problemCode === 'UNAUTHENTICATED');
+  return isRefused && nodes.every(({ disks }) => disks === null);
 }
 
 export function nodeProblems({ record, live, disks, problem }: NodeAnswer): string[] {

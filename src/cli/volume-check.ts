@@ -20,6 +20,7 @@ import { type CheckProgress, type CheckReport, checkVolume } from '../volume/che
 import type { CheckedSegment, SegmentCopy } from '../volume/check-pages.js';
 import { logRoots } from '../volume/log-roots.js';
 import { mountDeps } from './machine.js';
+import { checkSession } from './node-secret.js';
 import { printResult, showProgress } from './output.js';
 import { OwnedLog } from './owned-log.js';
 import { Session, type SessionOptions } from './session.js';
@@ -51,6 +52,7 @@ export async function checkNamed(name: string, options: CheckOptions): Promise<v
     const { record } = await session.volumes.byName(name);
     checkKind(record);
     await assertUnmounted(session, record);
+    await checkSession(session);
     const { clock, random, store, log, address, clients: requests } = session;
     const directory = await session.directory();
     const parts = { clock, random, store, requests, directory, log, address };

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import type { FenceOutcome } from '../lifecycle/volume-types.js';
 import { lifecycleOf } from './lifecycle.js';
+import { checkSession } from './node-secret.js';
 import { wholeNumber } from './numbers.js';
 import { addExamples, printResult } from './output.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
@@ -27,6 +28,7 @@ async function fenceVolume(name: string, options: FenceOptions): Promise<void> {
   const timeoutMs = wholeNumber(options.timeout, '--timeout') * 1000;
   await Session.run(options, async (session) => {
     const { record } = await session.volumes.byName(name);
+    await checkSession(session);
     const lifecycle = lifecycleOf(session);
     const outcome = await lifecycle.fence(record.volume, {
       force: options.force === true,

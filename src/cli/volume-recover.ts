@@ -19,6 +19,7 @@ import { EXIT_PROBLEMS } from './errors.js';
 import { givenUpPages, isNoted, notedLosses, withoutRecovered } from './loss-note.js';
 import { dataLosses, endLosses, type LossPlan, planLoss, recordsOf } from './loss-plan.js';
 import { Copies, lostSegments } from './loss-survey.js';
+import { checkSession } from './node-secret.js';
 import { printResult, showProgress } from './output.js';
 import { OwnedLog } from './owned-log.js';
 import { Session, type SessionOptions } from './session.js';
@@ -33,6 +34,7 @@ export async function recoverVolume(name: string, options: RecoverOptions): Prom
   const timeoutMs = parseDuration(options.timeout, '--timeout');
   await Session.run(options, async (session) => {
     const { record } = await session.volumes.byName(name);
+    await checkSession(session);
     const directory = await session.directory();
     const progress = showProgress(options);
     const mounted = await findPresence(session.store, record.volume);
@@ -109,19 +111,22 @@ async function accept(
     await assertUnmounted(session, record);
     refuseTooFew(directory, record);
   }
-  await writeGivenUp(store, volume, {
-    at: new Date(clock.wall()).toISOString(),
-    segments: givenUpPages(plan.lost),
-    losses: notedLosses(dataLosses(record, plan)),
-    end: plan.isEndUnknown ? endLosses(record, plan) : (noted?.end ?? []),
-  });
-  if (!plan.isEndUnknown) return;
+  const note = (): Promise<void> =>
+    writeGivenUp(store, volume, {
+      at: new Date(clock.wall()).toISOString(),
+      segments: givenUpPages(plan.lost),
+      losses: notedLosses(dataLosses(record, plan)),
+      end: plan.isEndUnknown ? endLosses(record, plan) : (noted?.end ?? []),
+    });
+  if (!plan.isEndUnknown) return await note();
   const acceptLoss = plan.stays;
   const parts = { clock, random, store, requests, directory, log, address, acceptLoss };
   const owned = await OwnedLog.take(parts, volume, timeoutMs).catch((thrown) => {
     throw thrown instanceof HoldfastError && thrown.code === 'TIMEOUT' ? unseen(thrown) : thrown;
   });
   try {
+    // Only now: what the takeover could not do is not given up.
+    await note();
     await owned.release();
   } finally {
     owned.owner.stop();

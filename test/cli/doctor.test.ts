@@ -108,6 +108,7 @@ function state(n: number, change: Partial<NodeState> & { readonly host?: string 
     wish: {},
     disks: [{ ...disk, segments: 1 }],
     problem: null,
+    problemCode: null,
     clock: { aheadMs: 0, errorMs: 1 },
     ...rest,
   };
