@@ -32,7 +32,8 @@ export class BenchCluster {
     const wanted = { name: 'bench', kind: 'block', sizeBytes: GIB, replicas: NODES } as const;
     const { record } = await volumes.create(wanted);
     const parts = { ...base, store, requests: clients, directory, log: silentLog };
-    const log = await OwnedLog.take({ ...parts, address: 'bench' }, record.volume, TAKE_TIMEOUT_MS);
+    const timeoutMs = TAKE_TIMEOUT_MS;
+    const log = await OwnedLog.take({ ...parts, address: 'bench' }, record, { timeoutMs });
     return new BenchCluster(nodes, clients, log);
   }
 

@@ -7,17 +7,14 @@ import type { Command } from 'commander';
 import { HoldfastError } from '../core/errors.js';
 import { RECORD_MAX_BYTES } from '../core/limits.js';
 import { lsn } from '../core/units.js';
-import { nodeClock } from '../io/node/clock.js';
 import { onStopRequest } from '../io/node/process.js';
 import type { VolumeRecord } from '../metadata/model.js';
 import { RAW_LOG_LABEL } from '../metadata/names.js';
 import { checkSession } from './node-secret.js';
 import { wholeNumber } from './numbers.js';
 import { addExamples, printResult } from './output.js';
-import { OwnedLog } from './owned-log.js';
+import { type OwnedLog, withOwnedLog } from './owned-log.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
-
-const RELEASE_TIMEOUT_MS = 5_000;
 
 interface LogOptions extends SessionOptions {
   readonly takeOver?: boolean;
@@ -70,23 +67,9 @@ async function withLog(
     const directory = await session.directory();
     const parts = { clock, random, store, requests, directory, log, address };
     const timeoutMs = wholeNumber(options.timeout, '--timeout') * 1000;
-    const owned = await OwnedLog.take(parts, record.volume, timeoutMs);
-    try {
-      await work(owned);
-      await owned.release();
-    } catch (thrown) {
-      await releaseQuickly(owned);
-      throw thrown;
-    } finally {
-      owned.owner.stop();
-    }
+    const { json, writes } = options;
+    await withOwnedLog(parts, record, { timeoutMs, json, endsItself: writes }, work);
   });
-}
-
-/** So that the next command needs no --take-over after a mistake in this one. */
-async function releaseQuickly(owned: OwnedLog): Promise<void> {
-  const late = new Promise<void>((resolve) => nodeClock.after(RELEASE_TIMEOUT_MS, resolve));
-  await Promise.race([late, owned.release().catch(() => {})]);
 }
 
 /** A rebuild finds segments without labels. Of what nobody owns, reading takes nothing away. */

@@ -2,7 +2,6 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { HoldfastError, invalid } from '../core/errors.js';
-import { nodeClock } from '../io/node/clock.js';
 import type { MountRequest } from '../lifecycle/mount-types.js';
 import { startForeground, startMount } from '../lifecycle/start-mount.js';
 import { BLOCK_FILESYSTEMS, type VolumeInfo } from '../lifecycle/volume-types.js';
@@ -12,7 +11,7 @@ import { lifecycleOf, machineName } from './lifecycle.js';
 import { mountDeps } from './machine.js';
 import { absoluteMetadata } from './mount-location.js';
 import { commitIntervalOf, wholeNumber } from './numbers.js';
-import { addExamples, printResult } from './output.js';
+import { addExamples, printResult, slowProgress } from './output.js';
 import { locate, Session, type SessionOptions, sessionOptions } from './session.js';
 
 interface MountCommandOptions extends SessionOptions {
@@ -25,9 +24,6 @@ interface MountCommandOptions extends SessionOptions {
   readonly options: readonly string[];
   readonly metrics?: string;
 }
-
-/** Shorter than this, progress is not worth a line. */
-const QUIET_MS = 1_000;
 
 const collect = (value: string, all: readonly string[]): readonly string[] => [
   ...all,
@@ -84,7 +80,7 @@ async function lookUp(volume: string, options: SessionOptions): Promise<VolumeIn
 async function mountFiles(request: MountRequest, options: MountCommandOptions): Promise<void> {
   const deps = mountDeps(process.env);
   const interrupted = untilInterrupted();
-  const hooks = { onProgress: slowProgress(), signal: interrupted.signal };
+  const hooks = { onProgress: slowProgress(options), signal: interrupted.signal };
   const print = (status: { readonly directory: string }): void => {
     const text = `${request.volume} is mounted at ${status.directory}`;
     printResult(options.json === true, status, text);
@@ -153,16 +149,5 @@ export function mountRequest(
     waitMs: wholeNumber(options.wait, '--wait') * 1000,
     ...commitIntervalOf(options.commitInterval),
     ...(options.metrics === undefined ? {} : { metricsListen: options.metrics }),
-  };
-}
-
-/** Tells on standard error what a start that takes longer is about. */
-function slowProgress(): (text: string) => void {
-  const since = nodeClock.monotonic();
-  let said = '';
-  return (text) => {
-    if (text === said || nodeClock.monotonic() - since < QUIET_MS) return;
-    said = text;
-    process.stderr.write(`${text}\n`);
   };
 }

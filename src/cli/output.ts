@@ -1,5 +1,6 @@
 /** How commands print: results as text or JSON, help with examples. */
 import type { Command } from 'commander';
+import { nodeClock } from '../io/node/clock.js';
 
 /** Prints a result: as one line of JSON if asked, else as text. */
 export function printResult(json: boolean, value: unknown, text: string): void {
@@ -27,5 +28,27 @@ export function showProgress(options: { readonly json?: boolean }): Progress {
   return {
     say: (text) => void stderr.write(`\r\x1b[K${text.slice(0, (stderr.columns ?? 80) - 1)}`),
     end: () => void stderr.write('\r\x1b[K'),
+  };
+}
+
+/** Shorter than this, what is waited for is not worth a line. */
+const QUIET_MS = 1_000;
+
+/**
+ * Tells on standard error what a start that takes longer waits for, a line each: scripts' logs need
+ * it as much as people do. With --json nothing but an error goes there.
+ */
+export function slowProgress({
+  json,
+}: {
+  readonly json?: boolean | undefined;
+}): (text: string) => void {
+  if (json === true) return () => {};
+  const since = nodeClock.monotonic();
+  let said = '';
+  return (text) => {
+    if (text === said || nodeClock.monotonic() - since < QUIET_MS) return;
+    said = text;
+    process.stderr.write(`${text}\n`);
   };
 }

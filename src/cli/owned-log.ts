@@ -5,16 +5,21 @@
 import type { BatchEntry } from '../block/wire/batch.js';
 import type { NodeRequests } from '../block/wire/requests.js';
 import { HoldfastError } from '../core/errors.js';
-import { idFromBytes, type OwnerId, type SegmentId, type VolumeId } from '../core/ids.js';
+import { idFromBytes, type OwnerId, type SegmentId } from '../core/ids.js';
 import type { Lsn } from '../core/units.js';
 import type { Clock } from '../io/clock.js';
 import type { Log } from '../io/log.js';
 import type { Random } from '../io/random.js';
+import { takeOver } from '../lifecycle/take-over.js';
+import type { VolumeFacts } from '../metadata/model.js';
 import type { MetadataStore } from '../metadata/store.js';
 import type { Directory } from '../replication/directory.js';
 import { LogOwner } from '../replication/owner.js';
-import type { Appended, OwnerState, ReplayedRecord } from '../replication/owner-api.js';
+import type { Appended, ReplayedRecord } from '../replication/owner-api.js';
 import type { SaidLengths } from '../replication/takeover-rules.js';
+import { EXIT_INTERRUPTED } from './errors.js';
+import { untilInterrupted } from './interrupt.js';
+import { slowProgress } from './output.js';
 
 export interface OwnedLogParts {
   readonly clock: Clock;
@@ -29,6 +34,19 @@ export interface OwnedLogParts {
   readonly acceptLoss?: SaidLengths;
 }
 
+export interface TakeOptions {
+  readonly timeoutMs: number;
+  /** What it waits for, for people. */
+  readonly onProgress?: (text: string) => void;
+  /** What becomes of the owner once it serves. */
+  readonly onStopped?: (reason: HoldfastError) => void;
+  readonly signal?: AbortSignal;
+}
+
+export type OwnedVolume = Pick<VolumeFacts, 'volume' | 'name'>;
+
+const RELEASE_TIMEOUT_MS = 5_000;
+
 export class OwnedLog {
   readonly owner: LogOwner;
   #drain: Promise<void> | null = null;
@@ -37,43 +55,19 @@ export class OwnedLog {
     this.owner = owner;
   }
 
-  /**
-   * Takes the volume over and resolves once it serves. Rejects with TIMEOUT (retryable) after
-   * `timeoutMs`, saying which step did not end; with FENCED when somebody else took it meanwhile.
-   */
-  static take(
+  /** Takes the volume over and resolves once it serves. Rejects as takeOver (take-over.ts). */
+  static async take(
     parts: OwnedLogParts,
-    volume: VolumeId,
-    timeoutMs: number,
-    onState: (state: OwnerState) => void = () => {},
+    { volume, name }: OwnedVolume,
+    { timeoutMs, onProgress = () => {}, onStopped = () => {}, signal }: TakeOptions,
   ): Promise<OwnedLog> {
-    const owner = new LogOwner(parts, {
-      volume,
-      owner: idFromBytes<OwnerId>(parts.random.bytes(16)),
-      address: parts.address,
-      ...(parts.acceptLoss === undefined ? {} : { acceptLoss: parts.acceptLoss }),
-    });
-    return new Promise((resolve, reject) => {
-      const timer = parts.clock.after(timeoutMs, () => {
-        const { state } = owner;
-        const step = state.type === 'taking-over' ? ` (step: ${state.step})` : '';
-        const message = `the volume could not be taken over within ${timeoutMs / 1000} s${step}`;
-        const hint = 'Check with "holdfast status" that enough of its nodes are up.';
-        // First, since the end of the owner rejects as well.
-        reject(new HoldfastError('TIMEOUT', message, { retryable: true, hint }));
-        owner.stop();
-      });
-      owner.start((state) => {
-        onState(state);
-        if (state.type === 'serving') {
-          timer.cancel();
-          resolve(new OwnedLog(owner));
-        } else if (state.type === 'stopped') {
-          timer.cancel();
-          reject(state.reason);
-        }
-      });
-    });
+    const { clock, random, directory, address, acceptLoss } = parts;
+    const id = idFromBytes<OwnerId>(random.bytes(16));
+    const loss = acceptLoss === undefined ? {} : { acceptLoss };
+    const owner = new LogOwner(parts, { volume, owner: id, address, ...loss });
+    const on = { onProgress, onStopped, signal };
+    await takeOver({ owner, clock, directory, timeoutMs, volume: name, ...on });
+    return new OwnedLog(owner);
   }
 
   /** Resolves when there is room for more; awaiting it between appends bounds what is queued. */
@@ -124,4 +118,60 @@ export class OwnedLog {
       });
     });
   }
+}
+
+export interface WithLogOptions {
+  readonly timeoutMs: number;
+  readonly json?: boolean | undefined;
+  /** `work` listens to Ctrl-C itself. */
+  readonly endsItself?: boolean;
+}
+
+/**
+ * Takes a volume over for the time of `work`, says what that waits for, and gives the volume back
+ * whatever happens: also at Ctrl-C and SIGTERM, which end the process.
+ */
+export async function withOwnedLog(
+  parts: OwnedLogParts,
+  volume: OwnedVolume,
+  { timeoutMs, json, endsItself = false }: WithLogOptions,
+  work: (log: OwnedLog) => Promise<void>,
+): Promise<void> {
+  const interrupted = untilInterrupted();
+  const { signal } = interrupted;
+  const stopped = new Promise<never>((_, reject) => {
+    const message = 'stopped before it was done';
+    signal.addEventListener('abort', () => reject(new HoldfastError('CLOSED', message)));
+  });
+  stopped.catch(() => {});
+  try {
+    const onProgress = slowProgress({ json });
+    const owned = await OwnedLog.take(parts, volume, { timeoutMs, onProgress, signal });
+    if (endsItself) interrupted.forget();
+    try {
+      await Promise.race([work(owned).then(() => owned.release()), stopped]);
+    } catch (thrown) {
+      await releaseQuickly(parts.clock, owned);
+      throw thrown;
+    } finally {
+      owned.owner.stop();
+    }
+  } catch (thrown) {
+    if (signal.aborted) process.exit(EXIT_INTERRUPTED);
+    throw thrown;
+  } finally {
+    interrupted.forget();
+  }
+}
+
+/** So that the next command finds no owner after a mistake in this one. */
+async function releaseQuickly(clock: Clock, owned: OwnedLog): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const late = clock.after(RELEASE_TIMEOUT_MS, resolve);
+    const ended = owned.release().catch(() => {});
+    void ended.then(() => {
+      late.cancel();
+      resolve();
+    });
+  });
 }

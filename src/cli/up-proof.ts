@@ -33,11 +33,8 @@ export async function proveVolume(
 ): Promise<Proof> {
   const { store, clients: requests, nodes: directory } = cluster;
   const base = { clock: nodeClock, random: nodeRandom, log: silentLog, address };
-  const log = await OwnedLog.take(
-    { ...base, store, requests, directory },
-    volume.volume,
-    TIMEOUT_MS,
-  );
+  const parts = { ...base, store, requests, directory };
+  const log = await OwnedLog.take(parts, volume, { timeoutMs: TIMEOUT_MS });
   try {
     const pages = Array.from({ length: RECORDS }, () => Buffer.from(nodeRandom.bytes(PAGE_BYTES)));
     const start = nodeClock.monotonic();

@@ -22,7 +22,7 @@ import { logRoots } from '../volume/log-roots.js';
 import { mountDeps } from './machine.js';
 import { checkSession } from './node-secret.js';
 import { printResult, showProgress } from './output.js';
-import { OwnedLog } from './owned-log.js';
+import { type OwnedLog, withOwnedLog } from './owned-log.js';
 import { Session, type SessionOptions } from './session.js';
 
 /** A node that does not answer is asked so often, so long apart. */
@@ -56,22 +56,18 @@ export async function checkNamed(name: string, options: CheckOptions): Promise<v
     const { clock, random, store, log, address, clients: requests } = session;
     const directory = await session.directory();
     const parts = { clock, random, store, requests, directory, log, address };
-    const owned = await OwnedLog.take(parts, record.volume, timeoutMs);
+    const { json } = options;
     const progress = showProgress(options);
-    try {
+    await withOwnedLog(parts, record, { timeoutMs, json }, async (owned) => {
       const report = await runCheck(session, owned, directory, {
         withoutPages: options.structures === true,
         onProgress: (at) => progress.say(progressText(at)),
         onWaiting: (text) => progress.say(text),
       });
       progress.end();
-      printResult(options.json === true, { volume: name, ...report }, describe(name, report));
-      await owned.release();
+      printResult(json === true, { volume: name, ...report }, describe(name, report));
       throwIfBad(name, report);
-    } finally {
-      progress.end();
-      owned.owner.stop();
-    }
+    }).finally(() => progress.end());
   });
 }
 

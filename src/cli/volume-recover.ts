@@ -21,7 +21,7 @@ import { dataLosses, endLosses, type LossPlan, planLoss, recordsOf } from './los
 import { Copies, lostSegments } from './loss-survey.js';
 import { checkSession } from './node-secret.js';
 import { printResult, showProgress } from './output.js';
-import { OwnedLog } from './owned-log.js';
+import { withOwnedLog } from './owned-log.js';
 import { Session, type SessionOptions } from './session.js';
 import { assertUnmounted } from './volume-check.js';
 
@@ -75,7 +75,8 @@ export async function recoverVolume(name: string, options: RecoverOptions): Prom
       process.exitCode = EXIT_PROBLEMS;
       return;
     }
-    await accept(session, directory, record, { plan, noted, timeoutMs });
+    const { json } = options;
+    await accept(session, directory, record, { plan, noted, timeoutMs, json });
     print(true, `volume ${name} goes on without that; see what else is wrong: holdfast status`);
   });
 }
@@ -102,7 +103,12 @@ async function accept(
   session: Session,
   directory: Directory,
   record: VolumeRecord,
-  what: { readonly plan: LossPlan; readonly noted: GivenUp | null; readonly timeoutMs: number },
+  what: {
+    readonly plan: LossPlan;
+    readonly noted: GivenUp | null;
+    readonly timeoutMs: number;
+    readonly json: boolean | undefined;
+  },
 ): Promise<void> {
   const { clock, random, store, log, address, clients: requests } = session;
   const { plan, noted, timeoutMs } = what;
@@ -121,16 +127,10 @@ async function accept(
   if (!plan.isEndUnknown) return await note();
   const acceptLoss = plan.stays;
   const parts = { clock, random, store, requests, directory, log, address, acceptLoss };
-  const owned = await OwnedLog.take(parts, volume, timeoutMs).catch((thrown) => {
+  // Noted only now: what the takeover could not do is not given up.
+  await withOwnedLog(parts, record, { timeoutMs, json: what.json }, note).catch((thrown) => {
     throw thrown instanceof HoldfastError && thrown.code === 'TIMEOUT' ? unseen(thrown) : thrown;
   });
-  try {
-    // Only now: what the takeover could not do is not given up.
-    await note();
-    await owned.release();
-  } finally {
-    owned.owner.stop();
-  }
 }
 
 /** The taker waited for what was shown, or for nodes to write to. */

@@ -3,7 +3,7 @@
  * gives up when nothing has moved for too long.
  */
 import { HoldfastError } from '../core/errors.js';
-import type { Clock } from '../io/clock.js';
+import type { Clock, Timer } from '../io/clock.js';
 import type { VolumeRecord } from '../metadata/model.js';
 import type { Directory } from '../replication/directory.js';
 import type { LogOwner } from '../replication/owner.js';
@@ -20,39 +20,84 @@ export interface TakeOverOptions {
   readonly onProgress: (text: string) => void;
   /** What becomes of the owner once it serves: FENCED, CLOSED or INCONSISTENT. */
   readonly onStopped: (reason: HoldfastError) => void;
+  /** Aborted: the takeover is given up, with CLOSED. */
+  readonly signal?: AbortSignal | undefined;
 }
+
+/** While a step lasts, who keeps it waiting may change. */
+const PROGRESS_MS = 1_000;
+/** A swap of the record, and the one before it that may still be under way. */
+const GIVE_BACK_MS = 4_000;
 
 /**
  * Resolves once the owner serves. Rejects with TIMEOUT (retryable), saying which step did not end
  * and what it waited for, with FENCED when somebody else took the volume meanwhile, with CLOSED
- * when the owner was stopped. The owner is stopped then.
+ * when the owner was stopped. The owner is stopped then, and the volume given back: nobody is shown
+ * as its owner for having tried.
  */
 export function takeOver(options: TakeOverOptions): Promise<void> {
-  const { owner, clock, timeoutMs, volume, onProgress, onStopped } = options;
+  const { owner, clock, timeoutMs, volume, onProgress, onStopped, signal } = options;
   return new Promise((resolve, reject) => {
     let isServing = false;
-    const giveUp = (timeoutMs: number): void => {
-      const what = waitsFor(owner.state, owner.record, options.directory);
-      const message = `"${volume}" could not be taken over in ${timeoutMs / 1000} s: ${what}`;
-      const hint = 'Check with "holdfast status" that enough of its nodes are up.';
-      // First, since the end of the owner rejects as well.
-      reject(new HoldfastError('TIMEOUT', message, { retryable: true, hint }));
-      owner.stop();
+    let isGivenUp = false;
+    const say = (): void => onProgress(waitsFor(owner.state, owner.record, options.directory));
+    const sayAgain = (): Timer =>
+      clock.after(PROGRESS_MS, () => {
+        say();
+        saying = sayAgain();
+      });
+    let saying = sayAgain();
+    const settled = (): void => {
+      timer?.cancel();
+      saying.cancel();
     };
-    const timer = timeoutMs === null ? null : clock.after(timeoutMs, () => giveUp(timeoutMs));
+    const giveUp = (fault: HoldfastError): void => {
+      if (isServing || isGivenUp) return;
+      isGivenUp = true;
+      settled();
+      void giveBack(clock, owner).then(() => reject(fault));
+    };
+    const late = (ms: number): void => giveUp(timedOut(options, ms));
+    const timer = timeoutMs === null ? null : clock.after(timeoutMs, () => late(timeoutMs));
     owner.start((state) => {
+      // Its end rejects as well, with less to say.
+      if (isGivenUp) return;
       if (state.type === 'serving') {
-        timer?.cancel();
+        settled();
         isServing = true;
         resolve();
       } else if (state.type === 'stopped') {
-        timer?.cancel();
+        settled();
         if (isServing) onStopped(state.reason);
         else reject(state.reason);
       } else {
-        onProgress(waitsFor(state, owner.record, options.directory));
+        say();
       }
     });
+    const onAbort = (): void =>
+      giveUp(new HoldfastError('CLOSED', `taking "${volume}" over was given up`));
+    if (signal?.aborted === true) onAbort();
+    else signal?.addEventListener('abort', onAbort, { once: true });
+  });
+}
+
+function timedOut({ owner, volume, directory }: TakeOverOptions, ms: number): HoldfastError {
+  const what = waitsFor(owner.state, owner.record, directory);
+  const message = `"${volume}" could not be taken over in ${ms / 1000} s: ${what}`;
+  const hint = 'Check with "holdfast status" that enough of its nodes are up.';
+  return new HoldfastError('TIMEOUT', message, { retryable: true, hint });
+}
+
+/** Resolves when the record says so, or the metadata store has not answered in time. */
+function giveBack(clock: Clock, owner: LogOwner): Promise<void> {
+  return new Promise((resolve) => {
+    const end = (): void => {
+      late.cancel();
+      owner.stop();
+      resolve();
+    };
+    const late = clock.after(GIVE_BACK_MS, end);
+    owner.release(end);
   });
 }
 

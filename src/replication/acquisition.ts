@@ -64,6 +64,8 @@ export class Acquisition {
   #released = false;
   #claimAt: number = Number.POSITIVE_INFINITY;
   #done = false;
+  /** Who waits for this attempt to end, once it was given up. */
+  #onGivenUp: ((mayRelease: boolean) => void) | null = null;
 
   constructor(
     context: OwnerContext,
@@ -83,6 +85,26 @@ export class Acquisition {
     this.#swapper.open(() => this.#claim(this.#context.now()));
   }
 
+  /**
+   * Sends nothing more. `done` once no swap is under way, with whether the volume is this owner's
+   * and may be marked as released: that says that no read lease runs, and this owner has none yet,
+   * but the one before may. So it is left as it was found: released by whoever had it, or never
+   * served by anybody. Never called when this owner is stopped first.
+   */
+  giveUp(done: (mayRelease: boolean) => void): void {
+    this.#onGivenUp = done;
+    this.#done = true;
+    if (!this.#swapper.busy) this.#gaveUp('none');
+  }
+
+  #gaveUp(landed: string): void {
+    const record = this.#swapper.known?.record;
+    const isOurs = record?.owner?.id === this.#context.options.owner;
+    // A takeover that has ended has waited for all leases.
+    const isFree = this.#released || landed === 'seal' || record?.open.length === 0;
+    this.#onGivenUp?.(isOurs && isFree);
+  }
+
   #record(): VolumeRecord {
     return present(this.#swapper.known, 'the record was read').record;
   }
@@ -94,6 +116,7 @@ export class Acquisition {
   }
 
   #tick(now: Monotonic): void {
+    if (this.#done) return;
     if (this.#takeover === null || this.#creation === null) {
       this.#claim(now);
       return;
@@ -145,7 +168,12 @@ export class Acquisition {
   }
 
   #propose(swap: OwnerSwap): void {
-    this.#swapper.propose(swap);
+    const onLanded = (now: Monotonic): void => {
+      if (this.#onGivenUp === null) swap.onLanded(now);
+      else this.#gaveUp(swap.name);
+    };
+    const watched: OwnerSwap = { ...swap, onLanded };
+    this.#swapper.propose(watched);
   }
 
   #claimed(now: Monotonic): void {

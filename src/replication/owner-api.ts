@@ -73,7 +73,10 @@ export interface VolumeOwner {
     onRecord: (record: ReplayedRecord) => void,
     done: (error: HoldfastError | null) => void,
   ): void;
-  /** Waits for what is pending, seals nothing, marks the record as released, stops. */
+  /**
+   * Waits for what is pending, seals nothing, marks the record as released, stops. Before it serves
+   * it gives the takeover up: the record is marked if the owner before had released it.
+   */
   release(done: (error: HoldfastError | null) => void): void;
   /** Stops at once, as a crash would. */
   stop(): void;

@@ -249,26 +249,48 @@ export class LogOwner implements VolumeOwner {
   release(done: (error: HoldfastError | null) => void): void {
     const service = this.#serving();
     if (service === null) {
-      // Not taken over yet: the lease of the owner before us may still run, so nothing is marked.
-      this.stop();
-      this.#context.deps.clock.soon(() => done(null));
+      this.#giveUp(done);
       return;
     }
     this.#releasing = true;
     this.#onReleased = done;
-    service.release(() => {
-      const { epoch: held } = present(this.record, 'a record');
-      const swap: OwnerSwap = {
-        name: 'release',
-        change: (found) => release(found, { epoch: held }),
-        onLanded: () => {
-          this.#onReleased = null;
-          this.#stop(new HoldfastError('CLOSED', 'the volume was released'));
-          done(null);
-        },
-      };
-      this.#swapper.propose(swap);
+    service.release(() => this.#markReleased(done));
+  }
+
+  /** Of a volume that is not taken over yet: it is left as released as it was found. */
+  #giveUp(done: (error: HoldfastError | null) => void): void {
+    const unmarked = (): void => {
+      this.stop();
+      this.#context.deps.clock.soon(() => done(null));
+    };
+    if (this.#state.type !== 'taking-over' || this.#releasing) {
+      unmarked();
+      return;
+    }
+    this.#releasing = true;
+    this.#onReleased = done;
+    present(this.#acquisition, 'an attempt').giveUp((mayRelease) => {
+      if (mayRelease) {
+        this.#markReleased(done);
+        return;
+      }
+      this.#onReleased = null;
+      unmarked();
     });
+  }
+
+  #markReleased(done: (error: HoldfastError | null) => void): void {
+    const { epoch: held } = present(this.record, 'a record');
+    const swap: OwnerSwap = {
+      name: 'release',
+      change: (found) => release(found, { epoch: held }),
+      onLanded: () => {
+        this.#onReleased = null;
+        this.#stop(new HoldfastError('CLOSED', 'the volume was released'));
+        done(null);
+      },
+    };
+    this.#swapper.propose(swap);
   }
 
   stop(): void {

@@ -8,6 +8,7 @@ import { nodeClock } from '../../src/io/node/clock.js';
 import { nodeRandom } from '../../src/io/node/random.js';
 import { readCluster } from '../../src/metadata/cluster.js';
 import { CLUSTER_KEY } from '../../src/metadata/keys.js';
+import type { VolumeRecord } from '../../src/metadata/model.js';
 import { openMetadata } from '../../src/metadata/open.js';
 import { Cluster } from '../fixtures/cluster.js';
 import { endAll, holdfastBin, type Process, startNode } from '../fixtures/processes.js';
@@ -47,7 +48,44 @@ t.test('a log command that fails or is stopped gives the volume back', async (t)
   await Promise.all(cluster.nodes.slice(1).map((node) => node.kill()));
   const late = start('log', 'read', cluster.volume, '--timeout', '3');
   t.equal((await late.exited).code, 21, late.stderr);
-  t.match(late.stderr, /could not be taken over within 3 s.*holdfast status/);
+  t.match(late.stderr, /^step 2 of 4, .*\n/, 'it says what it waits for, meanwhile');
+  t.match(late.stderr, /could not be taken over in 3 s: step 2 of 4, .*holdfast status/);
+});
+
+t.test('whoever gives a takeover up is not left as the owner', async (t) => {
+  const cluster = await Cluster.start();
+  t.teardown(() => cluster.close());
+  const where = ['--metadata', cluster.etcd.url, '--secret-file', cluster.secretFile];
+  const start = (...args: string[]): Process => startNode(holdfastBin, [...args, ...where]);
+  const owner = async (name: string): Promise<VolumeRecord['owner']> => {
+    const shown = start('volume', 'show', name, '--json');
+    await shown.exited;
+    return (JSON.parse(shown.lines[0] ?? '') as VolumeRecord).owner;
+  };
+  await start('volume', 'create', 'db', '--size', '1GiB').exited;
+  t.equal((await start('volume', 'check', 'db').exited).code, 0);
+  t.equal((await start('log', 'read', cluster.volume).exited).code, 0);
+  await Promise.all(cluster.nodes.slice(1).map((node) => node.kill()));
+
+  const late = start('volume', 'check', 'db', '--timeout', '3s', '--json');
+  t.equal((await late.exited).code, 21, late.stderr);
+  t.match(JSON.parse(late.stderr), { error: { code: 'TIMEOUT' } }, 'nothing but the error');
+  t.match(await owner('db'), { released: true });
+
+  for (const [name, signal, ...args] of [
+    ['db', 'SIGINT', 'volume', 'check'],
+    [cluster.volume, 'SIGTERM', 'log', 'read'],
+    [cluster.volume, 'SIGINT', 'log', 'append'],
+  ] as const) {
+    const stopped = start(...args, name);
+    await stopped.until('progress', 30_000, () => /step 2 of 4/.test(stopped.stderr) || undefined);
+    stopped.signal(signal);
+    t.same(await stopped.exited, { code: 130, signal: null }, `${args.join(' ')}: ${signal}`);
+    t.match(await owner(name), { released: true }, args.join(' '));
+  }
+  await Promise.all(cluster.nodes.slice(1).map((node) => node.start()));
+  const read = start('log', 'read', cluster.volume);
+  t.equal((await read.exited).code, 0, read.stderr);
 });
 
 t.test('a lost store is not given a new cluster beside its nodes, and is rebuilt', async (t) => {

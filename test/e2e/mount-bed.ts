@@ -23,8 +23,6 @@ export interface Said {
 /** As `holdfast mount --json` prints it. */
 export interface Mount extends MountStatus {
   readonly live: LiveStatus;
-  /** What the command told while it took its time. */
-  readonly progress: string;
 }
 
 export class MountBed {
@@ -97,7 +95,7 @@ export class MountBed {
       ...more,
     );
     if (code !== 0) throw new Error(`exit ${code}: ${stderr}`);
-    const mount = { ...(JSON.parse(lines[0] ?? '') as Mount), progress: stderr };
+    const mount = JSON.parse(lines[0] ?? '') as Mount;
     this.#pids.add(mount.live.pid).add(mount.keeperPid ?? -1);
     return mount;
   }

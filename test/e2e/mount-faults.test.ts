@@ -94,8 +94,9 @@ t.test('killed with its keeper, a daemon leaves what was fsynced', async (t) => 
       'looking changes nothing',
     );
   }
-  const { progress } = await bed.mount('db', directory);
-  t.notMatch(progress, /waiting:/, 'nobody waits for the lease of a dead process of this machine');
+  const { code: mounted, stderr } = await bed.holdfast('mount', 'db', directory);
+  t.equal(mounted, 0, stderr);
+  t.notMatch(stderr, /waiting:/, 'nobody waits for the lease of a dead process of this machine');
   t.match(await bed.mounts(), [{ state: 'mounted', directory }], 'what was left is cleared');
   t.equal((await shell(`cat ${directory}/fsynced`)).text, 'fsynced');
   t.equal((await bed.holdfast('umount', directory)).code, 0);
@@ -107,8 +108,9 @@ t.test('a dead mount in the way is cleared by the next one', async (t) => {
   process.kill(live.pid, 'SIGKILL');
   await until('both are gone', () => !isAlive(live.pid));
   t.ok(isMounted(directory), 'nobody was left to take it away');
-  const { progress } = await bed.mount('db', directory);
-  t.notMatch(progress, /waiting:/, 'nobody waits for the lease of a dead process of this machine');
+  const { code: mounted, stderr } = await bed.holdfast('mount', 'db', directory);
+  t.equal(mounted, 0, stderr);
+  t.notMatch(stderr, /waiting:/, 'nobody waits for the lease of a dead process of this machine');
   t.equal(bed.states.length, 1);
   t.equal((await shell(`cat ${directory}/fsynced`)).text, 'fsynced');
   t.equal((await bed.holdfast('umount', directory)).code, 0);
@@ -125,8 +127,9 @@ t.test('umount clears what a dead daemon left', async (t) => {
   t.match(lines[0], /cleared/);
   t.notOk(isMounted(directory));
   t.same(await bed.mounts(), []);
-  const { progress } = await bed.mount('db', directory);
-  t.notMatch(progress, /waiting:/, 'its presence has ended with it');
+  const { code: mounted, stderr } = await bed.holdfast('mount', 'db', directory);
+  t.equal(mounted, 0, stderr);
+  t.notMatch(stderr, /waiting:/, 'its presence has ended with it');
   t.equal((await bed.holdfast('umount', directory)).code, 0);
 });
 
