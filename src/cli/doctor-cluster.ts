@@ -9,10 +9,10 @@ import { type Finding, note, ok, problem } from './findings.js';
 import { wrongSecret } from './node-secret.js';
 import type { Session } from './session.js';
 import {
+  allNodeFaults,
   isSecretWrong,
   type NodeState,
   nodeName,
-  nodeProblems,
   type Survey,
   survey,
   volumeProblems,
@@ -100,12 +100,8 @@ export function checkMember(member: MemberHealth): Finding[] {
   return [ok(check, `version ${version}, ${formatSize(usedBytes)} used`)];
 }
 
-function checkNodes(nodes: readonly NodeState[]): Finding[] {
-  if (nodes.length === 0) {
-    return [problem('nodes', 'no node has ever registered', 'Start "holdfast node" on machines.')];
-  }
-  const advice = 'Start it again on its machine and look at its log; see also its disks below.';
-  const bad = nodes.flatMap(nodeProblems).map((message) => problem('nodes', message, advice));
+export function checkNodes(nodes: readonly NodeState[]): Finding[] {
+  const bad = allNodeFaults(nodes).map((one) => problem('nodes', one.message, one.advice));
   return bad.length > 0 ? bad : [ok('nodes', `${nodes.length} are registered and answer`)];
 }
 

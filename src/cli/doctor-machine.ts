@@ -2,7 +2,9 @@
 import { spawnSync } from 'node:child_process';
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { release } from 'node:os';
+import { HoldfastError } from '../core/errors.js';
 import { MOUNT_TYPE } from '../fuse/launcher.js';
+import type { MountStatus } from '../lifecycle/mount-types.js';
 import { listMounts } from '../lifecycle/mounts.js';
 import { type Finding, note, ok, problem } from './findings.js';
 import { mountDeps } from './machine.js';
@@ -98,7 +100,16 @@ function checkProgram(name: string): Finding {
 
 async function checkMounts(): Promise<Finding[]> {
   const deps = mountDeps(process.env);
-  const ours = await listMounts(deps);
+  let ours: MountStatus[];
+  try {
+    ours = await listMounts(deps);
+  } catch (thrown) {
+    if (!(thrown instanceof HoldfastError)) throw thrown;
+    const { message, hint = 'See docs/MOUNT.md.' } = thrown;
+    // Their state is for root alone: what else there is can be looked at all the same.
+    const isRoot = process.geteuid?.() === 0;
+    return [isRoot ? problem('mounts', message, hint) : note('mounts', message, hint)];
+  }
   const bad = ours.flatMap(({ directory, volume, state, logFile, live }) => {
     const what = `${directory} (${volume})`;
     const advice = `See ${logFile}; "holdfast umount ${directory}" clears it.`;

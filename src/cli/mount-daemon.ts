@@ -48,9 +48,9 @@ import type { LiveStatus, MountSpec } from '../lifecycle/mount-types.js';
 import type { DirectoryCache } from '../metadata/directory-cache.js';
 import { EXIT_CODES } from './errors.js';
 import { MountMonitor } from './mount-monitor.js';
-import { checkSecret } from './node-secret.js';
-import { loadSecret } from './secret.js';
+import { checkSession } from './node-secret.js';
 import { Session } from './session.js';
+import { NO_NODES } from './survey.js';
 import { programVersion } from './version.js';
 
 /** The keeper's descriptor of /dev/fuse. */
@@ -288,7 +288,7 @@ class MountProcess {
       if (!isLoaded || foreground) void daemon.stop(ABANDONED);
     });
     try {
-      await Promise.all([daemon.load(), isAdopted ? null : this.#checkSecret(session)]);
+      await Promise.all([daemon.load(), isAdopted ? null : this.#checkNodes(session)]);
       isLoaded = true;
       if (isAdopted) daemon.serve(this.#device());
       else await this.#serveNew(daemon);
@@ -333,12 +333,11 @@ class MountProcess {
     return readDevice(this.#host.state, this.#spec.mount);
   }
 
-  /** A takeover with a wrong secret would wait for answers that never come. */
-  async #checkSecret(session: Session): Promise<void> {
-    const { cluster } = session.cluster;
-    const secret = loadSecret(this.#spec.secretFile ?? undefined, process.env);
-    const directory = await session.directory();
-    await checkSecret({ cluster, secret }, directory.nodes());
+  /** A takeover without nodes, or with a wrong secret, would wait for answers that never come. */
+  async #checkNodes(session: Session): Promise<void> {
+    const nodes = (await session.directory()).nodes();
+    if (nodes.length > 0) return await checkSession(session);
+    throw new HoldfastError('UNAVAILABLE', NO_NODES.message, { hint: NO_NODES.advice });
   }
 }
 

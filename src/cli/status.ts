@@ -12,9 +12,9 @@ import { addExamples, printResult } from './output.js';
 import { scrubProblems, scrubSummary } from './scrub-text.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
 import {
+  allNodeFaults,
   isSecretWrong,
   type NodeState,
-  nodeProblems,
   stateText,
   survey,
   volumeProblems,
@@ -45,7 +45,7 @@ async function status(options: SessionOptions): Promise<void> {
     const scrubs = await readScrubs(session.store);
     const disks = [...scrubs.values()].flat();
     const problems = [
-      ...nodes.flatMap(nodeProblems),
+      ...allNodeFaults(nodes).map(({ message }) => message),
       ...volumeProblems(found),
       ...nodes.flatMap(({ record }) => scrubProblems(record, scrubs.get(record.node) ?? [])),
     ];

@@ -113,18 +113,81 @@ export function isSecretWrong(nodes: readonly NodeAnswer[]): boolean {
   return isRefused && nodes.every(({ disks }) => disks === null);
 }
 
-export function nodeProblems({ record, live, disks, problem }: NodeAnswer): string[] {
+/** What is wrong with a node, and what to do about that. */
+export interface NodeFault {
+  readonly message: string;
+  readonly advice: string;
+}
+
+export const NO_NODES: NodeFault = {
+  message: 'no node has ever registered',
+  advice: 'Start "holdfast node" on machines.',
+};
+
+/** Of all of them; that there is none is one as well. */
+export function allNodeFaults(nodes: readonly NodeAnswer[]): NodeFault[] {
+  return nodes.length === 0 ? [NO_NODES] : nodes.flatMap(nodeFaults);
+}
+
+function nodeFaults(answer: NodeAnswer): NodeFault[] {
+  const { record, live, disks } = answer;
   const name = nodeName(record);
-  if (disks === null) return [`${name} does not answer: ${problem}`];
-  const problems = live ? [] : [`${name} answers, but its registration has lapsed`];
-  for (const disk of disks) {
-    if (disk.state !== 'ok') problems.push(`${name}: disk ${disk.incarnation} is ${disk.state}`);
+  if (disks === null) return [silence(name, answer)];
+  const faults: NodeFault[] = [];
+  if (!live) {
+    const advice =
+      'It cannot reach the metadata store, or is slow to: see its log, and its network to there.';
+    faults.push({ message: `${name} answers, but its registration has lapsed`, advice });
+  }
+  for (const { state, incarnation } of disks) {
+    if (state === 'ok') continue;
+    const advice = DISK_ADVICE[state] ?? 'See its log.';
+    faults.push({ message: `${name}: disk ${incarnation} is ${state}`, advice });
   }
   for (const { incarnation } of record.disks) {
     if (disks.some((disk) => disk.incarnation === incarnation)) continue;
-    problems.push(`${name}: disk ${incarnation} is registered and not there`);
+    const message = `${name}: disk ${incarnation} is registered and not there`;
+    const advice =
+      'Mount it, and start the node again with its --data-dir; started without it the node gives ' +
+      'it up, and what it had is copied from others.';
+    faults.push({ message, advice });
   }
-  return problems;
+  return faults;
+}
+
+const DISK_ADVICE: Readonly<Record<string, string>> = {
+  full: 'Remove or purge volumes, add nodes, or free what else stands on it.',
+  failed:
+    'It cannot be written or read, or is read-only: the node\'s log and "dmesg" say why. Mend it ' +
+    'and start the node again, or replace it: what it had is copied from others.',
+};
+
+function silence(name: string, { problem, problemCode }: NodeAnswer): NodeFault {
+  switch (problemCode) {
+    case 'UNAUTHENTICATED':
+      return {
+        message: `${name} refuses the secret that others accept: ${problem}`,
+        advice: 'Copy the secret file of another node to its machine, and start it again.',
+      };
+    case 'WRONG_CLUSTER':
+    case 'WRONG_NODE':
+      return {
+        message: `${name} is another one now: ${problem}`,
+        advice: 'Something else serves at its address: look at what runs there.',
+      };
+    case 'VERSION':
+      return {
+        message: `${name} cannot be talked to: ${problem}`,
+        advice: 'Upgrade the older of the two.',
+      };
+    default:
+      return {
+        message: `${name} does not answer: ${problem}`,
+        advice:
+          'If it runs, mend the network to it; else start it again on its machine. Its log says ' +
+          'why it ended.',
+      };
+  }
 }
 
 /** Which volumes could lose data, or cannot be written, because of nodes that do not answer. */

@@ -1,12 +1,15 @@
 /** `holdfast doctor` and `status`: each thing that can be wrong, alone and on a real cluster. */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
+import type { DiskStatus } from '../../src/block/wire/messages.js';
 import {
   checkClocks,
   checkDisks,
   checkMember,
+  checkNodes,
   checkVersions,
 } from '../../src/cli/doctor-cluster.js';
 import {
@@ -17,6 +20,7 @@ import {
 } from '../../src/cli/doctor-machine.js';
 import { describeFindings, type Finding } from '../../src/cli/findings.js';
 import type { NodeState } from '../../src/cli/survey.js';
+import type { ErrorCode } from '../../src/core/errors.js';
 import type { Incarnation, NodeId } from '../../src/core/ids.js';
 import { nodeClock } from '../../src/io/node/clock.js';
 import { nodeRandom } from '../../src/io/node/random.js';
@@ -25,8 +29,8 @@ import { openMetadata } from '../../src/metadata/open.js';
 import { encodeChunk } from '../../src/metadata/sealed-chunks.js';
 import type { MemberHealth, MetadataStore, Operation } from '../../src/metadata/store.js';
 import { Cluster } from '../fixtures/cluster.js';
-import { endAll } from '../fixtures/processes.js';
-import { holdfast, refused } from './node-fixture.js';
+import { endAll, holdfastBin } from '../fixtures/processes.js';
+import { holdfast, Place, refused } from './node-fixture.js';
 
 const GIB = 2 ** 30;
 
@@ -136,6 +140,34 @@ t.test('disks: nearly full ones, and one that is counted twice', async (t) => {
   t.equal(levels(checkDisks([state(1, { disks: null })])), 'note');
 });
 
+t.test('nodes: each kind of fault has an advice of its own', async (t) => {
+  const [disk] = state(1).disks ?? [];
+  const silent = (problemCode: ErrorCode): Partial<NodeState> => ({
+    ...{ disks: null, problem: 'so it says', problemCode },
+  });
+  const withDisk = (of: DiskStatus['state']): Partial<NodeState> => ({
+    disks: [{ ...(disk as DiskStatus), state: of }],
+  });
+  const { incarnation } = disk as DiskStatus;
+  const { record } = state(1);
+  const gone = { record: { ...record, disks: [{ incarnation, capacityBytes: 1 }] }, disks: [] };
+  const cases: [Partial<NodeState>, RegExp, RegExp][] = [
+    [silent('UNAVAILABLE'), /does not answer: so it says/, /mend the network.* start it again/],
+    [silent('UNAUTHENTICATED'), /refuses the secret/, /^Copy the secret file/],
+    [silent('WRONG_CLUSTER'), /is another one now/, /serves at its address/],
+    [silent('VERSION'), /cannot be talked to/, /^Upgrade/],
+    [{ live: false }, /registration has lapsed/, /metadata store/],
+    [withDisk('full'), /is full/, /^Remove or purge volumes/],
+    [withDisk('failed'), /is failed/, /read-only: .*dmesg/],
+    [gone, /registered and not there/, /^Mount it/],
+  ];
+  for (const [change, message, advice] of cases) {
+    t.match(checkNodes([state(1, change)]), [{ level: 'problem', message, advice }]);
+  }
+  t.match(checkNodes([]), [{ message: /no node has ever/, advice: /holdfast node/ }]);
+  t.equal(levels(checkNodes([state(1)])), 'ok');
+});
+
 t.test('versions and what findings look like', async (t) => {
   t.equal(levels(checkVersions([state(1)], '0.1.0')), 'ok');
   const mixed = checkVersions([state(1)], '0.2.0');
@@ -210,6 +242,35 @@ t.test('a cluster: well, with a node down, with etcd down', async (t) => {
   t.equal(dark.code, 3);
   t.match(dark.bad, [{ check: 'cluster', advice: /metadata store runs/ }]);
   refused(t, await holdfast(['status', ...at]), 20, /metadata store/);
+});
+
+t.test('a cluster without nodes is not well', async (t) => {
+  const place = await Place.make(t);
+  const at = ['--metadata', place.metadata, '--secret-file', place.secretFile];
+  const status = await holdfast(['status', ...at]);
+  t.equal(status.code, 3);
+  t.match(status.out, /^! no node has ever registered$/m);
+  t.notMatch(status.out, /All is well/);
+});
+
+const asUser = process.getuid?.() === 0 ? false : 'not root';
+t.test('a normal user is told of the rest', { skip: asUser }, async (t) => {
+  const run = mkdtempSync(join(tmpdir(), 'hf-run-'));
+  t.teardown(() => rmSync(run, { recursive: true, force: true }));
+  mkdirSync(join(run, 'mounts'), { mode: 0o700 });
+  const env = { PATH: process.env.PATH ?? '', HOLDFAST_RUN_DIR: run };
+  const { status, stdout, stderr } = spawnSync(
+    process.execPath,
+    [holdfastBin, 'doctor', '--json', '--metadata', 'nonsense'],
+    { uid: 65_534, gid: 65_534, cwd: '/', env, encoding: 'utf8', timeout: 30_000 },
+  );
+  t.equal(status, 3, stderr);
+  const { findings } = JSON.parse(stdout) as { findings: Finding[] };
+  t.match(
+    findings.find(({ check }) => check === 'mounts'),
+    { level: 'note', message: /EACCES/, advice: /as root/ },
+  );
+  t.ok(findings.some(({ check }) => check === 'cluster'));
 });
 
 t.test('without a cluster it looks at the machine', async (t) => {

@@ -2,6 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import type { VolumeRecord } from '../../src/metadata/model.js';
 import { freePorts } from '../fixtures/etcd.js';
 import { cannotMount } from '../fuse/mounted.js';
 import { MountBed, type Said, shell } from './mount-bed.js';
@@ -23,15 +24,23 @@ interface Refusal {
   readonly code: number;
   readonly says: RegExp;
   readonly env?: Record<string, string>;
+  /** How the fault's line begins. */
+  readonly begins?: RegExp;
 }
 
-async function refused({ args, code, says, env = {} }: Refusal): Promise<Said> {
+async function refused({
+  args,
+  code,
+  says,
+  env = {},
+  begins = /^holdfast: /,
+}: Refusal): Promise<Said> {
   const said = await bed.said(bed.start(args, env));
   const what = args.join(' ');
   t.equal(said.code, code, `${what}: ${said.stderr}`);
   const lines = said.stderr.trim().split('\n');
   t.match(lines.at(-1), says, what);
-  t.match(lines.at(-1), /^holdfast: /, `${what}: the last line is the fault`);
+  t.match(lines.at(-1), begins, `${what}: the last line is the fault`);
   t.notMatch(said.stderr, /\n\s+at /, `${what}: no stack trace`);
   t.same(bed.states, [], `${what}: no state is left when it returns`);
   return said;
@@ -78,6 +87,17 @@ t.test('a wrong secret', async () => {
   await refused({ args, code: 16, says: /secret is not the one/ });
 });
 
+t.test('a cluster without nodes is not waited for', async (t) => {
+  const at = ['--metadata', `embedded:${join(bed.root, 'empty')}`];
+  const made = [...at, '--secret-file', join(bed.root, 'empty-secret')];
+  t.equal((await bed.holdfast('cluster', 'init', ...made)).code, 0);
+  t.equal((await bed.holdfast('volume', 'create', 'db', '--size', '1GiB', ...made)).code, 0);
+  const before = Date.now();
+  const args = ['mount', 'db', directory, ...made];
+  await refused({ args, code: 20, says: /no node has ever registered\. Start "holdfast node"/ });
+  t.ok(Date.now() - before < 30_000);
+});
+
 t.test('without root, or /dev/fuse', async () => {
   const env = Object.entries(bed.environment).map(([name, value]) => `${name}='${value}'`);
   const open = `chmod -R a+rX ${bed.root} ${bed.cluster.secretFile} ${bed.cluster.root}`;
@@ -116,12 +136,23 @@ t.test('fewer nodes than a quorum: says what it waits for, and gives up', async 
     says: /in 4 s: step \d of 4/,
   });
   t.match(stderr, /step 2 of 4, shutting the former owner out/, 'it says which step, meanwhile');
+  const isReleased = async (): Promise<boolean> => {
+    const { lines } = await bed.holdfast('volume', 'show', 'db', '--json');
+    return (JSON.parse(lines[0] ?? '') as VolumeRecord).owner?.released === true;
+  };
+  t.ok(await isReleased(), 'it gives back what it could not take over');
+
+  const quiet = await refused({
+    ...{ args: [...args, '--json'], code: 21, says: /"code":"TIMEOUT"/, begins: /^\{"error":/ },
+  });
+  t.equal(quiet.stderr.trim().split('\n').length, 1, 'nothing but the error');
 
   const waiting = bed.start(['mount', 'db', directory, '--timeout', '60']);
   await waiting.until('progress', 30_000, () => /step 2/.test(waiting.stderr) || undefined);
   waiting.signal('SIGINT');
   t.equal((await bed.said(waiting)).code, 130, 'Ctrl-C gives it up');
   t.same(bed.states, []);
+  t.ok(await isReleased());
   await bed.assertNothingLeft();
 
   const patient = bed.start(['mount', 'db', directory, '--timeout', '60']);
