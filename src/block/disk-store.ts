@@ -272,7 +272,7 @@ export class DiskStore {
       incarnation: this.incarnation,
       state: this.state,
       ...space,
-      segments: engine?.segments.size ?? 0,
+      segments: heldOf(engine?.segments.values() ?? []),
       bytesWritten: (engine?.journal.bytesWritten ?? 0) + (engine?.directBytes ?? 0),
       bytesRead: counts.bytesRead,
       flushes: engine?.journal.flushes ?? 0,
@@ -313,4 +313,11 @@ export class DiskStore {
     if (this.#engine === null) this.#options.clock.soon(finish);
     else this.#engine.stop(finish);
   }
+}
+
+/** Without those that were deleted or dropped, or never made here, and are only remembered. */
+function heldOf(segments: Iterable<Segment>): number {
+  let held = 0;
+  for (const { hasCreate, deleted } of segments) if (hasCreate && !deleted) held += 1;
+  return held;
 }

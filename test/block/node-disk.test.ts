@@ -96,6 +96,9 @@ test('a node with a real disk keeps what it acknowledged', async (t) => {
     t.equal(read.status, 'OK');
     if (read.body?.type === 'read') t.ok(log.bytes().equals(read.body.data as Buffer));
     t.match(await send({ type: 'fence', epoch: life + 1, released: true }), { status: 'OK' });
+    // Of one that it never had it remembers the epoch.
+    const unknown = { type: 'fence', segment: seg(2), epoch: life, released: true };
+    t.match(await send(unknown), { status: 'OK' });
     t.match(await send({ type: 'status' }), { body: { disks: [{ state: 'ok', segments: 1 }] } });
     t.match(await send({ type: 'ping', epoch: 9, incarnation: seg(9) }), { status: 'INCARNATION' });
     await call<void>((done) => node.stop(() => done()));
