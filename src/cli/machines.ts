@@ -1,5 +1,6 @@
 /** `holdfast machines`: where volumes can be mounted, as the drivers there have registered. */
 import type { Command } from 'commander';
+import { HoldfastError } from '../core/errors.js';
 import type { Attachment, MachineRecord } from '../lifecycle/volume-types.js';
 import { lifecycleOf } from './lifecycle.js';
 import { addExamples, printResult } from './output.js';
@@ -43,7 +44,13 @@ async function list(options: SessionOptions): Promise<void> {
 
 async function forget(machine: string, options: SessionOptions): Promise<void> {
   await Session.run(options, async (session) => {
-    await lifecycleOf(session).forgetMachine(machine);
+    const lifecycle = lifecycleOf(session);
+    // Drivers may call it again; who types a name wants to know that it is not the right one.
+    if ((await lifecycle.machines()).every((one) => one.machine !== machine)) {
+      const hint = 'See "holdfast machines ls".';
+      throw new HoldfastError('NOT_FOUND', `there is no machine "${machine}"`, { hint });
+    }
+    await lifecycle.forgetMachine(machine);
     printResult(options.json === true, { machine }, `machine ${machine} is forgotten`);
   });
 }

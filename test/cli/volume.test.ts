@@ -96,6 +96,16 @@ t.test('what is asked wrongly is refused with a hint, and nothing is created', a
   t.same((await holdfast(dir, 'volume', 'ls', '--json', ...at)).lines, ['[]']);
 });
 
+t.test('a machine that nobody knows is not forgotten', async (t) => {
+  const { metadata, dir } = await cluster(t);
+  const gone = await holdfast(dir, 'machines', 'rm', 'worker-3', '--metadata', metadata);
+  t.equal(gone.code, 12);
+  t.match(
+    gone.stderr,
+    /^holdfast: there is no machine "worker-3"\. See "holdfast machines ls"\.\n$/,
+  );
+});
+
 t.test('without a cluster, what to do is said', async (t) => {
   const { dir } = await cluster(t);
   const nowhere = await holdfast(dir, 'volume', 'ls');
