@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { formatSize } from '../core/sizes.js';
 import { nodeClock } from '../io/node/clock.js';
+import { placesOf } from '../lifecycle/copied-mounts.js';
 import type { MountStatus } from '../lifecycle/mount-types.js';
 import { listMounts } from '../lifecycle/mounts.js';
 import { mountDeps } from './machine.js';
@@ -18,7 +19,11 @@ export function addMountsCommand(program: Command): void {
 }
 
 async function mounts(json: boolean): Promise<void> {
-  const all = await listMounts(mountDeps(process.env));
+  const deps = mountDeps(process.env);
+  const all = (await listMounts(deps)).map((one): Shown => {
+    const isServed = one.state === 'mounted' && one.live !== null;
+    return { ...one, detached: isServed && placesOf(deps.host, one.mount).length === 0 };
+  });
   printResult(json, all, describe(all));
   for (const one of all) {
     if (one.state !== 'dead') continue;
@@ -29,7 +34,12 @@ async function mounts(json: boolean): Promise<void> {
   }
 }
 
-function describe(all: readonly MountStatus[]): string {
+interface Shown extends MountStatus {
+  /** Unmounted lazily: it is in no tree any more, and its last users still have it. */
+  readonly detached: boolean;
+}
+
+function describe(all: readonly Shown[]): string {
   const heading = [
     ...['VOLUME', 'DIRECTORY', 'STATE', 'PID', 'SINCE', 'SIZE', 'USED'],
     ...['DIRTY', 'LAST COMMIT', 'EPOCH', 'LEASE', 'MEMORY'],
@@ -38,8 +48,12 @@ function describe(all: readonly MountStatus[]): string {
 }
 
 /** What keeps the users of a mount waiting. */
-function doing(one: MountStatus): string[] {
+function doing(one: Shown): string[] {
   const { directory, state, live } = one;
+  if (one.detached && live !== null) {
+    const users = 'mounted no more, and kept by who has something open there';
+    return [`${directory}: ${users}; to end it under them: kill ${live.pid}`];
+  }
   const since = waitingSince(one);
   if (since !== null) {
     const began = `its users began to wait for nodes ${ago(since)}`;
@@ -54,12 +68,13 @@ function waitingSince({ state, live }: MountStatus): string | null {
   return state === 'mounted' ? (live?.waitingSince ?? null) : null;
 }
 
-function shown(one: MountStatus): string {
+function shown(one: Shown): string {
+  if (one.detached) return 'detached';
   if (waitingSince(one) !== null) return 'waiting';
   return one.state === 'mounted' && one.readOnly ? 'read-only' : one.state;
 }
 
-function row(one: MountStatus): string[] {
+function row(one: Shown): string[] {
   const { volume, directory, since, live } = one;
   const start = [volume, directory, shown(one)];
   if (live === null) return [...start, '-', shortTime(since)];
@@ -78,7 +93,7 @@ function row(one: MountStatus): string[] {
 }
 
 function shortTime(iso: string): string {
-  return iso.slice(0, 16).replace('T', ' ');
+  return `${iso.slice(0, 16).replace('T', ' ')}Z`;
 }
 
 function ago(iso: string): string {

@@ -82,6 +82,9 @@ t.test('a mount in use is not unmounted, but lazily', async (t) => {
   t.equal((await bed.holdfast('umount', '--lazy', directory)).code, 0);
   t.notOk(isMounted(directory));
   t.ok(isAlive(mount.live.pid), 'it serves its last user');
+  const listed = (await bed.holdfast('mounts')).lines.join('\n');
+  t.match(listed, /busy +detached +\d+ +\d{4}-\d\d-\d\d \d\d:\d\dZ /);
+  t.match(listed, new RegExp(`busy: mounted no more, .*: kill ${mount.live.pid}$`, 'm'));
   const held = await bed.holdfast('mount', 'db', directory);
   t.equal(held.code, 18, held.stderr);
   t.match(held.stderr, /no longer mounted at .*, but still used there.*kill \d+/);
