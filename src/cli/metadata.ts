@@ -336,7 +336,10 @@ function report(volumes: readonly RebuiltVolume[], options: RebuildOptions): voi
   const records = recordsIn(volumes);
   const notes = volumes.flatMap((one) => {
     if (one.type === 'refused') return one.reasons.map((reason) => `! ${nameOf(one)}: ${reason}`);
-    if (one.type === 'purged') return [one.volume, ...one.leftAlone].map((left) => `  ${left}`);
+    if (one.type === 'purged') {
+      const left = one.leftAlone.map((text) => `  ${one.volume}: ${text}`);
+      return [`  ${one.volume}: was purged; not rebuilt`, ...left];
+    }
     const { name } = one.record;
     const lost = one.losses.map((loss) => `! ${name}: ${loss}`);
     return [...lost, ...one.leftAlone.map((left) => `  ${name}: ${left}`)];

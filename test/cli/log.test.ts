@@ -92,6 +92,16 @@ t.test('a lost store is not given a new cluster beside its nodes, and is rebuilt
   const cluster = await Cluster.start({ nodes: 1 });
   t.teardown(() => cluster.close());
   const where = ['--metadata', cluster.etcd.url, '--secret-file', cluster.secretFile];
+  const create = ['volume', 'create', 'gone', '--size', '1GiB', '--replicas', '1', '--json'];
+  const made = startNode(holdfastBin, [...create, '--label', 'log=plain', ...where]);
+  t.equal((await made.exited).code, 0, made.stderr);
+  const { volume: gone } = JSON.parse(made.lines[0] ?? '') as VolumeRecord;
+  const append = startNode(holdfastBin, ['log', 'append', 'gone', ...where]);
+  append.write('one');
+  append.child.stdin?.end();
+  t.equal((await append.exited).code, 0, append.stderr);
+  const purge = startNode(holdfastBin, ['volume', 'rm', 'gone', '--purge', ...where]);
+  t.equal((await purge.exited).code, 0, purge.stderr);
   const clock = nodeClock;
   const store = await openMetadata(cluster.etcd.url, { clock, random: nodeRandom, env: {} });
   const { cluster: id } = await readCluster(store);
@@ -113,6 +123,7 @@ t.test('a lost store is not given a new cluster beside its nodes, and is rebuilt
   const rebuild = startNode(holdfastBin, args);
   t.equal((await rebuild.exited).code, 0, rebuild.stderr);
   t.match(rebuild.lines.join('\n'), /holds them now, as generation/);
+  t.ok(rebuild.lines.includes(`  ${gone}: was purged; not rebuilt`), rebuild.lines.join('\n'));
 });
 
 t.test('a node with another secret is refused before it formats anything', async (t) => {
