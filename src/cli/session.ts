@@ -70,14 +70,18 @@ export interface ClusterLocation {
 export function locate(options: SessionOptions, env: Environment): ClusterLocation {
   const sources = { command: 'session', flags: { ...options }, env };
   const { metadata, secretFile, dataDir } = resolveSettings(settings, sources);
-  const isNear = dataDir !== undefined || findUpFile(UP_DIRECTORY) !== null;
-  const up = metadata === undefined && isNear ? readUpFile(dataDir ?? UP_DIRECTORY) : null;
+  const up = metadata === undefined ? upOf(dataDir) : null;
   const found = metadata ?? up?.metadata;
   if (found === undefined) {
     const hint = 'Name it: --metadata etcd://HOST:PORT, or run "holdfast up" here first.';
     throw invalid('which cluster is meant?', hint);
   }
   return { metadata: found, secretFile: secretFile ?? up?.secretFile ?? null, up };
+}
+
+/** What another cluster left near by is not even looked at when one was named. */
+function upOf(dataDir: string | undefined): UpFile | null {
+  return dataDir === undefined ? findUpFile(UP_DIRECTORY) : readUpFile(dataDir);
 }
 
 export class Session {

@@ -13,6 +13,7 @@ import type { DirectoryCache } from '../metadata/directory-cache.js';
 import { CLUSTER_KEY } from '../metadata/keys.js';
 import type { VolumeFacts } from '../metadata/model.js';
 import { RAW_LOG_LABEL } from '../metadata/names.js';
+import { parseMetadataLocation } from '../metadata/open.js';
 import type { MetadataStore } from '../metadata/store.js';
 import type { Volumes } from '../metadata/volumes.js';
 import { createDurably } from './durable-file.js';
@@ -57,8 +58,8 @@ export interface Running extends Place {
   readonly stopping: AbortSignal;
 }
 
-/** Checks what is asked against what ran here before, and makes the secret. */
-export function prepare(directory: string, options: UpOptions): Place {
+/** Checks what is asked against what ran here before. Changes nothing. */
+export function placeOf(directory: string, options: UpOptions): Place {
   const before = findUpFile(directory);
   const wanted = options.nodes === undefined ? null : wholeNumber(options.nodes, '--nodes');
   const nodes = wanted ?? before?.nodes ?? DEFAULT_NODES;
@@ -71,12 +72,19 @@ export function prepare(directory: string, options: UpOptions): Place {
   if (before !== null && metadata !== before.metadata) {
     throw invalid(`the cluster in ${directory} has its metadata in ${before.metadata}`);
   }
+  parseMetadataLocation(metadata, process.env);
+  return { directory, metadata, nodes, before };
+}
+
+/** As placeOf, once nobody else is at work there, and makes the secret. */
+export function prepare(directory: string, options: UpOptions): Place {
+  const place = placeOf(directory, options);
   const secretFile = secretOf(directory);
-  if (before === null && !existsSync(secretFile)) {
+  if (place.before === null && !existsSync(secretFile)) {
     const secret = Buffer.from(nodeRandom.bytes(32)).toString('hex');
     createDurably(secretFile, `${secret}\n`);
   }
-  return { directory, metadata, nodes, before };
+  return place;
 }
 
 export function nodeChild({ directory, metadata, before }: Place, number: number): NodeChild {

@@ -12,7 +12,7 @@ import { ErrorCode, HoldfastError } from '../core/errors.js';
 import { EXIT_INTERRUPTED } from './errors.js';
 import { untilInterrupted } from './interrupt.js';
 import { printResult } from './output.js';
-import type { UpOptions } from './up-cluster.js';
+import { placeOf, type UpOptions } from './up-cluster.js';
 
 /** Of the log, to find what a start that failed said last. */
 const TAIL_BYTES = 4096;
@@ -30,6 +30,7 @@ export function tellParent(told: Told): void {
 /** Rejects with what kept it from starting; then nothing runs. */
 export async function detachUp(options: UpOptions): Promise<void> {
   const directory = resolve(options.dataDir);
+  placeOf(directory, options);
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const logFile = join(directory, 'up.log');
   const log = openSync(logFile, 'a', 0o600);

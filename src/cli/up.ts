@@ -29,6 +29,7 @@ import {
   makeDemos,
   nodeChild,
   type Place,
+  placeOf,
   prepare,
   type Running,
   sleep,
@@ -72,6 +73,8 @@ export function addUpCommand(program: Command): void {
 
 async function up(options: UpOptions): Promise<void> {
   const directory = resolve(options.dataDir);
+  // What is asked wrongly leaves nothing behind.
+  placeOf(directory, options);
   const stopping = stopSignal();
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const lock = await holdUpLock(directory);
@@ -155,10 +158,13 @@ async function show(
   running: Running,
   onMounted: (mount: DemoMount) => void,
 ): Promise<void> {
-  const { store, children, cluster, directory, stopping } = running;
+  const { store, children, cluster, directory, stopping, before } = running;
   const addresses = await untilServing(running);
   const planned = options.mount === false ? null : resolve(options.mount);
-  writeUpFile(directory, { ...running, addresses, mount: planned });
+  const file = { ...running, addresses, mount: planned };
+  // More nodes than before count once they are part of the cluster: a start that fails before may
+  // be tried again without them.
+  writeUpFile(directory, { ...file, nodes: before?.nodes ?? file.nodes });
   if (!(await hasCluster(store))) {
     process.stderr.write(lostMetadata(running));
     while (!(stopping.aborted || (await hasCluster(store)))) await sleep(METADATA_POLL_MS);
@@ -168,6 +174,7 @@ async function show(
   const clients = nodeClients({ clock: nodeClock, random: nodeRandom, cluster, secretFile });
   try {
     await untilRegistered(running, nodes);
+    writeUpFile(directory, file);
     const volumes = new Volumes(store, nodeClock, nodeRandom);
     const demos = await makeDemos(running, volumes);
     const proof = await proveVolume({ store, clients, nodes }, demos.log, hostname());

@@ -1,7 +1,7 @@
 /**
  * The parts of `holdfast up` that need no nodes: its file, its lock, and how things are written.
  */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -10,6 +10,8 @@ import { embeddedIn, findUpFile, readUpFile, writeUpFile } from '../../src/cli/u
 import { holdUpLock } from '../../src/cli/up-lock.js';
 import type { ClusterId } from '../../src/core/ids.js';
 import { formatSize } from '../../src/core/sizes.js';
+import { holdfastBin, startNode } from '../fixtures/processes.js';
+import { holdfast, Place } from './node-fixture.js';
 
 const CLUSTER = 'c'.repeat(32) as ClusterId;
 
@@ -53,6 +55,32 @@ t.test('one holdfast up a directory; a lock that was left behind is none', async
   lock.release();
   writeFileSync(join(dir, 'up.sock'), '');
   (await holdUpLock(dir)).release();
+});
+
+t.test('what is asked wrongly of holdfast up leaves nothing behind', async (t) => {
+  const dir = join(directory(t), 'new');
+  for (const args of [
+    ['--nodes', '0'],
+    ['--nodes', '17', '--detach'],
+    ['--metadata', 'nonsense'],
+  ]) {
+    const ended = await holdfast(['up', '--data-dir', dir, ...args]);
+    t.equal(ended.code, 2, ended.err);
+    t.notOk(existsSync(dir), args.join(' '));
+  }
+});
+
+t.test('what is near by is not looked at where the cluster was named', async (t) => {
+  const place = await Place.make(t);
+  const near = place.directory('holdfast-data');
+  writeFileSync(join(near, 'up.json'), 'damaged');
+  const list = async (...args: string[]) => {
+    const child = startNode(holdfastBin, ['volume', 'ls', ...args], { cwd: place.root });
+    return { ...(await child.exited), err: child.stderr };
+  };
+  t.equal((await list()).code, 10, 'MALFORMED');
+  const named = await list('--metadata', place.metadata);
+  t.equal(named.code, 0, named.err);
 });
 
 t.test('sizes, labels and tables', async (t) => {
