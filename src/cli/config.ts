@@ -73,7 +73,7 @@ export function resolveSettings<T extends z.ZodObject>(
     const candidates: [unknown, string][] = [
       [flags[name], `--${kebab(name)}`],
       [fromEnv, variable],
-      [file.values[name], `"${name}" in ${file.path}`],
+      [env[INSTEAD[name] ?? ''] ? undefined : file.values[name], `"${name}" in ${file.path}`],
     ];
     const found = candidates.find(([value]) => value !== undefined);
     if (found === undefined) continue;
@@ -101,6 +101,12 @@ function settingFault(error: z.ZodError, origins: ReadonlyMap<string, string>): 
   const message = issue?.message ?? 'not valid';
   return invalid(`${origin}: ${message.replace(/\.$/, '')}`);
 }
+
+/**
+ * What the environment may hold itself in the place of a setting of the file: nobody who sets it
+ * for a command means what the file names for all.
+ */
+const INSTEAD: Readonly<Record<string, string>> = { secretFile: 'HOLDFAST_SECRET' };
 
 interface ConfigFile {
   readonly path: string;

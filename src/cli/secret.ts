@@ -1,6 +1,7 @@
 /**
  * The cluster's secret, from a file or the environment; never from a flag, which any user could
- * read.
+ * read. A file that was named by flag or environment is stronger than HOLDFAST_SECRET, which is
+ * stronger than one that the configuration file names (config.ts).
  */
 import { readFileSync } from 'node:fs';
 import { invalid } from '../core/errors.js';
