@@ -8,7 +8,9 @@
  */
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
+import { assert } from '../core/assert.js';
 import { HoldfastError, invalid } from '../core/errors.js';
+import { isSection, refuseUnknown, SETTINGS } from './config-keys.js';
 
 export const DEFAULT_CONFIG_FILE = '/etc/holdfast/config.json';
 const CONFIG_MAX_BYTES = 1024 * 1024;
@@ -31,6 +33,9 @@ export function parsed<T>(parse: (text: string) => T) {
     }
   });
 }
+
+/** Text, or in the file a number. */
+export const plainText = z.union([z.string(), z.number().transform(String)]);
 
 /** "true" and "false" as text, or a boolean. */
 export const flag = z.union([z.boolean(), z.stringbool()]);
@@ -68,6 +73,7 @@ export function resolveSettings<T extends z.ZodObject>(
   const values: Record<string, unknown> = {};
   const origins = new Map<string, string>();
   for (const name of Object.keys(schema.shape)) {
+    assert(SETTINGS[command]?.includes(name) === true, `${command}.${name} is in config-keys.ts`);
     const variable = variableOf(name);
     const fromEnv = env[variable] === '' ? undefined : env[variable];
     const candidates: [unknown, string][] = [
@@ -79,10 +85,6 @@ export function resolveSettings<T extends z.ZodObject>(
     if (found === undefined) continue;
     values[name] = found[0];
     origins.set(name, found[1]);
-  }
-  const unknown = file.own.find((name) => !(name in schema.shape));
-  if (unknown !== undefined) {
-    throw invalid(`${file.path}: "${command}" has no setting "${unknown}"`, 'See its --help.');
   }
   const result = schema.safeParse(values);
   if (result.success) return result.data;
@@ -111,18 +113,20 @@ const INSTEAD: Readonly<Record<string, string>> = { secretFile: 'HOLDFAST_SECRET
 interface ConfigFile {
   readonly path: string;
   readonly values: Readonly<Record<string, unknown>>;
-  /** Names in the command's own object. */
-  readonly own: readonly string[];
 }
 
 function readConfigFile(named: string | null, command: string): ConfigFile {
   const path = named ?? DEFAULT_CONFIG_FILE;
   const text = readText(path, named !== null);
-  if (text === null) return { path, values: {}, own: [] };
+  if (text === null) return { path, values: {} };
   const content = parseObject(text, path);
-  const section = content[command];
-  const own = section === undefined ? {} : asObject(section, `${path}: "${command}"`);
-  return { path, values: { ...content, ...own }, own: Object.keys(own) };
+  const sectionOf = (name: string): Record<string, unknown> =>
+    asObject(content[name], `${path}: "${name}"`);
+  refuseUnknown(path, content, sectionOf);
+  // The object of one command may be named like a setting of another.
+  const shared = Object.entries(content).filter(([name, value]) => !isSection(name, value));
+  const own = isSection(command, content[command]) ? sectionOf(command) : {};
+  return { path, values: { ...Object.fromEntries(shared), ...own } };
 }
 
 function readText(path: string, mustExist: boolean): string | null {

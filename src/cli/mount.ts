@@ -1,31 +1,38 @@
 /** `holdfast mount`: a volume as a directory. What happens is src/lifecycle/start-mount.ts. */
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
+import { z } from 'zod';
 import { HoldfastError, invalid } from '../core/errors.js';
 import type { MountRequest } from '../lifecycle/mount-types.js';
 import { startForeground, startMount } from '../lifecycle/start-mount.js';
 import { BLOCK_FILESYSTEMS, type VolumeInfo } from '../lifecycle/volume-types.js';
+import { flag, resolveSettings, textList } from './config.js';
 import { EXIT_INTERRUPTED } from './errors.js';
 import { untilInterrupted } from './interrupt.js';
 import { lifecycleOf, machineName } from './lifecycle.js';
 import { mountDeps } from './machine.js';
 import { absoluteMetadata } from './mount-location.js';
-import { commitIntervalOf, wholeNumber } from './numbers.js';
+import { commitIntervalSetting, wholeSetting } from './numbers.js';
 import { addExamples, printResult, slowProgress } from './output.js';
 import { locate, Session, type SessionOptions, sessionOptions } from './session.js';
 
 interface MountCommandOptions extends SessionOptions {
-  readonly readOnly?: boolean;
-  readonly foreground?: boolean;
-  readonly commitInterval?: string;
   readonly fsType?: string;
-  readonly timeout: string;
-  readonly wait: string;
-  readonly options: readonly string[];
-  readonly metrics?: string;
 }
 
-const collect = (value: string, all: readonly string[]): readonly string[] => [
+const settings = z.object({
+  readOnly: flag.default(false),
+  foreground: flag.default(false),
+  commitInterval: commitIntervalSetting.optional(),
+  fsType: z.string().optional(),
+  options: textList.optional(),
+  timeout: wholeSetting('timeout').prefault('60'),
+  wait: wholeSetting('wait').prefault('0'),
+  metrics: z.string().optional(),
+});
+type MountSettings = z.output<typeof settings>;
+
+const collect = (value: string, all: readonly string[] = []): readonly string[] => [
   ...all,
   ...value.split(',').filter((one) => one !== ''),
 ];
@@ -40,9 +47,9 @@ export function addMountCommand(program: Command): void {
       "changes without fsync are committed this often; default: the volume's, or 5",
     )
     .option('--fs-type <type>', 'of a block volume: ext4 or xfs, made when it is blank')
-    .option('-o, --options <list>', 'of mount(8): ro, noatime, nodev, nosuid, …', collect, [])
-    .option('--timeout <seconds>', 'how long taking the volume over may take', '60')
-    .option('--wait <seconds>', 'how long to wait for another machine to let it go', '0')
+    .option('-o, --options <list>', 'of mount(8): ro, noatime, nodev, nosuid, …', collect)
+    .option('--timeout <seconds>', 'how long taking the volume over may take (60)')
+    .option('--wait <seconds>', 'how long to wait for another machine to let it go (0)')
     .option('--metrics <host:port>', 'serve numbers for Prometheus there')
     .action((volume: string, directory: string, options: MountCommandOptions) =>
       mount(volume, directory, options),
@@ -59,13 +66,15 @@ async function mount(
   directory: string,
   options: MountCommandOptions,
 ): Promise<void> {
-  const request = mountRequest(volume, directory, options);
+  const sources = { command: 'mount', flags: { ...options }, env: process.env };
+  const set = resolveSettings(settings, sources);
+  const request = mountRequest(volume, directory, options, set);
   const found = await lookUp(volume, options);
-  if (found.kind === 'block') return await mountBlock(found, directory, options, request);
+  if (found.kind === 'block') return await mountBlock(found, directory, { options, set }, request);
   if (options.fsType !== undefined) {
     throw invalid(`"${volume}" has a filesystem of its own`, '--fs-type is for block volumes.');
   }
-  await mountFiles(request, options);
+  await mountFiles(request, options, set);
 }
 
 /** Throws NOT_FOUND; CONFLICT when the volume is attached to another machine. */
@@ -77,7 +86,11 @@ async function lookUp(volume: string, options: SessionOptions): Promise<VolumeIn
   });
 }
 
-async function mountFiles(request: MountRequest, options: MountCommandOptions): Promise<void> {
+async function mountFiles(
+  request: MountRequest,
+  options: MountCommandOptions,
+  { foreground }: MountSettings,
+): Promise<void> {
   const deps = mountDeps(process.env);
   const interrupted = untilInterrupted();
   const hooks = { onProgress: slowProgress(options), signal: interrupted.signal };
@@ -86,7 +99,7 @@ async function mountFiles(request: MountRequest, options: MountCommandOptions): 
     printResult(options.json === true, status, text);
   };
   try {
-    if (!options.foreground) return print(await startMount(deps, request, hooks));
+    if (!foreground) return print(await startMount(deps, request, hooks));
     const running = await startForeground(deps, request, hooks);
     print(running.status);
     interrupted.signal.addEventListener('abort', () => running.stop());
@@ -103,15 +116,15 @@ async function mountFiles(request: MountRequest, options: MountCommandOptions): 
 async function mountBlock(
   { id, name }: VolumeInfo,
   directory: string,
-  options: MountCommandOptions,
+  { options, set }: { readonly options: MountCommandOptions; readonly set: MountSettings },
   { readOnly, flags, timeoutMs, waitMs }: MountRequest,
 ): Promise<void> {
-  const fsType = BLOCK_FILESYSTEMS.find((one) => one === options.fsType);
-  if (options.fsType !== undefined && fsType === undefined) {
+  const fsType = BLOCK_FILESYSTEMS.find((one) => one === set.fsType);
+  if (set.fsType !== undefined && fsType === undefined) {
     const allowed = `It may be ${BLOCK_FILESYSTEMS.join(' or ')}.`;
-    throw invalid(`--fs-type: "${options.fsType}"`, allowed);
+    throw invalid(`--fs-type: "${set.fsType}"`, allowed);
   }
-  if (options.foreground === true || options.metrics !== undefined) {
+  if (set.foreground || set.metrics !== undefined) {
     throw invalid(`"${name}" is a block volume`, 'Those stay without --foreground and --metrics.');
   }
   await Session.run(options, async (session) => {
@@ -130,24 +143,25 @@ async function mountBlock(
 }
 
 /** Throws INVALID_ARGUMENT. */
-export function mountRequest(
+function mountRequest(
   volume: string,
   directory: string,
   options: MountCommandOptions,
+  set: MountSettings,
 ): MountRequest {
   const { metadata, secretFile } = locate(options, process.env);
-  const flags = options.options.filter((flag) => flag !== 'ro' && flag !== 'rw');
+  const { commitInterval: commitIntervalMs, metrics, options: given = [] } = set;
   return {
     volume,
     directory,
     metadata: absoluteMetadata(metadata),
     secretFile: secretFile === null ? null : resolve(secretFile),
-    readOnly: options.readOnly === true || options.options.includes('ro'),
-    flags,
+    readOnly: set.readOnly || given.includes('ro'),
+    flags: given.filter((one) => one !== 'ro' && one !== 'rw'),
     machine: machineName(process.env),
-    timeoutMs: wholeNumber(options.timeout, '--timeout') * 1000,
-    waitMs: wholeNumber(options.wait, '--wait') * 1000,
-    ...commitIntervalOf(options.commitInterval),
-    ...(options.metrics === undefined ? {} : { metricsListen: options.metrics }),
+    timeoutMs: set.timeout * 1000,
+    waitMs: set.wait * 1000,
+    ...(commitIntervalMs === undefined ? {} : { commitIntervalMs }),
+    ...(metrics === undefined ? {} : { metricsListen: metrics }),
   };
 }

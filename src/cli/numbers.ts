@@ -1,12 +1,23 @@
 /** Numbers as people write them after an option. */
 import { invalid } from '../core/errors.js';
 import { COMMIT_INTERVAL_MAX_MS } from '../core/limits.js';
+import { parsed, plainText } from './config.js';
 
 /** Throws INVALID_ARGUMENT. */
 export function wholeNumber(text: string, what: string): number {
   if (/^\d{1,15}$/.test(text)) return Number(text);
   throw invalid(`${what}: "${text}" is not a whole number`);
 }
+
+/** As a setting. */
+export function wholeSetting(what: string) {
+  return plainText.pipe(parsed((text) => wholeNumber(text, what)));
+}
+
+/** As a setting, in milliseconds. */
+export const commitIntervalSetting = plainText.pipe(
+  parsed((text) => commitIntervalOf(text).commitIntervalMs),
+);
 
 /** Empty when nothing was said. Throws INVALID_ARGUMENT. */
 export function commitIntervalOf(text: string | undefined): { readonly commitIntervalMs?: number } {

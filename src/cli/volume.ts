@@ -1,5 +1,6 @@
 /** `holdfast volume`: creates, lists, shows and grows volumes; the rest is in volume-*.ts. */
 import type { Command } from 'commander';
+import { z } from 'zod';
 import { HoldfastError, invalid } from '../core/errors.js';
 import { formatSize, parseSize } from '../core/sizes.js';
 import {
@@ -11,8 +12,9 @@ import {
   type VolumeRecord,
 } from '../metadata/model.js';
 import { listNodes } from '../metadata/nodes.js';
+import { flag, parsed, resolveSettings, textList } from './config.js';
 import { lifecycleOf } from './lifecycle.js';
-import { commitIntervalOf, wholeNumber } from './numbers.js';
+import { commitIntervalSetting, wholeSetting } from './numbers.js';
 import { addExamples, printResult } from './output.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
 import { parseLabels, table } from './text.js';
@@ -23,15 +25,20 @@ import { addShowCommand } from './volume-show.js';
 import { addTrashCommands, trashTable } from './volume-trash.js';
 
 interface CreateOptions extends SessionOptions {
-  readonly size: string;
-  readonly replicas: string;
-  readonly ack?: string;
-  readonly kind: string;
-  readonly label: readonly string[];
   readonly fsType?: string;
-  readonly commitInterval?: string;
-  readonly ifNotExists?: boolean;
 }
+
+const createSettings = z.object({
+  size: parsed((text) => parseSize(text, 'size')),
+  replicas: wholeSetting('replicas').prefault('3'),
+  ack: wholeSetting('ack').optional(),
+  kind: z.string().default('filesystem'),
+  label: textList.optional(),
+  fsType: z.string().optional(),
+  commitInterval: commitIntervalSetting.optional(),
+  ifNotExists: flag.default(false),
+});
+type CreateSettings = z.output<typeof createSettings>;
 
 interface ListOptions extends SessionOptions {
   readonly label: readonly string[];
@@ -46,16 +53,19 @@ export function addVolumeCommands(program: Command): void {
   const volume = program
     .command('volume')
     .description('create, list, show, grow, check, remove and restore volumes');
-  const collect = (value: string, all: readonly string[]): readonly string[] => [...all, value];
+  const collect = (value: string, all: readonly string[] = []): readonly string[] => [
+    ...all,
+    value,
+  ];
   const create = sessionOptions(volume.command('create <name>'))
     .description('create a volume')
-    .requiredOption('--size <size>', 'how much it may hold, such as 500MiB, 10GiB or 1.5TiB')
-    .option('--replicas <count>', 'copies of everything, on as many nodes: 1, 2, 3 or 5', '3')
+    .option('--size <size>', 'how much it may hold, such as 500MiB, 10GiB or 1.5TiB')
+    .option('--replicas <count>', 'copies of everything, on as many nodes: 1, 2, 3 (default) or 5')
     .option('--ack <count>', 'copies that an fsync waits for; default: the least majority')
-    .option('--kind <kind>', 'filesystem or block', 'filesystem')
+    .option('--kind <kind>', 'filesystem (default) or block')
     .option('--fs-type <type>', 'of a block volume that is mounted: ext4 (the default) or xfs')
     .option('--commit-interval <seconds>', 'changes without fsync are committed this often (5)')
-    .option('--label <key=value>', 'may be given several times', collect, [])
+    .option('--label <key=value>', 'may be given several times', collect)
     .option('--if-not-exists', 'one of that name that is as wanted will do')
     .action((name: string, options: CreateOptions) => createVolume(name, options));
   addExamples(create, [
@@ -85,20 +95,24 @@ export function addVolumeCommands(program: Command): void {
 }
 
 async function createVolume(name: string, options: CreateOptions): Promise<void> {
-  if (options.kind !== 'filesystem' && options.kind !== 'block') {
-    throw invalid(`"${options.kind}" is no kind of volume`, 'Kinds are filesystem and block.');
+  const sources = { command: 'volume', flags: { ...options }, env: process.env };
+  const { kind: kindName, ...set } = resolveSettings(createSettings, sources);
+  if (kindName !== 'filesystem' && kindName !== 'block') {
+    throw invalid(`"${kindName}" is no kind of volume`, 'Kinds are filesystem and block.');
   }
-  const kind: VolumeKind = options.kind;
-  const ackQuorum =
-    options.ack === undefined ? {} : { ackQuorum: wholeNumber(options.ack, '--ack') };
-  const settings = { ...commitIntervalOf(options.commitInterval), ...fsTypeOf(kind, options) };
+  const kind: VolumeKind = kindName;
+  const { commitInterval: commitIntervalMs } = set;
+  const settings = {
+    ...(commitIntervalMs === undefined ? {} : { commitIntervalMs }),
+    ...fsTypeOf(kind, options, set),
+  };
   const wanted = {
     name,
     kind,
-    sizeBytes: parseSize(options.size, '--size'),
-    replicas: wholeNumber(options.replicas, '--replicas'),
-    labels: parseLabels(options.label),
-    ...ackQuorum,
+    sizeBytes: set.size,
+    replicas: set.replicas,
+    labels: parseLabels(set.label ?? []),
+    ...(set.ack === undefined ? {} : { ackQuorum: set.ack }),
     ...(Object.keys(settings).length === 0 ? {} : { settings }),
   };
   await Session.run(options, async (session) => {
@@ -106,7 +120,7 @@ async function createVolume(name: string, options: CreateOptions): Promise<void>
     let isNew = true;
     const { record } = await volumes.create(wanted).catch(async (thrown: unknown) => {
       const isTaken = thrown instanceof HoldfastError && thrown.code === 'ALREADY_EXISTS';
-      if (!isTaken || options.ifNotExists !== true) throw thrown;
+      if (!isTaken || !set.ifNotExists) throw thrown;
       isNew = false;
       // Says what differs, if anything does.
       await lifecycleOf(session).create({ ...wanted, ...settings });
@@ -123,12 +137,13 @@ async function createVolume(name: string, options: CreateOptions): Promise<void>
   });
 }
 
-/** Throws INVALID_ARGUMENT. */
+/** One that was not said here is for block volumes alone. Throws INVALID_ARGUMENT. */
 function fsTypeOf(
   kind: VolumeKind,
-  { fsType: text }: CreateOptions,
+  options: CreateOptions,
+  { fsType: text }: Pick<CreateSettings, 'fsType'>,
 ): { readonly fsType?: BlockFilesystem } {
-  if (text === undefined) return {};
+  if (text === undefined || (kind !== 'block' && options.fsType === undefined)) return {};
   const fsType = BLOCK_FILESYSTEMS.find((one) => one === text);
   if (fsType === undefined) {
     throw invalid(`--fs-type: "${text}"`, `It may be ${BLOCK_FILESYSTEMS.join(' or ')}.`);

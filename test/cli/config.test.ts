@@ -3,6 +3,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import { z } from 'zod';
+import { resolveSettings } from '../../src/cli/config.js';
 import { locate } from '../../src/cli/session.js';
 
 const METADATA = 'etcd://127.0.0.1:2379';
@@ -25,4 +27,36 @@ t.test('the secret of the environment is weaker than a file named there, or by f
   const named = { HOLDFAST_SECRET, HOLDFAST_SECRET_FILE: '/named' };
   t.equal(locate({ config }, named).secretFile, '/named');
   t.equal(locate({ config, secretFile: '/flag' }, named).secretFile, '/flag');
+});
+
+t.test('what no command knows is refused by each of them', async (t) => {
+  const cases: [object, RegExp][] = [
+    [{ metdata: METADATA }, /there is no setting "metdata"/],
+    [{ metadata: METADATA, _comment: '' }, /there is no setting "_comment"/],
+    [{ metadata: METADATA, node: { zoen: 'a' } }, /"node" has no setting "zoen"/],
+    [{ metadata: METADATA, mount: { readonly: true } }, /"mount" has no setting "readonly"/],
+    [{ metadata: METADATA, volume: 5 }, /"volume" is not a JSON object/],
+    [{ metadata: METADATA, constructor: {} }, /there is no setting "constructor"/],
+  ];
+  for (const [content, message] of cases) {
+    const config = fileOf(t, content);
+    t.throws(() => locate({ config }, {}), { code: 'INVALID_ARGUMENT', message });
+  }
+  const all = {
+    ...{ metadata: METADATA, zone: 'a', agent: { scope: 'auto' } },
+    ...{ node: { dataDir: ['/a'] }, volume: { retention: '30d', replicas: 2 }, mount: { wait: 9 } },
+    'docker-plugin': { agent: 'none' },
+  };
+  t.equal(locate({ config: fileOf(t, all) }, {}).metadata, METADATA);
+  t.equal(locate({ config: fileOf(t, { ...all, agent: 'auto' }) }, {}).metadata, METADATA);
+});
+
+t.test('an object of a command is no setting of another one', async (t) => {
+  const agent = z.object({ agent: z.string().default('auto') });
+  const resolved = (content: object) => {
+    const flags = { config: fileOf(t, content) };
+    return resolveSettings(agent, { command: 'docker-plugin', flags, env: {} });
+  };
+  t.same(resolved({ agent: { scope: 'auto' } }), { agent: 'auto' });
+  t.same(resolved({ agent: 'none' }), { agent: 'none' });
 });

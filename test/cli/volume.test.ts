@@ -40,8 +40,12 @@ async function withStore<T>(metadata: string, work: (store: MetadataStore) => Pr
   await store.close();
 }
 
-async function holdfast(cwd: string, ...args: string[]) {
-  const env = { HOLDFAST_METADATA: '', HOLDFAST_DATA_DIR: '', HOLDFAST_CONFIG: '' };
+function holdfast(cwd: string, ...args: string[]) {
+  return holdfastWith({}, cwd, ...args);
+}
+
+async function holdfastWith(more: Record<string, string>, cwd: string, ...args: string[]) {
+  const env = { HOLDFAST_METADATA: '', HOLDFAST_DATA_DIR: '', HOLDFAST_CONFIG: '', ...more };
   const command = startNode(holdfastBin, args, { cwd, env });
   command.child.stdin?.end();
   const { code } = await command.exited;
@@ -74,6 +78,26 @@ t.test('volumes are created, listed and shown', async (t) => {
   const missing = await holdfast(dir, 'volume', 'show', 'nothing', '--json', ...at);
   t.equal(missing.code, 12);
   t.match(JSON.parse(missing.stderr), { error: { code: 'NOT_FOUND', exitCode: 12 } });
+});
+
+t.test('what a volume is created with may stand in the environment and in the file', async (t) => {
+  const { metadata, dir } = await cluster(t);
+  const config = join(dir, 'config.json');
+  const volume = { size: '3GiB', replicas: 2, label: ['team=web'], commitInterval: 9 };
+  writeFileSync(config, JSON.stringify({ metadata, volume }));
+  const create = (name: string, env: Record<string, string>, ...more: string[]) =>
+    holdfastWith(env, dir, 'volume', 'create', name, '--config', config, '--json', ...more);
+  const made = await create('one', { HOLDFAST_REPLICAS: '1' });
+  t.equal(made.code, 0, made.stderr);
+  t.match(JSON.parse(made.lines[0] ?? ''), {
+    ...{ sizeBytes: 3 * 2 ** 30, replicas: 1, labels: { team: 'web' } },
+    settings: { commitIntervalMs: 9000 },
+  });
+  const flagged = await create('two', { HOLDFAST_REPLICAS: '1' }, '--replicas', '3');
+  t.match(JSON.parse(flagged.lines[0] ?? ''), { replicas: 3 });
+  const wrong = await create('three', { HOLDFAST_SIZE: '3GB' });
+  t.equal(wrong.code, 2);
+  t.match(wrong.stderr, /HOLDFAST_SIZE: .*unit "GB|HOLDFAST_SIZE: .*\\"GB/);
 });
 
 t.test('what is asked wrongly is refused with a hint, and nothing is created', async (t) => {
@@ -190,7 +214,7 @@ t.test('the exit codes stand in the main help only, and hints name the command',
   const wrong: [string[], RegExp][] = [
     [['volume'], /"holdfast volume" needs a command\. See "holdfast volume --help"/],
     [['help', 'nope'], /unknown command 'nope'/],
-    [['volume', 'create'], /--size.*See "holdfast volume create --help"/],
+    [['volume', 'create'], /argument 'name'.*See "holdfast volume create --help"/],
   ];
   for (const [args, message] of wrong) {
     const { code, stderr } = await holdfast(dir, ...args);

@@ -98,6 +98,17 @@ t.test('a cluster without nodes is not waited for', async (t) => {
   t.ok(Date.now() - before < 30_000);
 });
 
+t.test('settings of a mount in the environment', async (t) => {
+  const env = { HOLDFAST_READ_ONLY: 'true', HOLDFAST_OPTIONS: 'noatime,nodev' };
+  const { code, stderr } = await bed.said(bed.start(['mount', 'db', directory], env));
+  t.equal(code, 0, stderr);
+  t.match((await shell(`touch ${directory}/file`)).text, /Read-only file system/);
+  t.match((await shell(`grep ${directory} /proc/self/mounts`)).text, / ro,nodev,noatime/);
+  t.equal((await bed.holdfast('umount', directory)).code, 0);
+  const args = ['mount', 'db', directory];
+  await refused({ args, code: 2, says: /HOLDFAST_WAIT: /, env: { HOLDFAST_WAIT: 'soon' } });
+});
+
 t.test('without root, or /dev/fuse', async () => {
   const env = Object.entries(bed.environment).map(([name, value]) => `${name}='${value}'`);
   const open = `chmod -R a+rX ${bed.root} ${bed.cluster.secretFile} ${bed.cluster.root}`;
