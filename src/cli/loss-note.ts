@@ -37,17 +37,17 @@ export function isNoted(noted: GivenUp | null, lost: Lost): boolean {
 
 /**
  * `noted`, which covers all that is `lost`, without what is not lost any more, and with the
- * sentences of now; null: nothing is lost, so nothing is left of it, nor of what it says of the
- * log's end. The same object when nothing is to be changed.
+ * sentences of now; null: nothing is left of it. What it says of the log's end stays: that is gone
+ * for good. The same object when nothing is to be changed.
  */
 export function withoutRecovered(
   noted: GivenUp | null,
   lost: Lost,
   losses: readonly string[],
 ): GivenUp | null {
-  if (lost.length === 0) return null;
   const segments = givenUpPages(lost);
   if (noted === null || JSON.stringify(noted.segments) === JSON.stringify(segments)) return noted;
+  if (segments.length === 0 && noted.end.length === 0) return null;
   return { ...noted, segments, losses: notedLosses(losses) };
 }
 

@@ -44,10 +44,9 @@ t.test('what is there again leaves the note', (t) => {
   t.same(withoutRecovered(noted, some, ['now']), { ...noteOf(some), losses: ['now'] });
   t.equal(withoutRecovered(noted, [], []), null);
   t.equal(withoutRecovered(null, [], []), null);
-  const ended = noteOf(all, ['the end']);
-  t.match(withoutRecovered(ended, some, ['now']), { losses: ['now'], end: ['the end'] });
-  t.equal(withoutRecovered(ended, [], []), null, 'the end as well');
-  t.equal(withoutRecovered(noteOf([], ['the end']), [], []), null);
+  const ended = withoutRecovered(noteOf(all, ['the end']), [], []);
+  t.match(ended, { segments: [], losses: [], end: ['the end'] }, 'that is lost for good');
+  t.equal(withoutRecovered(ended, [], []), ended);
   t.end();
 });
 
