@@ -26,7 +26,7 @@ export interface WorldSpec {
   readonly largeChance: number;
   readonly readMs: number;
   readonly latencyMs: number;
-  /** So short that laps end many times in a seed, or as long as half a journal. */
+  /** So short that laps end many times in a seed; mostly as long as half a journal. */
   readonly journalLapBytes: number;
   readonly ownerLimits: Partial<OwnerLimits>;
   /** How long repair waits for a node; far less than in life, as leases are shorter too. */
@@ -80,7 +80,7 @@ export function makeSpec(random: SimRandom): WorldSpec {
     largeChance: random.pick([0, 0.02, 0.15]),
     readMs: random.pick([100, 300, 1_000]),
     latencyMs: random.pick([0.1, 0.4, 2]),
-    journalLapBytes: random.fork('laps').pick([48, 256, 4_096]) * KIB,
+    journalLapBytes: random.fork('laps').pick([48, 4_096, 4_096]) * KIB,
     ownerLimits: {
       segmentSoftBytes: softBytes,
       maxLagBytes: random.pick([32, 256, 16_384]) * KIB,
