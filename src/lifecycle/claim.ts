@@ -110,7 +110,8 @@ function wasReplaced(host: MountHost, { mount }: MountStatus, { epoch }: VolumeR
   return claims.length > 0 && claims.every((claim) => claim.epoch < epoch);
 }
 
-function mountedHere(host: MountHost, found: MountStatus): HoldfastError {
+/** What to say to who wants what a mount of this machine has. */
+export function mountedHere(host: MountHost, found: MountStatus): HoldfastError {
   const { mount, volume, directory, since, live, state, keeperPid } = found;
   if (state === 'unresponsive') {
     const message = `"${volume}" is mounted at ${directory} by a daemon that does not answer`;

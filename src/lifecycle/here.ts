@@ -2,7 +2,7 @@
  * What volumes there are on this machine, put together from the mounts' state directories, the
  * kernel's table of mounts and its loop devices. Pure: what was read comes in.
  */
-import { MOUNT_TYPE } from '../fuse/launcher.js';
+import { MOUNT_TYPE, mountAt } from '../fuse/launcher.js';
 import type { MountEntry } from '../io/fuse-device.js';
 import type { LoopDevice } from './loop-devices.js';
 import { blockFile } from './loop-devices.js';
@@ -46,9 +46,10 @@ function fileVolume({ table, deviceOf }: Findings, status: MountStatus): Found {
   const device = deviceOf(status.mount);
   const entries = table.filter((one) => one.device === device && one.type === MOUNT_TYPE);
   const targets = entries.map(({ mountPoint }) => mountPoint).filter((one) => one !== directory);
+  const shown = device !== null && mountAt(table, directory)?.device === device;
   return {
     ...{ name, id, kind: 'filesystem', directory, device: null, fsType: null, readOnly, targets },
-    ...{ condition: conditionOf(status), mount: status, loop: null, entries },
+    ...{ shown, condition: conditionOf(status), mount: status, loop: null, entries },
   };
 }
 
@@ -77,9 +78,13 @@ export function isDeviceFile(entry: MountEntry, { device }: LoopDevice): boolean
   return entry.type === DEVICE_FILES && `/dev${entry.root}` === device;
 }
 
-/** Whether its mount can be used as it is, now or when what it waits for is there. */
-export function isServed({ mount: { state } }: Pick<MachineVolume, 'mount'>): boolean {
-  return state !== 'failed' && state !== 'dead' && state !== 'unresponsive';
+/**
+ * Whether who goes to its directory or device now finds the volume there, if need be after a wait.
+ * What is starting is not there yet, and what is stopping may be gone at any moment: below either
+ * is a directory of the machine's own disk.
+ */
+export function isServed({ mount, shown }: Pick<MachineVolume, 'mount' | 'shown'>): boolean {
+  return (mount.state === 'mounted' || mount.state === 'adopting') && shown !== false;
 }
 
 function conditionOf({ state, live, logFile }: MountStatus): Condition {

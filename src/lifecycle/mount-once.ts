@@ -3,8 +3,12 @@
  * waits for what is on its way, and clears what is of no use any more.
  */
 import { HoldfastError, invalid } from '../core/errors.js';
+import { isMountedAs } from '../fuse/launcher.js';
 import type { Clock } from '../io/clock.js';
 import type { MountHost } from '../io/mount-host.js';
+import { mountedHere } from './claim.js';
+import { placesOf } from './copied-mounts.js';
+import { readDevice } from './mount-files.js';
 import type { MountRequest, MountStatus } from './mount-types.js';
 import { clearDead, mountsAt, type StopOptions, stopMount } from './mounts.js';
 import type { MachineMountRequest, MountLocation } from './volume-types.js';
@@ -12,6 +16,8 @@ import type { MachineMountRequest, MountLocation } from './volume-types.js';
 const POLL_MS = 100;
 /** For what is starting or ending there, when the caller does not say. */
 const PATIENCE_MS = 60_000;
+/** A mount that was just unmounted is gone from the tree a little before its daemon says so. */
+const UNSEEN_MS = 2_000;
 
 /** How a mount's processes are started: mount-starter.ts. */
 export interface MountStarter {
@@ -42,11 +48,16 @@ export async function mountOnce(
   const { name, kind, readOnly = false, flags = [], timeoutMs, waitMs } = request;
   const deadline = clock.monotonic() + (timeoutMs ?? PATIENCE_MS);
   const mountPoint = host.mounts.resolve(directory);
+  let unseenSince: number | null = null;
   for (;;) {
     const there = await lively(deps, mountPoint);
     if (there === null) break;
     const done = await same(deps, there, request);
-    if (done) return there;
+    if (done && isShown(host, there)) return there;
+    unseenSince = done ? (unseenSince ?? clock.monotonic()) : null;
+    if (unseenSince !== null && clock.monotonic() - unseenSince >= UNSEEN_MS) {
+      throw notShown(host, there);
+    }
     if (clock.monotonic() >= deadline || signal.aborted) throw onItsWay(there);
     await new Promise<void>((resolve) => clock.after(POLL_MS, resolve));
   }
@@ -63,7 +74,13 @@ async function lively(deps: FuseMountsHere, mountPoint: string): Promise<MountSt
   return there === undefined || there.state === 'dead' ? null : there;
 }
 
-/** Whether it is mounted as wanted; false: it is on its way there or away. */
+/** Whether it is what whoever opens its directory gets; the daemon does not know. */
+function isShown({ state, mounts }: MountHost, { mount, directory }: MountStatus): boolean {
+  const device = readDevice(state, mount);
+  return device !== null && isMountedAs(mounts, directory, device);
+}
+
+/** Whether it is served as wanted; false: it is on its way there or away. */
 async function same(
   deps: FuseMountsHere,
   there: MountStatus,
@@ -127,6 +144,19 @@ function isEndOfLost(thrown: unknown): boolean {
 function onItsWay({ volume, directory, state }: MountStatus): HoldfastError {
   const message = `the mount of "${volume}" at ${directory} is ${state}`;
   return new HoldfastError('BUSY', message, { retryable: true, hint: 'Try again.' });
+}
+
+/** It is served, but not to who opens its directory. */
+function notShown(host: MountHost, there: MountStatus): HoldfastError {
+  const { mount, volume, directory } = there;
+  const places = placesOf(host, mount);
+  if (places.length === 0) return mountedHere(host, there);
+  if (places.includes(directory)) {
+    const message = `something else is mounted over "${volume}" at ${directory}`;
+    return new HoldfastError('CONFLICT', message, { hint: 'Unmount that first.' });
+  }
+  const message = `"${volume}" is no longer mounted at ${directory}, but at ${places.join(', ')}`;
+  return new HoldfastError('CONFLICT', message, { hint: 'Unmount it there first.' });
 }
 
 function otherwise({ volume, directory, readOnly }: MountStatus): HoldfastError {

@@ -126,8 +126,13 @@ export interface MachineVolume {
   /** Null while it has not been looked up. */
   readonly id: VolumeId | null;
   readonly kind: VolumeKind;
-  /** Where it is mounted; null: a raw block device alone. */
+  /** Where it is mounted, or is to be; null: a raw block device alone. */
   readonly directory: string | null;
+  /**
+   * Whether it is what the kernel shows at `directory`: not before it is mounted, nor when it was
+   * taken away while somebody uses it. Said of the kind `filesystem`; older agents do not say it.
+   */
+  readonly shown?: boolean;
   /** Of a block volume, such as /dev/loop3; null: none is attached (yet). */
   readonly device: string | null;
   readonly fsType: BlockFilesystem | null;

@@ -248,6 +248,11 @@ export class VolumePlugin {
       await lifecycle.mount(info.id, places.directory(name), options);
     }
     await places.show(name);
+    // Below what is not mounted is a directory of the machine's own, which a container would fill.
+    const there = await this.#here(name);
+    if (there !== null && isServed(there)) return;
+    const message = `"${name}" was unmounted again at once`;
+    throw new HoldfastError('UNAVAILABLE', message, { retryable: true, hint: 'Try again.' });
   }
 
   /** After a mount that failed: what may stand all the same is left to sweep(). */

@@ -212,7 +212,7 @@ export class FakeVolumes implements Volumes {
     const targets = this.local.get(id)?.targets ?? [];
     const volume: MachineVolume = {
       ...{ name, id: id as VolumeId, kind, fsType, targets, condition: FINE, ...how },
-      mount: {} as MachineVolume['mount'],
+      mount: { state: 'mounted' } as MachineVolume['mount'],
     };
     this.local.set(id, volume);
     return volume;

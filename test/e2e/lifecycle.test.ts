@@ -1,4 +1,5 @@
 /** The volume lifecycle on a real cluster: mounts, binds, devices, machines; each call repeated. */
+import { spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -97,6 +98,26 @@ t.test('a filesystem volume: made, mounted, bound, looked at, unmounted, removed
   await lifecycle.remove(volume.id);
   await lifecycle.remove(volume.id);
   t.equal(await lifecycle.get(volume.id), null);
+});
+
+t.test('taken away lazily while somebody uses it: not mounted there, and refused', async (t) => {
+  const volume = await lifecycle.create({ name: 'hidden', sizeBytes: 64 * MIB });
+  const directory = join(bed.root, 'stage', 'hidden');
+  t.match(await lifecycle.mount(volume.id, directory), { shown: true });
+  const user = spawn('sleep', ['60'], { cwd: directory });
+  t.teardown(() => user.kill('SIGKILL'));
+  await lifecycle.unmount(directory, { lazy: true });
+  t.match(await lifecycle.here(volume.id), { shown: false, mount: { state: 'mounted' } });
+  await t.rejects(lifecycle.mount(volume.id, directory), {
+    code: 'CONFLICT',
+    message: /no longer mounted at .*, but still used there/,
+  });
+  t.notOk(isMounted(directory));
+  user.kill('SIGKILL');
+  const again = await lifecycle.mount(volume.id, directory);
+  t.ok(again.shown && isMounted(directory), 'once its user has gone');
+  await lifecycle.unmount(directory);
+  await lifecycle.remove(volume.id);
 });
 
 t.test('a block volume: a device, a filesystem, nothing left', async (t) => {

@@ -18,6 +18,11 @@ import { SimProcess, SimScheduler } from '../fixtures/sim-clock.js';
 
 export const ROOT = '/volumes';
 
+interface HiddenAs {
+  readonly shown?: boolean;
+  readonly mount?: Partial<MountStatus>;
+}
+
 export class Engine {
   readonly volumes = new FakeVolumes();
   readonly files = new MemoryFiles();
@@ -26,6 +31,8 @@ export class Engine {
   readonly asked: { call: string; args: unknown[] }[] = [];
   /** The metadata store does not answer: only what is on this machine works. */
   isCut = false;
+  /** Whether what is mounted is still there a moment later. */
+  lasting = true;
   /** Directories. */
   readonly removed: string[] = [];
   plugin = this.start();
@@ -76,6 +83,13 @@ export class Engine {
     return [...this.volumes.local.values()].map(({ directory }) => directory ?? '').sort();
   }
 
+  /** What is mounted is in another state from now on. */
+  hideAs({ mount = {}, ...more }: HiddenAs): void {
+    for (const [id, one] of this.volumes.local) {
+      this.volumes.local.set(id, { ...one, ...more, mount: { ...one.mount, ...mount } });
+    }
+  }
+
   argumentsOf(call: string): unknown[] {
     return this.asked.findLast((one) => one.call === call)?.args ?? [];
   }
@@ -116,8 +130,9 @@ export class Engine {
   async #mount(id: string, directory: string, options: MountOptions): Promise<MachineVolume> {
     const made = await this.volumes.mount(id, directory, options);
     const live = { usedBytes: 3 * 2 ** 20, dirtyBytes: 0 } as LiveStatus;
-    const volume = { ...made, mount: { live } as MountStatus };
-    this.volumes.local.set(id, volume);
+    const volume = { ...made, mount: { ...made.mount, live } as MountStatus };
+    if (this.lasting) this.volumes.local.set(id, volume);
+    else this.volumes.local.delete(id);
     return volume;
   }
 }

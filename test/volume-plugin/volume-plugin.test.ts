@@ -133,6 +133,40 @@ t.test('lists of callers that were lost: nothing is taken from anybody', async (
   t.same(engine.mounted, ['/volumes/db'], 'the other one may use it');
 });
 
+t.test('a mount that is on its way, or hidden, is no place for a container', async (t) => {
+  for (const what of [
+    { mount: { state: 'starting' } },
+    { mount: { state: 'stopping' } },
+    { shown: false },
+  ] as const) {
+    const engine = new Engine();
+    await engine.create('db');
+    await engine.mount('db', 'one');
+    engine.hideAs(what);
+    engine.asked.length = 0;
+    t.equal((await engine.mount('db', 'two')).Err, '', JSON.stringify(what));
+    t.equal(engine.asked.at(-1)?.call, 'mount', 'it is made, and waited for');
+    engine.hideAs(what);
+    engine.volumes.faults.set('mount', new HoldfastError('CONFLICT', 'it is still used there'));
+    t.match(await engine.mount('db', 'three'), { Err: /still used there/ });
+    t.match(await engine.ask('Get', { Name: 'db' }), { Volume: { Status: { containersHere: 2 } } });
+  }
+});
+
+t.test('a mount that is gone again before its container starts is none', async (t) => {
+  const engine = new Engine();
+  await engine.create('db');
+  engine.lasting = false;
+  let reply: unknown = null;
+  void engine.mount('db', 'one').then((said) => {
+    reply = said;
+  });
+  await engine.scheduler.until(() => reply !== null, 60_000);
+  t.match(reply, { Err: /unmounted again at once/ });
+  t.same(engine.mounted, []);
+  t.same(engine.files.list(), []);
+});
+
 t.test('a mount that fails leaves no note, and is nobody else', async (t) => {
   const engine = new Engine();
   await engine.create('db');
