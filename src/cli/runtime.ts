@@ -12,6 +12,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   realpathSync,
   renameSync,
   rmSync,
@@ -48,20 +49,21 @@ export function addRuntimeCommands(program: Command): void {
       .option('--dir <directory>', 'where versions stand', RUNTIME_DIRECTORY)
       .option('--json', 'print JSON');
   const installs = shared(runtime.command('install'))
-    .description('install this version, if it is not there; removes those that nothing uses')
+    .description('install this version, if it is not there')
     .action((options: RuntimeOptions) => install(options));
   addExamples(installs, [
     ['From a container that sees the directory', 'holdfast runtime install --dir /host/runtime'],
   ]);
   const prunes = shared(runtime.command('prune'))
-    .description('remove the versions that no mount uses')
+    .description('remove the versions that nothing seen here uses; for the machine itself')
     .action((options: RuntimeOptions) => prune(options));
   addExamples(prunes, [['On the machine itself', 'holdfast runtime prune']]);
 }
 
 async function install(options: RuntimeOptions): Promise<void> {
-  const installed = await installRuntime(resolve(options.dir));
-  const removed = pruneRuntimes(resolve(options.dir), installed.version);
+  const root = resolve(options.dir);
+  const installed = await installRuntime(root);
+  const removed = seesUsers(root) ? pruneRuntimes(root, installed.version) : [];
   const { isNew, version, program } = installed;
   const text = isNew ? `installed ${version}: ${program}` : `${version} is there: ${program}`;
   const more = removed.length === 0 ? '' : `\nremoved ${removed.join(', ')}`;
@@ -216,7 +218,29 @@ async function flush(directory: string): Promise<void> {
   if (status !== 0) throw new Error(`it cannot be flushed: ${stderr}`);
 }
 
-/** Removes versions that nothing uses, but `current`; returns which. */
+/**
+ * Whether what uses the versions in a directory is seen from here: it is the machine's own, by the
+ * name that it has there. Whoever installs from a container, or by /proc/1/root, may see neither
+ * the machine's processes nor its mounts.
+ */
+function seesUsers(root: string): boolean {
+  if (root !== RUNTIME_DIRECTORY) return false;
+  try {
+    if (readlinkSync('/proc/self/ns/mnt') !== readlinkSync('/proc/1/ns/mnt')) return false;
+    const table = mountDeps(process.env).host.mounts.table();
+    // A part of another filesystem, as a container is given it.
+    return !table.some(({ mountPoint, root: part }) => {
+      return part !== '/' && mountPoint !== '/' && `${root}/`.startsWith(`${mountPoint}/`);
+    });
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Removes versions that nothing uses, but `current`; returns which. Users are known by a version's
+ * own name: the directory may be seen at another path here than there.
+ */
 export function pruneRuntimes(root: string, current: string | null): string[] {
   if (!existsSync(root)) return [];
   const used = usedPrograms();
@@ -224,7 +248,7 @@ export function pruneRuntimes(root: string, current: string | null): string[] {
   const names = readdirSync(root).filter((name) => {
     const path = join(root, name);
     if (name === current || now - statSync(path).mtimeMs < YOUNG_MS) return false;
-    return !used.some((word) => word.startsWith(`${path}/`));
+    return !used.some((word) => word.includes(`/${name}/bin/`) || word.includes(`/${name}/dist/`));
   });
   for (const name of names) rmSync(join(root, name), { recursive: true, force: true });
   return names;
