@@ -84,7 +84,7 @@ export async function assertUnmounted(session: Session, record: VolumeRecord): P
   const onProgress = (): void => {};
   const deps = { host, store, clock, hostname: hostname(), onProgress, isStopped: () => false };
   const since = new Date(clock.wall()).toISOString();
-  await awaitTurn(deps, record, { mount: '', since, waitMs: 0 });
+  await awaitTurn(deps, record, { mount: '', since, waitMs: 0, machine: null });
 }
 
 function runCheck(

@@ -98,7 +98,10 @@ export class NodeService implements Node {
     const path = requiredPath('staging_target_path', request.staging_target_path);
     return await this.#alone(id, async () => {
       const there = await this.#here(id);
-      if (there === null) return {};
+      if (there === null) {
+        await this.#unstageUnknown(id, path);
+        return {};
+      }
       if (there.targets.length > 0) {
         const message = `The volume is still published at ${there.targets.join(', ')}.`;
         throw new CsiError('FAILED_PRECONDITION', message);
@@ -108,6 +111,18 @@ export class NodeService implements Node {
       if (isStaged) await this.#unstage(there, path);
       return {};
     });
+  }
+
+  /**
+   * A mount that only begins does not know its volume yet, or still waits for its turn: that is
+   * waited for, and taken away. Else the volume would be mounted here with no attachment, and no
+   * other machine could have it.
+   */
+  async #unstageUnknown(id: string, path: string): Promise<void> {
+    const isOther = (await this.#machine.list()).some((one) => {
+      return one.id !== null && (one.directory === path || one.targets.includes(path));
+    });
+    if (isId(id) && !isOther) await this.#machine.unmount(path);
   }
 
   async #unstage({ directory, name }: MachineVolume, path = directory ?? ''): Promise<void> {

@@ -10,6 +10,7 @@ import { HoldfastError } from '../core/errors.js';
 import { LEASE_TTL_SECONDS } from '../core/limits.js';
 import type { Clock } from '../io/clock.js';
 import type { MountHost } from '../io/mount-host.js';
+import { Attachments, attachedThere } from '../metadata/attachments.js';
 import type { PresenceRecord, VolumeRecord } from '../metadata/model.js';
 import { findCurrentPresence } from '../metadata/presence.js';
 import type { MetadataStore } from '../metadata/store.js';
@@ -35,11 +36,14 @@ export interface ClaimDeps {
 }
 
 /** Who wants the volume: a mount, or something else under a name that no mount has. */
-export type Claimant = Pick<MountSpec, 'mount' | 'since' | 'waitMs'>;
+export interface Claimant extends Pick<MountSpec, 'mount' | 'since' | 'waitMs'> {
+  /** The machine that mounts it, as attachments call it; null: they are no matter. */
+  readonly machine: string | null;
+}
 
 /**
- * Resolves when nobody alive has the volume mounted. Rejects with CONFLICT, saying who has, with
- * CLOSED when it was stopped.
+ * Resolves when nobody alive has the volume mounted. Rejects with CONFLICT, saying who has, or
+ * which machine it is attached to instead; with CLOSED when it was stopped.
  */
 export async function awaitTurn(
   deps: ClaimDeps,
@@ -50,12 +54,28 @@ export async function awaitTurn(
   for (;;) {
     if (deps.isStopped()) throw new HoldfastError('CLOSED', 'the mount was given up');
     const obstacle = await findObstacle(deps, record, spec);
-    if (obstacle === null) return;
+    if (obstacle === null) return await refuseDetached(deps, record, spec);
     const patienceMs = Math.max(spec.waitMs, obstacle.patienceMs);
     if (deps.clock.monotonic() - since >= patienceMs) throw obstacle.fault;
     deps.onProgress(`waiting: ${obstacle.fault.message}`);
     await new Promise<void>((resolve) => deps.clock.after(POLL_MS, resolve));
   }
+}
+
+/**
+ * Who asked for the mount looked already, but that was before its turn and the wait: meanwhile the
+ * volume may have gone to another machine, which is told by nothing else that it is to be here.
+ */
+async function refuseDetached(
+  { store, clock }: ClaimDeps,
+  { volume, name }: VolumeRecord,
+  { machine }: Claimant,
+): Promise<void> {
+  if (machine === null) return;
+  const attachments = await new Attachments(store, clock).of(volume);
+  const [first] = attachments;
+  const isOurs = attachments.some((one) => one.machine === machine);
+  if (first !== undefined && !isOurs) throw attachedThere(name, first);
 }
 
 interface Obstacle {

@@ -2,6 +2,7 @@
  * What volumes there are on this machine, put together from the mounts' state directories, the
  * kernel's table of mounts and its loop devices. Pure: what was read comes in.
  */
+import { isId, type VolumeId } from '../core/ids.js';
 import { MOUNT_TYPE, mountAt } from '../fuse/launcher.js';
 import type { MountEntry } from '../io/fuse-device.js';
 import type { LoopDevice } from './loop-devices.js';
@@ -54,8 +55,10 @@ function fileVolume({ table, deviceOf }: Findings, status: MountStatus): Found {
 }
 
 function blockVolume({ table, loops }: Findings, status: MountStatus): Found {
-  const { volume: name, volumeId, directory: below } = status;
+  const { volume: name, directory: below } = status;
   const named = below.slice(below.lastIndexOf('/') + 1);
+  // Before its daemon knows, the directory does.
+  const volumeId = status.volumeId ?? (isId(named) ? (named as VolumeId) : null);
   const loop = loops.find(({ file, id }) => id === named && file === blockFile(below, id)) ?? null;
   const entries = loop === null ? [] : table.filter((one) => shows(one, loop));
   const filesystem = entries.find(({ device }) => device === loop?.number);

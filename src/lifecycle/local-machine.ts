@@ -85,9 +85,9 @@ export class LocalMachine implements MachineVolumes {
     return volumesHere({ statuses, table: host.mounts.table(), loops, deviceOf, blockRoot });
   }
 
-  mount(request: MachineMountRequest, directory: string): Promise<MachineVolume> {
-    return this.#alone(request.name, async (signal) => {
-      checkAbsolute(directory);
+  async mount(request: MachineMountRequest, directory: string): Promise<MachineVolume> {
+    checkAbsolute(directory);
+    return await this.#aloneAt(request.name, directory, async (signal) => {
       const there = this.#at(directory);
       if (request.kind === 'filesystem' && there !== undefined && there.type !== MOUNT_TYPE) {
         throw taken(there, request.name);
@@ -208,8 +208,12 @@ export class LocalMachine implements MachineVolumes {
   ): Promise<void> {
     checkAbsolute(directory);
     const mountPoint = this.#resolve(directory);
-    const found = (await this.#look()).find((one) => one.directory === mountPoint);
-    await this.#alone(found?.name ?? mountPoint, async () => {
+    const lookThere = async (): Promise<Found | undefined> =>
+      (await this.#look()).find((one) => one.directory === mountPoint);
+    const before = await lookThere();
+    await this.#aloneAt(before?.name ?? null, directory, async () => {
+      // Whatever had its turn first may have mounted it.
+      const found = await lookThere();
       const entry = this.#at(directory);
       const loop = await this.#loopOf(entry);
       if (loop === null) return await this.#unmountFuse(mountPoint, options);
@@ -349,6 +353,20 @@ export class LocalMachine implements MachineVolumes {
 
   #resolve(directory: string): string {
     return tryResolve(() => this.#deps.host.mounts.resolve(directory)) ?? directory;
+  }
+
+  /**
+   * Also at the directory: a mount that waits for its turn, or has only begun, is seen nowhere, and
+   * who takes away what is there has nothing but the directory to wait for it by.
+   */
+  #aloneAt<T>(
+    volume: string | null,
+    directory: string,
+    work: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const there = this.#resolve(directory);
+    if (volume === null) return this.#alone(there, work);
+    return this.#alone(volume, (signal) => this.#alone(there, () => work(signal)));
   }
 
   #alone<T>(key: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {

@@ -222,6 +222,26 @@ test('growth is seen here once the controller has done its part', async (t) => {
   t.match(await expand({ capacity_range: { required_bytes: 2 ** 40 } }), /^OUT_OF_RANGE/);
 });
 
+test('a mount that only begins is not taken for none', async (t) => {
+  const { driver, id } = await withVolume();
+  t.teardown(() => driver.close());
+  const unstage = { volume_id: id, staging_target_path: STAGING };
+  t.equal(await driver.outcome('NodeUnstageVolume', unstage), 'OK');
+  t.same(driver.volumes.calls, ['unmount'], 'it may wait for its turn, and be seen nowhere');
+  driver.volumes.faults.set('unmount', new HoldfastError('BUSY', 'it starts', { retryable: true }));
+  t.match(await driver.outcome('NodeUnstageVolume', unstage), /^ABORTED: It starts/i);
+  await driver.call('NodeStageVolume', stage(id));
+  const staged = driver.volumes.local.get(id);
+  if (staged === undefined) throw new Error('it is staged');
+  driver.volumes.local.set(id, { ...staged, id: null });
+  t.equal(await driver.outcome('NodeUnstageVolume', unstage), 'OK');
+  t.equal(driver.volumes.local.size, 0, 'what does not know its volume yet');
+  await driver.call('NodeStageVolume', stage(id));
+  const other = { ...unstage, volume_id: UNKNOWN };
+  t.equal(await driver.outcome('NodeUnstageVolume', other), 'OK');
+  t.equal(driver.volumes.local.size, 1, 'another volume stays');
+});
+
 test('a call meets the one before it', async (t) => {
   const { driver, id } = await withVolume();
   t.teardown(() => driver.close());

@@ -5,8 +5,9 @@ import { epoch } from '../../src/core/units.js';
 import { awaitTurn } from '../../src/lifecycle/claim.js';
 import { writeOwnership } from '../../src/lifecycle/mount-files.js';
 import { listMounts } from '../../src/lifecycle/mounts.js';
+import { Attachments } from '../../src/metadata/attachments.js';
 import { encodePresence } from '../../src/metadata/encoding.js';
-import { ownerKey } from '../../src/metadata/keys.js';
+import { nameKey, ownerKey } from '../../src/metadata/keys.js';
 import { MemoryServer, MemoryStore } from '../../src/metadata/memory.js';
 import { METADATA_SCHEMA, type VolumeRecord } from '../../src/metadata/model.js';
 import { realClock } from '../metadata/real-parts.js';
@@ -35,11 +36,19 @@ class Turn {
     await this.store.transact([], [{ type: 'delete', key: ownerKey(VOLUME) }]);
   }
 
-  wait(waitMs = 0, found = record): Promise<void> {
+  async attach(machine: string): Promise<void> {
+    const put = { type: 'put', key: nameKey('db'), value: VOLUME } as const;
+    await this.store.transact([], [put]);
+    const attachments = new Attachments(this.store, realClock);
+    for (const one of await attachments.of(VOLUME)) await attachments.detach(VOLUME, one.machine);
+    await attachments.attach(record, { machine, readOnly: false });
+  }
+
+  wait(waitMs = 0, found = record, machine: string | null = null): Promise<void> {
     const parts = { host: this.host, store: this.store, clock: realClock, hostname: 'here' };
     const onProgress = (text: string): void => void this.progress.push(text);
     const isStopped = (): boolean => this.isStopped;
-    return awaitTurn({ ...parts, onProgress, isStopped }, found, { ...OURS, waitMs });
+    return awaitTurn({ ...parts, onProgress, isStopped }, found, { ...OURS, waitMs, machine });
   }
 }
 
@@ -47,6 +56,17 @@ t.test('nobody has it', async () => {
   const turn = new Turn();
   turn.host.add(OURS, { phase: 'starting', volumeId: VOLUME });
   turn.host.add(specOf('another'), { volumeId: OTHER });
+  await turn.wait();
+});
+
+t.test('attached to another machine meanwhile: that one has it', async (t) => {
+  const turn = new Turn();
+  await turn.wait(0, record, 'here');
+  await turn.attach('here');
+  await turn.wait(0, record, 'here');
+  await turn.attach('there');
+  const told = { code: 'CONFLICT', message: /"db" is attached to there since/ };
+  await t.rejects(turn.wait(0, record, 'here'), told);
   await turn.wait();
 });
 
