@@ -2,6 +2,7 @@
  * The CSI driver in the wrong ways that kubelet takes, and when something dies below it: what is
  * left behind is right each time, as the kernel's tables have it.
  */
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { test } from 'tap';
 import { BLOCK, MOUNT } from '../csi-driver/caller.js';
@@ -111,6 +112,36 @@ for (const [what, capability] of [
     }
   });
 }
+
+test('unstaged by the next driver while the agent still mounts', {
+  timeout: TEST_MS,
+}, async (t) => {
+  const { root } = bed.bed;
+  const socket = join(root, 'agent.sock');
+  const agent = bed.bed.start(['agent', '--socket', socket, '--scope', 'session', '--json']);
+  t.teardown(() => agent.kill());
+  await agent.line(/"ready"/, 60_000);
+  const first = await bed.driver('node-2', { args: ['--agent', socket] });
+  await first.call('NodeGetInfo');
+  const one = (await provision({ name: 'pvc-begun', capability: MOUNT })).on(first, root);
+  for (const delayMs of [50, 400, 900]) {
+    await one.attach();
+    const staging = first.outcome('NodeStageVolume', one.stageRequest);
+    await sleep(delayMs);
+    await first.restart();
+    await staging;
+    await one.insist('NodeUnstageVolume', one.unstageRequest);
+    const left = [mountsAt(one.staging), await bed.bed.mounts()];
+    t.same(left, [0, []], `OK after ${delayMs} ms means that nothing is or will be there`);
+    await one.insist('ControllerUnpublishVolume', one.attachRequest);
+  }
+  const there = one.on(driver, root);
+  await there.start('a');
+  t.equal(stateOf(there.target('a')), 1, 'any other machine may have it');
+  await there.end('a');
+  await agent.kill();
+  t.same(await bed.leftovers(), []);
+});
 
 test('what cannot be mounted leaves nothing to start on', { timeout: TEST_MS }, async (t) => {
   const one = await provision({ name: 'pvc-blocked', capability: MOUNT });
