@@ -18,6 +18,7 @@ import {
   detachLoop,
   ensureFilesystem,
   failed,
+  forgetFormat,
   growLoop,
   growUnmounted,
   type LoopDevice,
@@ -160,7 +161,9 @@ export class LocalMachine implements MachineVolumes {
       if (request.kind !== 'block') {
         throw invalid(`"${request.name}" is a volume of the kind "filesystem"`, 'It is no device.');
       }
-      const { device } = await this.#open(request, signal);
+      const { device, file, readOnly } = await this.#open(request, signal);
+      // Before anybody writes to it, whose data the marker of a format would give up.
+      if (!readOnly) await forgetFormat(this.#commands, file);
       return await this.#found((one) => one.device === device, device);
     });
   }

@@ -7,6 +7,8 @@
  * INVARIANT: a file has one loop device at most (two would not see each other's writes).
  * INVARIANT: a device is formatted only when nothing was ever written to it, or when a former
  * format was begun and not ended. Whatever cannot be told counts as data.
+ * INVARIANT: no marker of a format stands beside a device that anybody else may write to. As a
+ * belt, a filesystem without the UUID that our formats give is not ours to format again.
  */
 import { z } from 'zod';
 import { HoldfastError, invalid, malformed } from '../core/errors.js';
@@ -184,15 +186,21 @@ export async function growUnmounted(
  */
 export async function ensureFilesystem(
   commands: MachineCommands,
-  { device, file }: LoopDevice,
+  loop: LoopDevice,
   type: BlockFilesystem,
 ): Promise<void> {
-  const marker = `${file.slice(0, file.lastIndexOf('/'))}/${FORMATTING}`;
-  const wasBegun = commands.kind(marker) === 'file';
-  const found = wasBegun ? null : await probe(commands, device);
-  if (found === type) return;
-  if (found !== null) {
-    const message = `${device} holds "${found}", not ${type}: it stays as it is`;
+  const { device, file, id, readOnly } = loop;
+  const marker = markerOf(file);
+  let wasBegun = commands.kind(marker) === 'file';
+  const found = await probe(commands, device);
+  if (wasBegun && found !== null && found.uuid !== uuidOf(id)) {
+    if (!readOnly) await forgetFormat(commands, file);
+    wasBegun = false;
+  }
+  // With our UUID and the marker it is a format that was cut off, or one that nobody has used yet.
+  if (found !== null && !wasBegun) {
+    if (found.type === type) return;
+    const message = `${device} holds "${found.type}", not ${type}: it stays as it is`;
     throw new HoldfastError('ALREADY_EXISTS', message, { hint: 'Name its own filesystem.' });
   }
   if (!wasBegun && !(await wasNeverWritten(commands, file))) {
@@ -200,16 +208,47 @@ export async function ensureFilesystem(
     const hint = 'Use it as a raw device, or make a filesystem on it by hand.';
     throw new HoldfastError('INCONSISTENT', message, { hint });
   }
-  await format(commands, { device, marker }, type);
+  await format(commands, loop, type);
+}
+
+/**
+ * What is on a device from now on is its users': a format that was cut off is not to be begun
+ * again over that. Done when it is durable. By programs: the mount below may not answer just now.
+ */
+export async function forgetFormat(commands: MachineCommands, file: string): Promise<void> {
+  const marker = markerOf(file);
+  const args = ['-f', '-v', '--', marker];
+  const { status, stdout, stderr } = await commands.run('rm', args, COMMAND_MS);
+  if (status !== 0) throw failed(`${marker} cannot be removed`, stderr);
+  if (stdout.trim() !== '') await flush(commands, directoryOf(file));
+}
+
+function markerOf(file: string): string {
+  return `${directoryOf(file)}/${FORMATTING}`;
+}
+
+function directoryOf(file: string): string {
+  return file.slice(0, file.lastIndexOf('/'));
+}
+
+/** Of the filesystems that are made here: whoever made another one wants to keep it. */
+function uuidOf(id: VolumeId): string {
+  return id.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
+}
+
+interface OnDevice {
+  readonly type: string;
+  readonly uuid: string | null;
 }
 
 /** Null: blkid looked, and knows nothing of what it saw. */
-async function probe(commands: MachineCommands, device: string): Promise<string | null> {
+async function probe(commands: MachineCommands, device: string): Promise<OnDevice | null> {
   const args = ['--probe', '--output', 'export', device];
   const { status, stdout, stderr } = await commands.run('blkid', args, COMMAND_MS);
   if (status === BLKID_NOTHING) return null;
   const type = /^(?:TYPE|PTTYPE)=(.+)$/m.exec(stdout)?.[1];
-  if (status === 0 && type !== undefined) return type;
+  const uuid = /^UUID=(.+)$/m.exec(stdout)?.[1] ?? null;
+  if (status === 0 && type !== undefined) return { type, uuid };
   const message = `nobody can tell what is on ${device}: ${stderr || `blkid ended with ${status}`}`;
   throw new HoldfastError('INCONSISTENT', message, { hint: 'It is not formatted.' });
 }
@@ -223,16 +262,25 @@ async function wasNeverWritten(commands: MachineCommands, file: string): Promise
 
 async function format(
   commands: MachineCommands,
-  { device, marker }: { readonly device: string; readonly marker: string },
+  { device, file, id }: LoopDevice,
   type: BlockFilesystem,
 ): Promise<void> {
+  const mkfs = `mkfs.${type}`;
+  const version = await commands.run(mkfs, ['-V'], COMMAND_MS);
+  if (version.status !== 0) throw failed(`no ${type} can be made on ${device}`, version.stderr);
+  const marker = markerOf(file);
   commands.makeFile(marker);
   await flush(commands, marker);
-  const options = type === 'ext4' ? ['-q', '-F', '-m', '0'] : ['-q', '-f'];
-  const { status, stderr } = await commands.run(`mkfs.${type}`, [...options, device], FORMAT_MS);
+  const named = type === 'ext4' ? ['-m', '0', '-U', uuidOf(id)] : ['-m', `uuid=${uuidOf(id)}`];
+  const options = ['-q', type === 'ext4' ? '-F' : '-f', ...named];
+  const { status, stderr } = await commands.run(mkfs, [...options, device], FORMAT_MS);
   if (status === 0) {
     await flush(commands, device);
     return commands.removeEmpty(marker);
+  }
+  // One that was killed may still write what the kernel has of it; one that ended does not.
+  if (status !== null && (await wasNeverWritten(commands, file))) {
+    await forgetFormat(commands, file);
   }
   // What mkfs refuses from the start is the caller's to change; all else may go better later.
   if (status !== null && /too small|must be (?:at least|larger)/i.test(stderr)) {

@@ -125,7 +125,10 @@ t.test('a block volume: a device, a filesystem, nothing left', async (t) => {
   const raw = await lifecycle.openDevice(volume.id);
   const device = raw.device ?? '';
   t.match(raw, { directory: null, kind: 'block', device: /^\/dev\/loop\d+$/ });
+  const marker = join(raw.mount.directory, 'formatting');
+  t.equal((await shell(`touch ${marker}`)).status, 0, 'as of a format that was cut off');
   t.equal((await lifecycle.openDevice(volume.id)).device, device);
+  t.not((await shell(`ls ${marker}`)).status, 0, 'what is written from now on is kept');
   const target = join(bed.root, 'pods', 'device');
   await lifecycle.bind({ source: device, target });
   await lifecycle.bind({ source: device, target });
