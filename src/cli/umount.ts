@@ -65,7 +65,11 @@ async function unmountBlock(
   const machine = localMachine(null, process.env);
   const where = resolve(directory);
   const all = await machine.list();
-  const found = all.find((one) => one.kind === 'block' && one.directory === where);
+  const found = all.find((one) => {
+    if (one.kind !== 'block') return false;
+    // Without a device of its own, what is seen is what an earlier mount left.
+    return one.directory === where || (one.device === null && one.targets.includes(where));
+  });
   if (found === undefined) return false;
   await machine.unmount(where, how);
   const { name: volume, mount } = found;

@@ -99,35 +99,46 @@ export class NodeService implements Node {
     return await this.#alone(id, async () => {
       const there = await this.#here(id);
       if (there === null) {
-        await this.#unstageUnknown(id, path);
+        await this.#clear(path, id);
         return {};
       }
-      if (there.targets.length > 0) {
-        const message = `The volume is still published at ${there.targets.join(', ')}.`;
+      const { directory, targets } = there;
+      // With no directory of its own, what is at the path is what an earlier mount left.
+      const others = directory === null ? targets.filter((one) => one !== path) : targets;
+      if (others.length > 0) {
+        const message = `The volume is still published at ${others.join(', ')}.`;
         throw new CsiError('FAILED_PRECONDITION', message);
       }
-      const { directory } = there;
       const isStaged = directory === null || directory === path || (await this.#isAt(path, id));
-      if (isStaged) await this.#unstage(there, path);
+      if (isStaged) await this.#unstage(there, id, path);
       return {};
     });
   }
 
-  /**
-   * A mount that only begins does not know its volume yet, or still waits for its turn: that is
-   * waited for, and taken away. Else the volume would be mounted here with no attachment, and no
-   * other machine could have it.
-   */
-  async #unstageUnknown(id: string, path: string): Promise<void> {
-    const isOther = (await this.#machine.list()).some((one) => {
-      return one.id !== null && (one.directory === path || one.targets.includes(path));
-    });
-    if (isId(id) && !isOther) await this.#machine.unmount(path);
+  async #unstage(
+    { directory, name }: MachineVolume,
+    id: string,
+    path = directory ?? '',
+  ): Promise<void> {
+    if (directory !== null) return await this.#machine.unmount(path);
+    if (path !== '') await this.#clear(path, id);
+    await this.#machine.closeDevice(name);
   }
 
-  async #unstage({ directory, name }: MachineVolume, path = directory ?? ''): Promise<void> {
-    if (directory === null) await this.#machine.closeDevice(name);
-    else await this.#machine.unmount(path);
+  /**
+   * Whatever is left there of the volume, of which nobody but the kernel may know any more. A mount
+   * that only begins does not know its volume yet, or still waits for its turn: that is waited for,
+   * and taken away. Else the volume would be mounted here with no attachment, and no other machine
+   * could have it.
+   */
+  async #clear(path: string, id: string): Promise<void> {
+    const shown = await this.#shownAt(path);
+    const isOther = (await this.#machine.list()).some((one) => {
+      const isAt = one.directory === path || one.targets.includes(path);
+      return one.id !== null && one.id !== id && isAt;
+    });
+    if (!isId(id) || isOther) return;
+    if (shown === null || shown === id) await this.#machine.unmount(path);
   }
 
   async NodePublishVolume(request: NodePublishVolumeRequest): Promise<object> {
@@ -227,7 +238,7 @@ export class NodeService implements Node {
       }
       await this.#machine.unbind(target);
       const there = this.#options.unpublishUnstages ? await this.#here(id) : null;
-      if (there?.targets.length === 0) await this.#unstage(there);
+      if (there?.targets.length === 0) await this.#unstage(there, id);
       return {};
     });
   }

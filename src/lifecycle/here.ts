@@ -28,7 +28,7 @@ export interface Findings {
 /** One volume, with the entries of the table that show it. */
 export interface Found extends MachineVolume {
   readonly loop: LoopDevice | null;
-  /** Where its files are seen: the first is `directory`. */
+  /** Where its files are seen; also those of a mount before this one, which can only fail. */
   readonly entries: readonly MountEntry[];
 }
 
@@ -59,8 +59,10 @@ function blockVolume({ table, loops }: Findings, status: MountStatus): Found {
   const named = below.slice(below.lastIndexOf('/') + 1);
   // Before its daemon knows, the directory does.
   const volumeId = status.volumeId ?? (isId(named) ? (named as VolumeId) : null);
-  const loop = loops.find(({ file, id }) => id === named && file === blockFile(below, id)) ?? null;
-  const entries = loop === null ? [] : table.filter((one) => shows(one, loop));
+  // A mount that ended leaves its device, and what is mounted of that, to who uses it.
+  const all = loops.filter(({ id }) => id === named);
+  const loop = all.find(({ file, id }) => file === blockFile(below, id)) ?? null;
+  const entries = table.filter((one) => all.some((each) => shows(one, each)));
   const filesystem = entries.find(({ device }) => device === loop?.number);
   const directory = filesystem?.mountPoint ?? null;
   const fsType = BLOCK_FILESYSTEMS.find((one) => one === filesystem?.type) ?? null;

@@ -18,10 +18,12 @@ import {
   detachLoop,
   ensureFilesystem,
   failed,
+  filesystemBelow,
   forgetFormat,
   growLoop,
   growUnmounted,
   type LoopDevice,
+  letGo,
   listLoops,
   sizeFile,
 } from './loop-devices.js';
@@ -112,12 +114,13 @@ export class LocalMachine implements MachineVolumes {
   ): Promise<void> {
     const { fsType = 'ext4', readOnly = false, flags = [] } = request;
     const mountPoint = this.#resolve(directory);
-    const before = this.#at(directory);
     const open = (await this.#look()).find(({ id, loop }) => id === request.id && loop !== null);
     const elsewhere = open?.directory ?? null;
     if (elsewhere !== null && elsewhere !== mountPoint) throw mountedAt(request.name, elsewhere);
     const loop = await this.#open(request, signal);
     try {
+      await this.#clearStale(mountPoint, loop);
+      const before = this.#at(directory);
       if (before !== undefined) return sameFilesystem(before, loop, request);
       await ensureFilesystem(this.#commands, loop, fsType);
       const options = [readOnly ? 'ro' : 'rw', ...(fsType === 'xfs' ? ['nouuid'] : []), ...flags];
@@ -126,9 +129,31 @@ export class LocalMachine implements MachineVolumes {
       if (!readOnly) await this.#growFound(loop, { directory: mountPoint, type: fsType }, args);
     } catch (thrown) {
       // What was open before may be somebody's.
-      if (open === undefined) await this.#close(loop, {}).catch(() => {});
+      if (open?.device !== loop.device) await this.#close(loop, {}).catch(() => {});
       throw thrown;
     }
+  }
+
+  /** What a mount of this volume left there when it ended below it: nothing of it can be saved. */
+  async #clearStale(mountPoint: string, { id, device }: LoopDevice): Promise<void> {
+    for (;;) {
+      const there = await this.#loopOf(this.#at(mountPoint));
+      if (there === null || there.id !== id || there.device === device) return;
+      if (!(await this.#isStale(there))) return;
+      await this.#umount(['-i', '-c', '-l', mountPoint], mountPoint);
+      await letGo(this.#commands, there);
+    }
+  }
+
+  /** Whether it was attached through another mount than the one that is there now. */
+  async #isStale(loop: LoopDevice): Promise<boolean> {
+    const below = this.#at(this.#below(loop.id));
+    if (below?.type !== MOUNT_TYPE) return true;
+    return (await filesystemBelow(this.#commands, loop)) !== below.device;
+  }
+
+  #below(id: string): string {
+    return `${this.#deps.blockRoot}/${id}`;
   }
 
   async #mountDevice(args: readonly string[]): Promise<void> {
@@ -171,17 +196,19 @@ export class LocalMachine implements MachineVolumes {
   /** Mounts what holds the file, and attaches a device to it; what is there already stays. */
   async #open(request: MachineMountRequest, signal: AbortSignal): Promise<LoopDevice> {
     const { id, name, sizeBytes, readOnly = false } = request;
-    const below = `${this.#deps.blockRoot}/${id}`;
+    const below = this.#below(id);
     const file = blockFile(below, id);
+    if (this.#at(below) === undefined) this.#commands.makeDirectory(below);
+    const { flags: _, ...wanted } = request;
+    const status = await mountOnce(this.#deps, wanted, below, signal);
+    if (this.#at(below)?.type !== MOUNT_TYPE) throw stillEnding(name);
+    // Of a mount that ended no device has this name any more: its file is in no tree.
     const before = (await listLoops(this.#commands)).find((one) => one.file === file);
     if (before !== undefined && before.readOnly !== readOnly) {
       const how = before.readOnly ? 'read-only' : 'for writing';
       const message = `"${name}" is open ${how} already, as ${before.device}`;
       throw new HoldfastError('ALREADY_EXISTS', message);
     }
-    if (this.#at(below) === undefined) this.#commands.makeDirectory(below);
-    const { flags: _, ...wanted } = request;
-    const status = await mountOnce(this.#deps, wanted, below, signal);
     if (before !== undefined) return before;
     try {
       if (!readOnly) await sizeFile(this.#commands, file, sizeBytes);
@@ -220,12 +247,27 @@ export class LocalMachine implements MachineVolumes {
       const entry = this.#at(directory);
       const loop = await this.#loopOf(entry);
       if (loop === null) return await this.#unmountFuse(mountPoint, options);
+      if (await this.#isStale(loop)) return await this.#unmountStale(mountPoint, loop, options);
       const others = (found?.targets ?? []).map((target) => ({ mountPoint: target }));
       if (others.length > 0 && options.lazy !== true) throw stillShown(loop.device, others);
       const args = ['-i', '-c', ...(options.lazy === true ? ['-l'] : []), mountPoint];
       await this.#umount(args, mountPoint);
       await this.#close(loop, options);
     });
+  }
+
+  /** Nothing of it can be saved; what is mounted for this volume by now stays, if it is used. */
+  async #unmountStale(
+    mountPoint: string,
+    loop: LoopDevice,
+    options: { readonly lazy?: boolean; readonly timeoutMs?: number },
+  ): Promise<void> {
+    await this.#umount(['-i', '-c', '-l', mountPoint], mountPoint);
+    await letGo(this.#commands, loop);
+    const below = this.#below(loop.id);
+    const file = blockFile(below, loop.id);
+    const isUsed = (await listLoops(this.#commands)).some((one) => one.file === file);
+    if (!isUsed) await this.#release(below, options);
   }
 
   /** Whether it is ours; a bound one goes as well, since that is what umount means. */
@@ -256,13 +298,17 @@ export class LocalMachine implements MachineVolumes {
     options: { readonly lazy?: boolean; readonly timeoutMs?: number },
   ): Promise<void> {
     await detachLoop(this.#commands, this.#deps.clock, loop);
-    await this.#release(`${this.#deps.blockRoot}/${loop.id}`, options);
+    await this.#release(this.#below(loop.id), options);
   }
 
   async #release(
     below: string,
     options: { readonly lazy?: boolean; readonly timeoutMs?: number },
   ): Promise<void> {
+    for (const loop of await listLoops(this.#commands)) {
+      // Those of mounts before this one, which may have users left.
+      if (this.#below(loop.id) === below) await letGo(this.#commands, loop);
+    }
     await unmountOnce(this.#deps, below, options);
     if (this.#at(below) === undefined) this.#commands.removeEmpty(below);
   }
@@ -410,6 +456,13 @@ function taken(entry: MountEntry, name: string): HoldfastError {
 function mountedAt(name: string, directory: string): HoldfastError {
   const hint = `Unmount it first with "holdfast umount ${directory}", or bind it from there.`;
   return new HoldfastError('CONFLICT', `"${name}" is mounted at ${directory}`, { hint });
+}
+
+/** Its mount is in no tree any more, and served to its last users. */
+function stillEnding(name: string): HoldfastError {
+  const message = `"${name}" is still in use where it was unmounted`;
+  const hint = 'Try again when its last user has ended.';
+  return new HoldfastError('BUSY', message, { retryable: true, hint });
 }
 
 function stillShown(what: string, at: readonly { readonly mountPoint: string }[]): HoldfastError {

@@ -142,6 +142,25 @@ export async function detachLoop(
   }
 }
 
+/** Without waiting: it goes with its last user, if it has any. */
+export async function letGo(commands: MachineCommands, { device }: LoopDevice): Promise<void> {
+  await commands.run('losetup', ['--detach', device], COMMAND_MS);
+}
+
+/**
+ * MAJOR:MINOR of the filesystem that a device's file is on, whatever its path says; null when that
+ * answers nothing any more.
+ */
+export async function filesystemBelow(
+  commands: MachineCommands,
+  { device }: LoopDevice,
+): Promise<string | null> {
+  const args = ['--list', '--noheadings', '--output', 'BACK-MAJ:MIN', device];
+  const { status, stdout, stderr } = await commands.run('losetup', args, COMMAND_MS);
+  if (status === null) throw failed(`${device} cannot be looked at`, stderr);
+  return /^\d+:\d+$/.exec(stdout.trim())?.[0] ?? null;
+}
+
 async function loopsOver(commands: MachineCommands, file: string): Promise<string[]> {
   const all = await listLoops(commands);
   return all.filter((one) => one.file === file).map(({ device }) => device);

@@ -171,6 +171,48 @@ test('what cannot be mounted leaves nothing to start on', { timeout: TEST_MS }, 
   t.same(await bed.leftovers(), []);
 });
 
+const EXT4 = { mount: { fs_type: 'ext4' }, access_mode: { mode: 1 } };
+
+/** What is left of the mount below a staged ext4 when it ends: it cannot be written to any more. */
+const endings: readonly (readonly [string, (directory: string, state: string) => string])[] = [
+  ['a mount that answers nothing', () => 'true'],
+  ['its state, as when it was fenced', (directory) => `umount -i -c -l ${directory}`],
+  ['nothing', (directory, state) => `umount -i -c -l ${directory} && rm -r ${state}`],
+];
+for (const [left, ending] of endings) {
+  test(`the mount below an ext4 ends, and leaves ${left}`, { timeout: TEST_MS }, async (t) => {
+    const name = `pvc-ended-${left.length}`;
+    const one = await provision({ name, capability: EXT4, sizeBytes: 96 * 2 ** 20 });
+    const end = async (): Promise<void> => {
+      const [mount] = await bed.bed.mounts();
+      if (mount === undefined) throw new Error('it is not mounted');
+      process.kill(mount.keeperPid ?? 0, 'SIGKILL');
+      process.kill(mount.live?.pid ?? 0, 'SIGKILL');
+      await sleep(300);
+      const state = join(bed.bed.runDirectory, 'mounts', mount.mount);
+      await does(t, ending(mount.directory, state));
+    };
+    await one.start('a');
+    await does(t, `echo kept > ${one.target('a')}/f && sync ${one.target('a')}/f`);
+    await end();
+    await one.insist('NodeStageVolume', one.stageRequest);
+    t.equal(mountsAt(one.staging), 1, 'staged again, over it');
+    await one.unpublish('a');
+    await one.publish('b');
+    t.equal(await does(t, `echo 2 >> ${one.target('b')}/f && sync ${one.target('b')}/f`), '');
+    await end();
+    await one.unpublish('b');
+    for (const _ of [1, 2]) await one.unstage();
+    t.equal(mountsAt(one.staging), 0, 'unstaged');
+    t.same(await bed.loops(), []);
+    await one.insist('NodeStageVolume', one.stageRequest);
+    await one.publish('c');
+    t.equal(await does(t, `cat ${one.target('c')}/f`), 'kept\n2');
+    await one.end('c');
+    t.same(await bed.leftovers(), []);
+  });
+}
+
 test('without the metadata store', { timeout: TEST_MS }, async (t) => {
   const one = await provision({ name: 'pvc-lonely', capability: MOUNT });
   await one.start('a');
