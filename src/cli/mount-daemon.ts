@@ -25,6 +25,7 @@ import { createIntentFile, readIntentFile } from '../io/node/intent-file.js';
 import { nodeLocalFiles } from '../io/node/local-files.js';
 import { createLog } from '../io/node/log.js';
 import { lowLatencyHere } from '../io/node/low-latency.js';
+import { NodeMachineCommands } from '../io/node/machine-commands.js';
 import { NodeMountHost } from '../io/node/mount-host.js';
 import { expectBuffers, optimizeEarly } from '../io/node/process.js';
 import {
@@ -266,6 +267,7 @@ class MountProcess {
       pid,
       residentBytes,
       device: fuseDevice,
+      commands: new NodeMachineCommands(),
       localFiles: process.env.HOLDFAST_LOCAL_READS === 'no' ? undefined : nodeLocalFiles(),
     };
     const handlers = {

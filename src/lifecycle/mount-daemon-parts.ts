@@ -7,6 +7,7 @@ import { isMountedAs, unmountFuse } from '../fuse/launcher.js';
 import type { Clock } from '../io/clock.js';
 import type { FuseDevice } from '../io/fuse-device.js';
 import type { Log } from '../io/log.js';
+import type { MachineCommands } from '../io/machine-commands.js';
 import type { MountHost } from '../io/mount-host.js';
 import type { Random } from '../io/random.js';
 import type { VolumeKind, VolumeRecord } from '../metadata/model.js';
@@ -33,6 +34,7 @@ export interface MountDaemonDeps {
   readonly localFiles?: OwnerDeps['localFiles'];
   readonly directory: Directory;
   readonly host: MountHost;
+  readonly commands: MachineCommands;
   readonly intents: IntentFiles;
   /** What a daemon before this one left of the mount; null: there was none. */
   readonly adoption: Adoption | null;

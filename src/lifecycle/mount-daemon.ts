@@ -31,6 +31,7 @@ import {
 } from './adoption.js';
 import { awaitTurn } from './claim.js';
 import { abortNote } from './copied-mounts.js';
+import { endDevices } from './end-devices.js';
 import { settleSession } from './hand-over.js';
 import { StateFile } from './keeper.js';
 import { loadVolume } from './load-volume.js';
@@ -234,14 +235,13 @@ export class MountDaemon {
   }
 
   async #mountVolume(owner: LogOwner): Promise<VolumeFilesystem> {
-    const { clock } = this.#deps;
+    const { adoption, clock } = this.#deps;
     const { readOnly, volume } = this.#spec;
     const record = present(this.#record, 'a record');
     const { sizeBytes } = record;
     const commitIntervalMs = commitInterval(this.#spec, record);
     const parts = { owner, roots: logRoots(owner), clock, sizeBytes, readOnly, commitIntervalMs };
     const onProgress = (text: string): void => this.#progress(text);
-    const { adoption } = this.#deps;
     const onFull = ({ message }: HoldfastError): void => this.#waits(waitingFor(message));
     const adopted = adoption === null ? {} : { adopted: { ...adoption, onFull } };
     const intents = readOnly ? {} : { intents: await this.#patiently(() => this.#intentLog()) };
@@ -364,7 +364,7 @@ export class MountDaemon {
 
   /**
    * Commits, unmounts and releases, in whatever phase; `ended` tells when that is done. Whoever
-   * still uses the mount after a moment gets errors. Idempotent.
+   * still uses the mount after a moment (a device: a minute) gets errors. Idempotent.
    */
   async stop(reason: string): Promise<void> {
     const { log, clock } = this.#deps;
@@ -377,6 +377,7 @@ export class MountDaemon {
     this.#phase = 'stopping';
     this.#detail = reason;
     if (this.#session === null) return this.#end(this.#fault);
+    await endDevices(this.#deps, this.#spec);
     await this.commit().catch(() => {});
     await this.#unmount({ lazy: false });
     clock.after(LAST_USERS_MS, () => void this.#endAnyway());
@@ -486,8 +487,7 @@ export class MountDaemon {
 
   status(): LiveStatus {
     return {
-      phase: this.#phase,
-      detail: this.#detail,
+      ...{ phase: this.#phase, detail: this.#detail },
       ...{ pid: this.#deps.pid, version: this.#deps.version },
       volumeId: this.#record?.volume ?? null,
       epoch: this.#record?.epoch ?? 0,

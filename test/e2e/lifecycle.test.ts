@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { openLifecycle } from '../../src/cli/lifecycle.js';
 import { HoldfastError } from '../../src/core/errors.js';
 import { MIB } from '../../src/core/units.js';
@@ -159,6 +159,40 @@ t.test('a block volume: a device, a filesystem, nothing left', async (t) => {
   const { text: loops } = await shell('losetup --list --noheadings --output BACK-FILE');
   t.notOk(loops.includes(bed.root), 'no loop device is left');
   await lifecycle.remove(volume.id);
+});
+
+/** A block volume that is mounted, with a file that nobody has flushed; and what it is made of. */
+async function unflushed(name: string) {
+  const { id } = await lifecycle.create({ name, sizeBytes: 96 * MIB, kind: 'block' });
+  const directory = join(bed.root, 'stage', name);
+  const { mount } = await lifecycle.mount(id, directory);
+  await shell(`head -c 20000000 /dev/urandom > ${directory}/new`);
+  const sum = (await shell(`md5sum < ${directory}/new`)).text;
+  return { id, directory, sum, keeper: mount.keeperPid ?? 0 };
+}
+
+/** Mounted again it holds what it held, and whatever its last user wrote. */
+async function isWhole(t: Test, { id, directory, sum }: Awaited<ReturnType<typeof unflushed>>) {
+  await bed.assertNothingLeft();
+  const { text: loops } = await shell('losetup --list --noheadings --output BACK-FILE');
+  t.notOk(loops.includes(id), 'no loop device is left');
+  await lifecycle.mount(id, directory);
+  t.equal((await shell(`md5sum < ${directory}/new && cat ${directory}/late`)).text, `${sum}\nlate`);
+  await lifecycle.unmount(directory);
+  await lifecycle.remove(id);
+}
+
+t.test('the orderly end of a mount takes nothing from the filesystem on it', async (t) => {
+  const volume = await unflushed('ended');
+  const { directory, keeper } = volume;
+  // As a container has it: a copy of the mount, in which it writes until it ends.
+  const user = shell(`unshare -m sh -c 'sleep 4; echo late > ${directory}/late'`);
+  await sleep(1_000);
+  process.kill(keeper, 'SIGTERM');
+  await sleep(1_500);
+  t.notOk(isMounted(directory), 'taken away here at once');
+  t.equal((await user).status, 0);
+  await isWhole(t, volume);
 });
 
 t.test('the command line mounts block volumes as well', async (t) => {
