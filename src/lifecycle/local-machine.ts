@@ -297,7 +297,13 @@ export class LocalMachine implements MachineVolumes {
     loop: LoopDevice,
     options: { readonly lazy?: boolean; readonly timeoutMs?: number },
   ): Promise<void> {
-    await detachLoop(this.#commands, this.#deps.clock, loop);
+    try {
+      await detachLoop(this.#commands, this.#deps.clock, loop);
+    } catch (thrown) {
+      // It ends with its last user, and the mount below with it, which its file keeps served.
+      const isBusy = thrown instanceof HoldfastError && thrown.code === 'BUSY';
+      if (!isBusy || options.lazy !== true) throw thrown;
+    }
     await this.#release(this.#below(loop.id), options);
   }
 

@@ -195,6 +195,19 @@ t.test('the orderly end of a mount takes nothing from the filesystem on it', asy
   await isWhole(t, volume);
 });
 
+t.test('a block volume that is unmounted lazily ends with its last user', async (t) => {
+  const volume = await unflushed('lazy');
+  const { directory, id } = volume;
+  const user = shell(`cd ${directory} && sleep 12 && echo late > late`);
+  await sleep(500);
+  t.equal(await codeOf(lifecycle.unmount(directory)), 'BUSY');
+  t.equal(await codeOf(lifecycle.unmount(directory, { lazy: true })), 'done');
+  t.notOk(isMounted(directory));
+  for (const _ of [1, 2]) t.equal(await codeOf(lifecycle.openDevice(id)), 'BUSY', 'not yet');
+  t.equal((await user).status, 0);
+  await isWhole(t, volume);
+});
+
 t.test('the command line mounts block volumes as well', async (t) => {
   const made = await bed.holdfast(
     ...['volume', 'create', 'cli', '--size', '320MiB', '--kind', 'block', '--fs-type', 'xfs'],
