@@ -133,12 +133,7 @@ export class NodeService implements Node {
    */
   async #clear(path: string, id: string): Promise<void> {
     const shown = await this.#shownAt(path);
-    const isOther = (await this.#machine.list()).some((one) => {
-      const isAt = one.directory === path || one.targets.includes(path);
-      return one.id !== null && one.id !== id && isAt;
-    });
-    if (!isId(id) || isOther) return;
-    if (shown === null || shown === id) await this.#machine.unmount(path);
+    if (isId(id) && (shown === null || shown === id)) await this.#machine.unmount(path);
   }
 
   async NodePublishVolume(request: NodePublishVolumeRequest): Promise<object> {
