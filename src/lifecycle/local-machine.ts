@@ -201,7 +201,6 @@ export class LocalMachine implements MachineVolumes {
     if (this.#at(below) === undefined) this.#commands.makeDirectory(below);
     const { flags: _, ...wanted } = request;
     const status = await mountOnce(this.#deps, wanted, below, signal);
-    if (this.#at(below)?.type !== MOUNT_TYPE) throw stillEnding(name);
     // Of a mount that ended no device has this name any more: its file is in no tree.
     const before = (await listLoops(this.#commands)).find((one) => one.file === file);
     if (before !== undefined && before.readOnly !== readOnly) {
@@ -462,13 +461,6 @@ function taken(entry: MountEntry, name: string): HoldfastError {
 function mountedAt(name: string, directory: string): HoldfastError {
   const hint = `Unmount it first with "holdfast umount ${directory}", or bind it from there.`;
   return new HoldfastError('CONFLICT', `"${name}" is mounted at ${directory}`, { hint });
-}
-
-/** Its mount is in no tree any more, and served to its last users. */
-function stillEnding(name: string): HoldfastError {
-  const message = `"${name}" is still in use where it was unmounted`;
-  const hint = 'Try again when its last user has ended.';
-  return new HoldfastError('BUSY', message, { retryable: true, hint });
 }
 
 function stillShown(what: string, at: readonly { readonly mountPoint: string }[]): HoldfastError {

@@ -203,7 +203,7 @@ t.test('a block volume that is unmounted lazily ends with its last user', async 
   t.equal(await codeOf(lifecycle.unmount(directory)), 'BUSY');
   t.equal(await codeOf(lifecycle.unmount(directory, { lazy: true })), 'done');
   t.notOk(isMounted(directory));
-  for (const _ of [1, 2]) t.equal(await codeOf(lifecycle.openDevice(id)), 'BUSY', 'not yet');
+  for (const _ of [1, 2]) t.equal(await codeOf(lifecycle.openDevice(id)), 'CONFLICT', 'not yet');
   t.equal((await user).status, 0);
   await isWhole(t, volume);
 });
