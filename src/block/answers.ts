@@ -8,7 +8,7 @@ import { BATCH_MAX_BYTES, LOCATE_MAX_PAGES, READ_MAX_PAGES } from '../core/limit
 import { PAGE_BYTES } from '../core/units.js';
 import type { ReplyCallback } from './disk-store-api.js';
 import { newSegment, type Segment } from './replica-state.js';
-import { dataPath } from './segment-file.js';
+import { dataPath, type SegmentFile } from './segment-file.js';
 import { decide, suspectFrom } from './segment-table.js';
 import type { Task } from './task.js';
 import {
@@ -131,6 +131,17 @@ function isFull({ code }: HoldfastError): boolean {
   return code === 'DISK_FULL';
 }
 
+/** Whether what the journal has cannot be written to its file just now: that is no damage. */
+function isBlocked(file: SegmentFile): boolean {
+  try {
+    file.drain();
+    return false;
+  } catch (error) {
+    if (!(error instanceof HoldfastError)) throw error;
+    return isFull(error);
+  }
+}
+
 /** What single pages are read into, one behind the other: cheaper than memory for each. */
 const SLAB_BYTES = 64 * 1024;
 let slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
@@ -165,8 +176,7 @@ export function answerRead(
     const verdict = decide(state, request);
     if (verdict.act === 'answer') return replies.send(reply, verdict.status, state);
     const sums = error === null ? file.checksums(page, count, state.durableLength) : null;
-    // On a full disk what the journal has cannot be written to its file now: that is no damage.
-    const isHeldBack = error === null ? sums === null && file.pendingBytes > 0 : isFull(error);
+    const isHeldBack = error === null ? sums === null && isBlocked(file) : isFull(error);
     if (isHeldBack) return replies.send(reply, 'BUSY', state);
     let good = error === null && bytesRead === data.length && sums !== null;
     for (let i = 0; good && i < count; i++) {

@@ -366,8 +366,7 @@ export class Acquisition {
     const avoid: ReadonlySet<NodeId> = failingNodes(creation);
     const next = this.#context.newSegment(record, avoid);
     const { directory } = this.#context.deps;
-    const isLive = (node: NodeId): boolean => directory.isLive(node);
-    if (next === null || !promisesMore(creation, hopeless, next.replicas, isLive)) return false;
+    if (next === null || !promisesMore(creation, hopeless, next.replicas, directory)) return false;
     const { epoch } = record;
     assert(next.segment !== hopeless, 'a fresh id');
     this.#propose({

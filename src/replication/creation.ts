@@ -10,6 +10,7 @@ import { assert } from '../core/assert.js';
 import type { Incarnation, NodeId, SegmentId } from '../core/ids.js';
 import type { Monotonic } from '../core/units.js';
 import type { PlannedSegment, Replica } from '../metadata/model.js';
+import type { Directory } from './directory.js';
 
 export interface CreationConfig {
   readonly ackQuorum: number;
@@ -178,7 +179,7 @@ export function promisesMore(
   state: CreationState,
   segment: SegmentId,
   replicas: readonly Replica[],
-  isLive: (node: NodeId) => boolean,
+  directory: Pick<Directory, 'isLive'>,
 ): boolean {
   const failing = new Set<Incarnation>();
   for (const { planned, copies } of state.segments) {
@@ -187,7 +188,7 @@ export function promisesMore(
     }
   }
   const promised = replicas.filter(
-    ({ node, incarnation }) => isLive(node) && !failing.has(incarnation),
+    ({ node, incarnation }) => directory.isLive(node) && !failing.has(incarnation),
   );
   return promised.length > createdCopies(state, segment);
 }

@@ -139,9 +139,8 @@ export class Spares {
       if (planned === null) return this.#plan(record, null, this.fresh(record), now);
       if (isHopeless(this.#creation, planned.segment, now)) {
         const { directory } = this.#context.deps;
-        const isLive = (node: NodeId): boolean => directory.isLive(node);
         const plan = this.fresh(record).filter(({ replicas }) =>
-          promisesMore(this.#creation, planned.segment, replicas, isLive),
+          promisesMore(this.#creation, planned.segment, replicas, directory),
         );
         if (this.#plan(record, planned.segment, plan, now)) return true;
       }

@@ -5,6 +5,7 @@
  * one replica the volume goes on (17).
  */
 import type { Incarnation } from '../../src/core/ids.js';
+import { COPY_TIMEOUT_MS } from '../../src/core/limits.js';
 import type { Replica, SealedSegment } from '../../src/metadata/model.js';
 import { MOVES, type ReplicaMove } from '../../src/metadata/replica-moves.js';
 import type { StorageMachine } from './machines.js';
@@ -123,7 +124,7 @@ async function copies(world: World): Promise<void> {
   // A move whose segment is whole by now waits for the COPY that was sent for it, too.
   await within(
     world,
-    COPIES_MS,
+    COPY_TIMEOUT_MS + LIVENESS_MS,
     18,
     () => leftovers(world) === null,
     () => `nothing is left of repair (${leftovers(world)})`,
