@@ -64,6 +64,8 @@ export const READ_HEDGE_MAX_MS = 500;
 export const READ_AVOID_MS = 2_000;
 /** One that was merely late, for this long: it may have been a moment's hiccup. */
 export const READ_AVOID_LATE_MS = 500;
+/** "No replica has a good copy" is asked for anew when it could not be told for this long. */
+export const READ_LOST_FRESH_MS = 2_000;
 
 /** Unanswered requests of one connection; the sender queues above it. */
 export const CONNECTION_MAX_IN_FLIGHT = 1024;

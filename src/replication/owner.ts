@@ -10,6 +10,7 @@ import type { BatchEntry } from '../block/wire/batch.js';
 import { assert, present } from '../core/assert.js';
 import { HoldfastError } from '../core/errors.js';
 import type { SegmentId } from '../core/ids.js';
+import { READ_LOST_FRESH_MS } from '../core/limits.js';
 import { epoch, type Lsn, lsn, type Monotonic } from '../core/units.js';
 import type { OpenSegment, Replica, Root, SealedSegment, VolumeRecord } from '../metadata/model.js';
 import { release } from '../metadata/volume-record.js';
@@ -138,6 +139,7 @@ export class LogOwner implements VolumeOwner {
         return;
       }
       this.#reader.readPages({ segment, replicas }, page, count, (error, data) => {
+        const heardAt = this.#context.now();
         // The owner may have lost the volume while it read: asked again just before the answer.
         this.checkLease((lapsed) => {
           if (lapsed !== null) done(lapsed, null);
@@ -147,14 +149,10 @@ export class LogOwner implements VolumeOwner {
             else this.#readAgain(segment, page, count, done);
           } else if (error?.code !== 'DATA_LOST') done(error, data);
           else
-            this.#ifMoved(
-              segment,
-              replicas,
-              () => done(error, null),
-              () => {
-                this.#readAgain(segment, page, count, done);
-              },
-            );
+            this.#ifStillLost({ segment, asked: replicas, heardAt }, (isLost) => {
+              if (isLost) done(error, null);
+              else this.#readAgain(segment, page, count, done);
+            });
         });
       });
     });
@@ -353,19 +351,18 @@ export class LogOwner implements VolumeOwner {
 
   /**
    * That those who were asked have no good copy says nothing while repair may have moved all of
-   * them: the metadata store is asked before it is believed, however long that takes.
+   * them: the metadata store is asked before it is believed, however long that takes. What they
+   * said before a long wait is no answer any more: a disk may be back, a copy complete.
    */
-  #ifMoved(
-    segment: SegmentId,
-    asked: readonly Replica[],
-    lost: () => void,
-    moved: () => void,
+  #ifStillLost(
+    { segment, asked, heardAt }: { segment: SegmentId; asked: readonly Replica[]; heardAt: number },
+    tell: (isLost: boolean) => void,
   ): void {
     this.#swapper.read((at) => {
       const now = at?.record.sealed.find((one) => one.segment === segment)?.replicas ?? asked;
       const known = new Set(asked.map(({ incarnation }) => incarnation));
-      if (now.every(({ incarnation }) => known.has(incarnation))) lost();
-      else moved();
+      const isFresh = this.#context.now() - heardAt <= READ_LOST_FRESH_MS;
+      tell(isFresh && now.every(({ incarnation }) => known.has(incarnation)));
     });
   }
 

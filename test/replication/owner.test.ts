@@ -581,3 +581,22 @@ t.test('a lost data page at the end of the log costs itself, not the volume', as
   await world.appended(second, 5);
   t.same(await world.replayed(second), expectedLog(25));
 });
+
+t.test('pages are not said to be lost by what nodes answered long before', async (t) => {
+  const world = new OwnerWorld();
+  const one = await world.serving();
+  await world.appended(one, 5);
+  const { segment, firstPage } = one.acked[3] as { segment: SegmentId; firstPage: number };
+  const page = `${segment} ${firstPage}`;
+  for (const node of world.nodes) node.lost.add(page);
+  one.trips.push(() => ({ requestMs: 4_000, replyMs: 1 }));
+  let told: string | null = null;
+  one.owner.readPages(segment, firstPage, 1, (error) => {
+    told = error?.code ?? 'OK';
+  });
+  await world.pass(2_000);
+  t.equal(told, null, 'the metadata store is asked first');
+  for (const node of world.nodes) node.lost.delete(page);
+  await world.until(() => told !== null);
+  t.equal(told, 'OK', 'the disks are back');
+});

@@ -281,7 +281,8 @@ export class World {
   #isFailure({ segment, incarnation, page, count }: ReadRequest, { status }: Reply): boolean {
     if (status === 'DISK' || status === 'INCARNATION') return true;
     const claim = this.checkers.replicas.claim(incarnation, segment);
-    return status === 'GAP' && (claim?.durable ?? 0) < (page + count) * PAGE_BYTES;
+    const isMissing = status === 'GAP' || status === 'UNKNOWN';
+    return isMissing && (claim?.durable ?? 0) < (page + count) * PAGE_BYTES;
   }
 
   requestSent(request: Request, node: NodeId): void {
