@@ -116,14 +116,14 @@ function setDisk(set: (disk: SimDisk) => () => void): Apply {
 function damage(
   world: World,
   fault: Fault,
-  apply: (disk: SimDisk, isUp: boolean) => string | null,
+  apply: (disk: SimDisk, isOpen: boolean) => string | null,
 ): boolean {
   const machine = damageable(world, fault);
   const drive = machine === undefined ? undefined : at(machine.drives, fault.detail);
   if (machine === undefined || drive === undefined || drive.incarnation === null) return false;
   // One that was wiped holds nothing that could be damaged.
   if (drive.needsFormat) return false;
-  const what = apply(drive.medium, machine.up);
+  const what = apply(drive.medium, machine.isOpen);
   if (what === null) return false;
   world.checkers.replicas.damaged(drive.incarnation);
   world.note(() => `${drive.medium.name}: ${what}`);
@@ -139,8 +139,8 @@ const breakable = (path: string): boolean => path !== 'lock';
 const rottable = (path: string, isNewest: boolean): boolean =>
   breakable(path) && !(path === 'journal' && isNewest);
 /**
- * Nor, while the program is down, data that the journal may not tell of: a large batch that was
- * acknowledged within JOURNAL_IDLE_MS of its end.
+ * Nor, until the program has opened the disk, data that the journal may not tell of: a large batch
+ * that was acknowledged within JOURNAL_IDLE_MS of its last end.
  */
 const rottableAtRest = (path: string, isNewest: boolean): boolean =>
   rottable(path, isNewest) && !path.endsWith('.data');
@@ -424,8 +424,8 @@ const APPLY: Readonly<Record<FaultKind, Apply>> = {
     };
   }),
   'disk.rot': (world, fault) =>
-    damage(world, fault, (disk, isUp) => {
-      const where = disk.rot(isUp ? rottable : rottableAtRest, disk.random);
+    damage(world, fault, (disk, isOpen) => {
+      const where = disk.rot(isOpen ? rottable : rottableAtRest, disk.random);
       return where === null ? null : `a bit of ${where} flips`;
     }),
   'disk.bad-sector': (world, fault) =>

@@ -38,6 +38,8 @@ export class StorageMachine {
   readonly #rate: number;
   #process: SimProcess | null = null;
   #storage: StorageNode | null = null;
+  /** The last program that opened the disks. */
+  #openedBy: SimProcess | null = null;
   #stores: { drive: SimDrive; store: DiskStore }[] = [];
   #powered = true;
   #restart: Timer | null = null;
@@ -90,6 +92,11 @@ export class StorageMachine {
 
   get up(): boolean {
     return this.#process?.alive ?? false;
+  }
+
+  /** Whether the program has found out what its disks hold, and watches over it. */
+  get isOpen(): boolean {
+    return this.up && this.#openedBy === this.#process;
   }
 
   get process(): SimProcess | null {
@@ -173,6 +180,7 @@ export class StorageMachine {
       this.world.note(() => `${this.name} is open after ${took.toFixed(0)} ms`);
       for (const failure of failures) this.#openFailed(failure);
       this.#opened();
+      this.#openedBy = process;
       serve(this.world, this, process, storage, life);
       this.#watchFailures(process);
     });

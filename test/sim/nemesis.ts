@@ -126,8 +126,16 @@ const TIMES: Partial<Record<FaultKind, number>> = {
 
 const TIMES_MAX = 16;
 
+/** How many of the seeds have a kind. */
+const ENABLED = 0.45;
+/** Those that only some seeds can bear, or that wait for something rare. */
+const SCARCE: ReadonlySet<FaultKind> = new Set(['node.wipe', 'node.wipe-after-copy']);
+const SCARCE_ENABLED = 0.65;
+
 export function planFaults(random: SimRandom, chaosMs: number): Fault[] {
-  const enabled = FAULT_KINDS.filter(() => random.chance(0.45));
+  const enabled = FAULT_KINDS.filter((kind) =>
+    random.chance(SCARCE.has(kind) ? SCARCE_ENABLED : ENABLED),
+  );
   const faults: Omit<Fault, 'index'>[] = [];
   const moments = MOMENTS.filter(() => random.chance(0.5));
   for (const kind of enabled) {
