@@ -1,4 +1,8 @@
 /** Ids, faults, page checksums and the relations between limits. */
+import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import { crc32 as zlibCrc32 } from 'node:zlib';
 import t from 'tap';
 import { AssertionFailure, assert, present, unreachable } from '../../src/core/assert.js';
 import { crc32, PageChecksummer } from '../../src/core/checksum.js';
@@ -42,6 +46,36 @@ t.test('assertions are bugs, not faults', async (t) => {
 t.test('crc32 is the IEEE one: the formats depend on it', async (t) => {
   t.equal(crc32(Buffer.from('123456789')), 0xcbf43926);
   t.equal(crc32(Buffer.from('6789'), crc32(Buffer.from('12345'))), 0xcbf43926);
+});
+
+t.test('crc32 is the same by whatever computes it', async (t) => {
+  const bytes = randomBytes(3 * PAGE_BYTES);
+  const lengths = [0, 1, 100, 1_023, 1_024, 1_025, PAGE_BYTES, PAGE_BYTES + 1, bytes.length - 3];
+  for (const length of lengths) {
+    const view = bytes.subarray(3, 3 + length);
+    for (const start of [0, 1, 0x7fffffff, 0x80000000, 0xffffffff]) {
+      t.equal(crc32(view, start), zlibCrc32(view, start), `${length} bytes from ${start}`);
+    }
+  }
+  for (const index of [0, 1, 255, 256, 65_535, 0x12345678]) {
+    const salt = Buffer.concat([Buffer.from(ONE, 'hex'), Buffer.alloc(4)]);
+    salt.writeUInt32LE(index, 16);
+    const expected = zlibCrc32(bytes.subarray(0, PAGE_BYTES), zlibCrc32(salt));
+    t.equal(new PageChecksummer(ONE).page(bytes, 0, index), expected, `page ${index}`);
+  }
+});
+
+t.test('crc32 does without a module that is missing, and with one that is wrong', async (t) => {
+  const wrong = join(t.testdir({ 'wrong.cjs': 'exports.crc32 = () => 7' }), 'wrong.cjs');
+  const program = `
+    import { crc32 } from '${new URL('../../src/core/checksum.js', import.meta.url)}';
+    console.log(crc32(Buffer.alloc(${PAGE_BYTES}, 9)));`;
+  for (const path of ['/nowhere/crc32.node', wrong]) {
+    const env = { ...process.env, NAPI_RS_NATIVE_LIBRARY_PATH: path };
+    const args = ['--input-type=module', '--eval', program];
+    const printed = execFileSync(process.execPath, args, { env, encoding: 'utf8' });
+    t.equal(printed.trim(), String(zlibCrc32(Buffer.alloc(PAGE_BYTES, 9))), path);
+  }
 });
 
 t.test('a page checksum knows the segment and the place', async (t) => {
