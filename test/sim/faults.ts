@@ -242,7 +242,8 @@ function pauseOwner(world: World, fault: Fault): boolean {
 /**
  * The owner that serves is cut off from all nodes, at the worst moment, and another one takes over
  * at once: whatever the first one still believes is put to the test. Sometimes all nodes' programs
- * restart meanwhile.
+ * restart meanwhile, sometimes no disk can be read for a while and the metadata store is out of the
+ * first one's reach as well: what it has rolled to is all that tells.
  */
 function isolateOwner(world: World, fault: Fault): boolean {
   const owner = liveOwner(world, fault);
@@ -258,6 +259,9 @@ function isolateOwner(world: World, fault: Fault): boolean {
       machine.kill();
       machine.restartAfter(1 + (fault.detail - 0.6) * 50);
     }
+  } else if (fault.detail > 0.25) {
+    failReads(world, fault, world.machines);
+    world.metadata.setReachable(host, false);
   }
   world.injector.startOwnerSoon(owner.volume, host, fault);
   world.injector.undoAfter(fault.duration + TAKEOVER_MS, () => {
@@ -265,6 +269,16 @@ function isolateOwner(world: World, fault: Fault): boolean {
       world.network.heal(host, name, 0.3);
       world.network.heal(name, host, 0.3);
     }
+    world.metadata.setReachable(host, true);
+  });
+  return true;
+}
+
+function failReads(world: World, fault: Fault, machines: readonly StorageMachine[]): true {
+  const disks = machines.flatMap((machine) => machine.drives.map(({ medium }) => medium));
+  for (const disk of disks) disk.faults.readsFail = true;
+  world.injector.undoAfter(Math.min(fault.duration, 500) + 2_100, () => {
+    for (const disk of disks) disk.faults.readsFail = false;
   });
   return true;
 }
@@ -389,15 +403,12 @@ const APPLY: Readonly<Record<FaultKind, Apply>> = {
     disk.faults.failReads += 1 + Math.floor(fault.detail * 3);
     return true;
   },
-  'disk.reads-fail': (world, fault) => {
-    const chosen = world.machines.filter((_, i) => (fault.detail * 7 + i * 0.37) % 1 < 0.75);
-    const disks = chosen.flatMap((machine) => machine.drives.map(({ medium }) => medium));
-    for (const disk of disks) disk.faults.readsFail = true;
-    world.injector.undoAfter(Math.min(fault.duration, 500) + 2_100, () => {
-      for (const disk of disks) disk.faults.readsFail = false;
-    });
-    return true;
-  },
+  'disk.reads-fail': (world, fault) =>
+    failReads(
+      world,
+      fault,
+      world.machines.filter((_, i) => (fault.detail * 7 + i * 0.37) % 1 < 0.75),
+    ),
   'disk.read-only': setDisk((disk) => {
     disk.faults.readOnly = true;
     return () => {

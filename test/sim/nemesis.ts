@@ -103,7 +103,7 @@ const TIMES: Partial<Record<FaultKind, number>> = {
   'owner.kill': 2,
   'owner.pause': 3,
   'owner.release': 2,
-  'owner.isolate': 5,
+  'owner.isolate': 14,
   'net.isolate': 3,
   'net.cut-owner': 4,
   'net.cut-owner-one-way': 4,
@@ -129,7 +129,11 @@ const TIMES_MAX = 16;
 /** How many of the seeds have a kind. */
 const ENABLED = 0.45;
 /** Those that only some seeds can bear, or that wait for something rare. */
-const SCARCE: ReadonlySet<FaultKind> = new Set(['node.wipe', 'node.wipe-after-copy']);
+const SCARCE: ReadonlySet<FaultKind> = new Set([
+  'node.wipe',
+  'node.wipe-after-copy',
+  'owner.isolate',
+]);
 const SCARCE_ENABLED = 0.65;
 
 export function planFaults(random: SimRandom, chaosMs: number): Fault[] {

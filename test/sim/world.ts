@@ -286,10 +286,16 @@ export class World {
   }
 
   requestSent(request: Request, node: NodeId): void {
-    if (request.type === 'append' && request.offset === 0) this.moment('roll');
+    if (request.type === 'append' && request.offset === 0 && this.#isSecond(request.segment))
+      this.moment('roll');
     if (request.type === 'append' && request.batch.length > 1) this.#noteLarge(request.batch);
     if (this.transcribes) this.note(() => this.#describeRequest(request, node));
     this.checkers.sent(request);
+  }
+
+  /** What is written to it continues a segment that the record does not say the end of yet. */
+  #isSecond(segment: SegmentId): boolean {
+    return this.volumes.some((volume) => this.record(volume).open[1]?.segment === segment);
   }
 
   /** Batches that bypass the journal are worth a fault of their own. */
