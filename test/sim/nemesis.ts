@@ -126,20 +126,16 @@ const TIMES: Partial<Record<FaultKind, number>> = {
 
 const TIMES_MAX = 16;
 
-/** How many of the seeds have a kind. */
+/** How many of the seeds have a kind; more, where only some seeds bear it or it is rarely met. */
 const ENABLED = 0.45;
-/** Those that only some seeds can bear, or that wait for something rare. */
-const SCARCE: ReadonlySet<FaultKind> = new Set([
-  'node.wipe',
-  'node.wipe-after-copy',
-  'owner.isolate',
-]);
-const SCARCE_ENABLED = 0.65;
+const ENABLED_OF: Partial<Record<FaultKind, number>> = {
+  'node.wipe': 0.65,
+  'node.wipe-after-copy': 1,
+  'owner.isolate': 0.65,
+};
 
 export function planFaults(random: SimRandom, chaosMs: number): Fault[] {
-  const enabled = FAULT_KINDS.filter((kind) =>
-    random.chance(SCARCE.has(kind) ? SCARCE_ENABLED : ENABLED),
-  );
+  const enabled = FAULT_KINDS.filter((kind) => random.chance(ENABLED_OF[kind] ?? ENABLED));
   const faults: Omit<Fault, 'index'>[] = [];
   const moments = MOMENTS.filter(() => random.chance(0.5));
   for (const kind of enabled) {
