@@ -5,6 +5,7 @@
  *
  * INVARIANT: replies go out in the order in which they were given.
  */
+import { present } from '../core/assert.js';
 import type { RequestName } from '../volume/intent-format.js';
 import type { Unique } from './operations.js';
 
@@ -30,7 +31,7 @@ export interface WholeReply {
 export class LoggedReplies {
   readonly #intents: ReplyIntents;
   readonly #send: (reply: WholeReply) => void;
-  #held: WholeReply[] = [];
+  readonly #held: WholeReply[] = [];
 
   constructor(intents: ReplyIntents, send: (reply: WholeReply) => void) {
     this.#intents = intents;
@@ -49,13 +50,7 @@ export class LoggedReplies {
     const kept = Buffer.from(head.subarray(0, length));
     if (isChange) this.#intents.result(nameOf(unique), kept);
     this.#held.push({ ...reply, head: kept, parts: parts.map((part) => Buffer.from(part)) });
-    if (this.#held.length === 1) this.#intents.whenWritten(() => this.#sendAll());
-  }
-
-  #sendAll(): void {
-    const held = this.#held;
-    this.#held = [];
-    for (const reply of held) this.#send(reply);
+    this.#intents.whenWritten(() => this.#send(present(this.#held.shift(), 'the oldest reply')));
   }
 }
 

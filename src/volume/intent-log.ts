@@ -13,7 +13,8 @@
  * last turn's can be missing.
  *
  * The file's regions are used again once all that they hold is in the log. When none is free, the
- * turn waits: its replies, and the records that it belongs to.
+ * rest of the turn waits, with its replies and the records that it belongs to, and is a turn of its
+ * own: what is in the file is answered before anything is written over it.
  */
 import { assert } from '../core/assert.js';
 import { ByteWriter } from '../core/codec.js';
@@ -73,6 +74,8 @@ export interface Filled {
 
 class Batch {
   readonly control = new ByteWriter(16 * 1024);
+  /** In the order in which batches were staged. */
+  number = 0;
   data: Uint8Array[] = [];
   dataBytes = 0;
   /** Of the first and the last operation. */
@@ -94,6 +97,12 @@ class Batch {
     this.firstLsn = 0;
     this.lastLsn = 0;
   }
+}
+
+/** A reply that waits for all batches up to one of them, by number. */
+interface Waiting {
+  readonly number: number;
+  readonly callback: () => void;
 }
 
 interface Region {
@@ -124,7 +133,10 @@ export class IntentLog {
   /** The record whose operations came last, and how much they took. */
   #lsn = 0;
   #lsnBytes = 0;
-  #waiting: (() => void)[] = [];
+  /** Of the last batch staged. */
+  #number = 0;
+  /** In the order of their batches. */
+  readonly #waiting: Waiting[] = [];
   #scheduled = false;
   #founded = false;
   #closed = false;
@@ -233,6 +245,7 @@ export class IntentLog {
     if (batch === undefined || (this.#mayCut && batch.bytes > INTENT_BATCH_BYTES)) {
       batch = this.#spare ?? new Batch();
       this.#spare = null;
+      batch.number = ++this.#number;
       batch.firstLsn = lsn;
       this.#staged.push(batch);
     }
@@ -251,7 +264,7 @@ export class IntentLog {
 
   /** Calls back once all recorded so far is in the file: at the end of the turn, or later. */
   whenWritten(callback: () => void): void {
-    this.#waiting.push(callback);
+    this.#waiting.push({ number: this.#number, callback });
     this.schedule();
   }
 
@@ -277,16 +290,17 @@ export class IntentLog {
         this.#spare = next;
       }
     }
-    if (next === undefined) this.#answer();
+    this.#answer();
     if (this.#lsnBytes > INTENT_GROUP_BYTES) this.#user?.onCrowded();
     if (wasStaged) this.#user?.onWritten();
   }
 
-  /** All of the turn is in the file. */
+  /** Gives the replies to all that is in the file: its turn is over. */
   #answer(): void {
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    for (const callback of waiting) callback();
+    const from = this.#staged[0]?.number ?? Number.POSITIVE_INFINITY;
+    const first = this.#waiting.findIndex(({ number }) => number >= from);
+    const written = this.#waiting.splice(0, first < 0 ? this.#waiting.length : first);
+    for (const { callback } of written) callback();
     this.#turn++;
   }
 

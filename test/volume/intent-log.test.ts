@@ -246,6 +246,33 @@ test('room is used again once its records are in the log, and waited for before'
   t.ok(size <= 66 * MIB);
 });
 
+test('what of a turn is in the file is answered before it may be written over', async (t) => {
+  const bench = new Bench();
+  bench.log.establish();
+  let lsn = 1;
+  for (; lsn <= 8; lsn++) {
+    for (let i = 0; i < 6; i++) bench.write(lsn, MIB);
+    bench.log.schedule();
+    bench.turn();
+  }
+  t.notOk(bench.log.staged, 'all regions are taken');
+  bench.log.committed(1);
+  const sent: number[] = [];
+  bench.create(20, 77, sent);
+  for (const at of [20, 20, 20, 21, 21, 21, 22, 22, 22]) bench.write(at, MIB);
+  bench.create(22, 78, sent);
+  bench.turn();
+  t.ok(bench.log.staged, 'a part of the turn waits for room');
+  t.notOk(bench.log.holds(20), 'the file was made in a record that may go to the log');
+  t.same(sent, [77]);
+  bench.log.committed(21);
+  // The room of the first part is used again, and the process dies meanwhile.
+  bench.intents.cut = MIB;
+  bench.turn();
+  t.same(told(bench.found()).replies, [], 'nobody asks for the reply any more');
+  t.same(sent, [77]);
+});
+
 test('a record whose intents take too much room is to be closed', async (t) => {
   const bench = new Bench();
   bench.log.establish();
