@@ -48,7 +48,8 @@ export class LoggedReplies {
       return;
     }
     const kept = Buffer.from(head.subarray(0, length));
-    if (isChange) this.#intents.result(nameOf(unique), kept);
+    // Nothing staged: what it changed, if anything, is safe. Only a WRITE is answered so late.
+    if (isChange && this.#intents.staged) this.#intents.result(nameOf(unique), kept);
     this.#held.push({ ...reply, head: kept, parts: parts.map((part) => Buffer.from(part)) });
     this.#intents.whenWritten(() => this.#send(present(this.#held.shift(), 'the oldest reply')));
   }
