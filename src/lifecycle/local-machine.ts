@@ -145,11 +145,18 @@ export class LocalMachine implements MachineVolumes {
     }
   }
 
-  /** Whether it was attached through another mount than the one that is there now. */
+  /** Whether it was attached through another mount than the one that serves the volume now. */
   async #isStale(loop: LoopDevice): Promise<boolean> {
+    const { host } = this.#deps;
+    const device = await filesystemBelow(this.#commands, loop);
     const below = this.#at(this.#below(loop.id));
-    if (below?.type !== MOUNT_TYPE) return true;
-    return (await filesystemBelow(this.#commands, loop)) !== below.device;
+    if (below?.type === MOUNT_TYPE) return device !== below.device;
+    // One that was unmounted lazily is in no tree, and serves who uses it.
+    const serving = (await listMounts(this.#deps)).filter(({ state }) => {
+      return state !== 'dead' && state !== 'failed';
+    });
+    const isServed = serving.some(({ mount }) => readDevice(host.state, mount) === device);
+    return device === null || !isServed;
   }
 
   #below(id: string): string {

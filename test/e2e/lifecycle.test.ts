@@ -161,6 +161,11 @@ t.test('a block volume: a device, a filesystem, nothing left', async (t) => {
   await lifecycle.remove(volume.id);
 });
 
+/** Also of what is no FUSE mount. */
+async function isThere(directory: string): Promise<boolean> {
+  return (await shell(`mountpoint -q ${directory}`)).status === 0;
+}
+
 /** A block volume that is mounted, with a file that nobody has flushed; and what it is made of. */
 async function unflushed(name: string) {
   const { id } = await lifecycle.create({ name, sizeBytes: 96 * MIB, kind: 'block' });
@@ -190,7 +195,7 @@ t.test('the orderly end of a mount takes nothing from the filesystem on it', asy
   await sleep(1_000);
   process.kill(keeper, 'SIGTERM');
   await sleep(1_500);
-  t.notOk(isMounted(directory), 'taken away here at once');
+  t.notOk(await isThere(directory), 'taken away here at once');
   t.equal((await user).status, 0);
   await isWhole(t, volume);
 });
@@ -202,11 +207,30 @@ t.test('a block volume that is unmounted lazily ends with its last user', async 
   await sleep(500);
   t.equal(await codeOf(lifecycle.unmount(directory)), 'BUSY');
   t.equal(await codeOf(lifecycle.unmount(directory, { lazy: true })), 'done');
-  t.notOk(isMounted(directory));
+  t.notOk(await isThere(directory));
   for (const _ of [1, 2]) t.equal(await codeOf(lifecycle.openDevice(id)), 'CONFLICT', 'not yet');
   t.equal((await user).status, 0);
   await isWhole(t, volume);
 });
+
+t.test(
+  'a block volume that is unmounted lazily is not taken from users at another place',
+  async (t) => {
+    const volume = await unflushed('bound');
+    const { directory, id } = volume;
+    const target = join(bed.root, 'pods', 'bound');
+    await lifecycle.bind({ source: directory, target });
+    t.equal(await codeOf(lifecycle.unmount(directory, { lazy: true })), 'done');
+    const user = shell(`cd ${target} && sleep 3 && echo late > late`);
+    await sleep(500);
+    t.equal(await codeOf(lifecycle.unmount(target)), 'BUSY');
+    t.ok(await isThere(target));
+    t.equal(await codeOf(lifecycle.openDevice(id)), 'CONFLICT', 'not yet');
+    t.equal((await user).status, 0);
+    t.equal(await codeOf(lifecycle.unmount(target)), 'done');
+    await isWhole(t, volume);
+  },
+);
 
 t.test('the command line mounts block volumes as well', async (t) => {
   const made = await bed.holdfast(
