@@ -19,7 +19,7 @@ import type { MountSpec } from './mount-types.js';
  */
 const USERS_MS = 50_000;
 const POLL_MS = 250;
-/** For one program that is run when that time is over. */
+/** For one program that is run when that time is over: one that hung took the time of all. */
 const LATE_MS = 3_000;
 
 export interface EndDevicesDeps {
@@ -50,9 +50,8 @@ async function end(deps: EndDevicesDeps, { volume, directory }: Ended): Promise<
   for (let isFirst = true; ; isFirst = false) {
     const loops = (await listLoops(commands)).filter((one) => one.id === id);
     if (loops.length === 0) return;
-    const leftMs = deadline - clock.monotonic();
-    const isLate = leftMs <= 0;
-    const limitMs = Math.max(leftMs, LATE_MS);
+    const limitMs = (): number => Math.max(deadline - clock.monotonic(), LATE_MS);
+    const isLate = clock.monotonic() >= deadline;
     for (const loop of loops) {
       // Each time would be a burden for who still uses it, and unmounting flushes as well.
       if (isFirst || isLate) await flush(deps, loop, limitMs);
@@ -72,21 +71,21 @@ async function end(deps: EndDevicesDeps, { volume, directory }: Ended): Promise<
 async function flush(
   { host, commands }: EndDevicesDeps,
   { device, number }: LoopDevice,
-  limitMs: number,
+  limitMs: () => number,
 ): Promise<void> {
   const place = placesOf(host.mounts, number)[0] ?? placeElsewhere(host.mounts, number);
-  if (place !== null) await commands.run('sync', ['-f', place], limitMs);
-  await commands.run('sync', [device], limitMs);
+  if (place !== null) await commands.run('sync', ['-f', place], limitMs());
+  await commands.run('sync', [device], limitMs());
 }
 
 /** In use: another time, or lazily when there is none. */
 async function unmountAll(
   { host, commands }: EndDevicesDeps,
   { number }: LoopDevice,
-  { isLate, limitMs }: { readonly isLate: boolean; readonly limitMs: number },
+  { isLate, limitMs }: { readonly isLate: boolean; readonly limitMs: () => number },
 ): Promise<void> {
   for (const place of placesOf(host.mounts, number).reverse()) {
-    await commands.run('umount', ['-i', '-c', ...(isLate ? ['-l'] : []), place], limitMs);
+    await commands.run('umount', ['-i', '-c', ...(isLate ? ['-l'] : []), place], limitMs());
   }
 }
 
