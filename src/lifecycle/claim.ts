@@ -52,9 +52,12 @@ export async function awaitTurn(
 ): Promise<void> {
   const since = deps.clock.monotonic();
   for (;;) {
-    if (deps.isStopped()) throw new HoldfastError('CLOSED', 'the mount was given up');
     const obstacle = await findObstacle(deps, record, spec);
-    if (obstacle === null) return await refuseDetached(deps, record, spec);
+    if (obstacle === null) await refuseDetached(deps, record, spec);
+    // After the looks, which may take long: who was stopped gave back what it had, and nobody would
+    // give back what it takes now.
+    if (deps.isStopped()) throw new HoldfastError('CLOSED', 'the mount was given up');
+    if (obstacle === null) return;
     const patienceMs = Math.max(spec.waitMs, obstacle.patienceMs);
     if (deps.clock.monotonic() - since >= patienceMs) throw obstacle.fault;
     deps.onProgress(`waiting: ${obstacle.fault.message}`);

@@ -70,6 +70,17 @@ t.test('attached to another machine meanwhile: that one has it', async (t) => {
   await turn.wait();
 });
 
+t.test('stopped during the last look: nothing is to be taken over any more', async (t) => {
+  const turn = new Turn();
+  const { store } = turn;
+  const get = store.get.bind(store);
+  store.get = (...args) => {
+    turn.isStopped = true;
+    return get(...args);
+  };
+  await t.rejects(turn.wait(0, record, 'here'), { code: 'CLOSED' });
+});
+
 t.test('mounted here: says where and by whom', async (t) => {
   const turn = new Turn();
   turn.host.add(specOf('theirs'), { volumeId: VOLUME });
