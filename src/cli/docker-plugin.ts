@@ -22,10 +22,10 @@ import { type Places, propagatedPlaces, samePlaces } from '../volume-plugin/plac
 import { CONTENT_TYPE } from '../volume-plugin/protocol.js';
 import { VolumePlugin } from '../volume-plugin/volume-plugin.js';
 import { ClusterLater } from './cluster-later.js';
-import { parsed, resolveSettings } from './config.js';
+import { parsed, plainText, resolveSettings } from './config.js';
 import { untilInterrupted } from './interrupt.js';
 import { mountDeps } from './machine.js';
-import { wholeNumber } from './numbers.js';
+import { timeOf, wholeSetting } from './numbers.js';
 import { addExamples, printResult } from './output.js';
 import { type SessionOptions, sessionOptions } from './session.js';
 
@@ -54,8 +54,8 @@ const schema = z.object({
     .default('auto'),
   propagated: absolute.optional(),
   size: parsed((text) => parseSize(text, 'size')).prefault(DEFAULT_SIZE),
-  replicas: parsed((text) => wholeNumber(text, 'replicas')).prefault(DEFAULT_REPLICAS),
-  wait: parsed((text) => waitMs(text)).prefault(DEFAULT_WAIT),
+  replicas: wholeSetting('replicas').prefault(DEFAULT_REPLICAS),
+  wait: plainText.pipe(parsed((text) => waitMs(text))).prefault(DEFAULT_WAIT),
   retention: parsed((text) => retentionMs(text)).prefault(DEFAULT_RETENTION),
   logLevel: z.enum(LOG_LEVELS).default('info'),
 });
@@ -63,7 +63,7 @@ const schema = z.object({
 type Settings = z.output<typeof schema>;
 
 function waitMs(text: string): number {
-  const ms = parseDuration(text, 'wait');
+  const ms = timeOf(text, 'wait');
   if (ms <= WAIT_MAX_MS) return ms;
   throw invalid(`wait "${text}" is too long`, `At most ${WAIT_MAX_MS / 1000} s: Docker gives up.`);
 }

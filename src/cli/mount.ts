@@ -12,7 +12,7 @@ import { untilInterrupted } from './interrupt.js';
 import { lifecycleOf, machineName } from './lifecycle.js';
 import { mountDeps } from './machine.js';
 import { absoluteMetadata } from './mount-location.js';
-import { commitIntervalSetting, wholeSetting } from './numbers.js';
+import { commitIntervalSetting, timeSetting } from './numbers.js';
 import { addExamples, printResult, slowProgress } from './output.js';
 import { locate, Session, type SessionOptions, sessionOptions } from './session.js';
 
@@ -26,8 +26,8 @@ const settings = z.object({
   commitInterval: commitIntervalSetting.optional(),
   fsType: z.string().optional(),
   options: textList.optional(),
-  timeout: wholeSetting('timeout').prefault('60'),
-  wait: wholeSetting('wait').prefault('0'),
+  timeout: timeSetting('timeout').prefault('60'),
+  wait: timeSetting('wait').prefault('0'),
   metrics: z.string().optional(),
 });
 type MountSettings = z.output<typeof settings>;
@@ -159,8 +159,8 @@ function mountRequest(
     readOnly: set.readOnly || given.includes('ro'),
     flags: given.filter((one) => one !== 'ro' && one !== 'rw'),
     machine: machineName(process.env),
-    timeoutMs: set.timeout * 1000,
-    waitMs: set.wait * 1000,
+    timeoutMs: set.timeout,
+    waitMs: set.wait,
     ...(commitIntervalMs === undefined ? {} : { commitIntervalMs }),
     ...(metrics === undefined ? {} : { metricsListen: metrics }),
   };

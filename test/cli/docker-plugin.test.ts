@@ -130,6 +130,14 @@ t.test('settings', async (t) => {
   writeFileSync(config, JSON.stringify({ 'docker-plugin': { sise: '1GiB' } }));
   const { err } = await holdfast([...plugin.args, '--config', config], plugin.env);
   t.match(err, /"docker-plugin" has no setting "sise"/);
+  // Both commands read the same file.
+  for (const shared of [{ wait: '30s' }, { wait: 30, replicas: 2 }]) {
+    writeFileSync(config, JSON.stringify({ metadata: NOWHERE, ...shared }));
+    const own = [...plugin.args, '--config', config, '--log-level', 'loud'];
+    t.match((await holdfast(own, plugin.env)).err, /--log-level: /);
+    const mount = ['mount', 'db', plugin.root, '--config', config];
+    t.match((await holdfast(mount, plugin.env)).err, /127\.0\.0\.1:1: cannot be reached/);
+  }
   const nowhere = await holdfast(['docker-plugin', '--socket', plugin.socket], plugin.env);
   t.match(nowhere, { code: 2, err: /which cluster is meant/ });
 });
