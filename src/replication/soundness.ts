@@ -23,12 +23,19 @@ export class Soundness {
     this.#absentMs = absentMs;
   }
 
-  /** Notes which of these disks are there now. */
+  /**
+   * Notes which of these disks are there now, and of all that nodes have: one that is away before
+   * anything is opened on it is no better than those that it would take the place of.
+   */
   look(replicas: readonly Replica[], now: Monotonic): void {
     const before = this.#absentSince;
+    const registered = this.#directory
+      .nodes()
+      .flatMap(({ node, disks }) => disks.map(({ incarnation }) => ({ node, incarnation })));
+    const known = new Set(registered.map(({ incarnation }) => incarnation));
     const absentSince = new Map<Incarnation, Monotonic>();
-    for (const { node, incarnation } of replicas) {
-      if (this.#directory.isLive(node) && this.#isRegistered(incarnation)) continue;
+    for (const { node, incarnation } of [...registered, ...replicas]) {
+      if (this.#directory.isLive(node) && known.has(incarnation)) continue;
       absentSince.set(incarnation, before.get(incarnation) ?? now);
     }
     this.#absentSince = absentSince;
@@ -47,10 +54,5 @@ export class Soundness {
       if (since !== undefined) return now < since + this.#absentMs;
       return this.#placed.has(incarnation);
     }).length;
-  }
-
-  #isRegistered(incarnation: Incarnation): boolean {
-    const nodes = this.#directory.nodes();
-    return nodes.some(({ disks }) => disks.some((disk) => disk.incarnation === incarnation));
   }
 }

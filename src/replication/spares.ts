@@ -231,6 +231,8 @@ export class Spares {
     const { volume } = this.#context.options;
     this.#context.deps.log.info({ volume, segment }, 'Replacing a spare that lacks copies.');
     this.#host.step({ type: 'spare-gone', now });
+    // A CREATE after its DELETE would leave a copy that nobody knows of, or be refused for ever.
+    stepCreation(this.#creation, { type: 'forget', segment });
     this.#host.propose(
       'replace',
       (found) => replaceSpare(found, { epoch, segment, promote }),

@@ -55,6 +55,8 @@ export class OwnerWorld {
   readonly listed = new Map<FakeNode, Incarnation>();
   /** Nodes that nothing is placed on. */
   readonly drained = new Set<FakeNode>();
+  /** Nodes that serve, and whose liveness key has lapsed: they cannot reach the metadata store. */
+  readonly lapsed = new Set<FakeNode>();
   readonly #random = new SimRandom('owner-world');
   readonly #replicas: number;
 
@@ -109,7 +111,8 @@ export class OwnerWorld {
           disks: [{ incarnation: this.listed.get(one) ?? one.incarnation, capacityBytes: 1e12 }],
           version: '0',
         })),
-      isLive: (node) => this.nodes.find((one) => one.node === node)?.state === 'up',
+      isLive: (node) =>
+        this.nodes.some((one) => one.node === node && one.state === 'up' && !this.lapsed.has(one)),
       placement: (replicas) => ({ schema: 1, replicas, groups: this.#groups() }),
     };
   }

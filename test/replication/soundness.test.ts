@@ -131,3 +131,40 @@ t.test('an open segment with records is sealed at its age, for scrub to read it'
   t.equal(world.record.sealed.length, 2);
   t.same(await world.replayed(one), expectedLog(10));
 });
+
+t.test('nodes that serve, but cannot say that they live, do not take turns for ever', async (t) => {
+  const world = new OwnerWorld({ nodes: 6 });
+  const one = await idle(world);
+  for (const node of world.nodes.slice(2)) world.lapsed.add(node);
+  await world.pass(60 * MINUTE);
+  const { sealed } = world.record;
+  t.ok(sealed.length <= 2, `${sealed.length} segments were left for others that are no better`);
+  t.same(await world.replayed(one), expectedLog(5));
+});
+
+t.test('where no node can say that it lives everything stays as it is', async (t) => {
+  const world = new OwnerWorld({ nodes: 6 });
+  await idle(world);
+  const { open, planned } = world.record;
+  for (const node of world.nodes) world.lapsed.add(node);
+  await world.pass(60 * MINUTE);
+  t.same(world.record.open, open);
+  t.same(world.record.planned, planned);
+});
+
+t.test('a spare that was replaced is not created any more', async (t) => {
+  const world = new OwnerWorld({ nodes: 4 });
+  const [, , late, other] = world.nodes as [FakeNode, FakeNode, FakeNode, FakeNode];
+  world.drained.add(other);
+  late.state = 'down';
+  await idle(world);
+  const spare = world.record.open[1] as OpenSegment;
+  t.ok(hasCopy(spare, late), 'which missed its CREATE');
+  world.drained.delete(other);
+  await world.pass(3 * MINUTE);
+  t.notOk(world.record.open.some(({ segment }) => segment === spare.segment));
+  late.state = 'up';
+  await world.pass(1 * MINUTE);
+  const asked = late.log.filter((request) => 'segment' in request && request.type === 'create');
+  t.same(asked, [], 'it would be made after its DELETE, or answered with DELETED for ever');
+});
