@@ -1,8 +1,8 @@
 /**
  * One accepted connection: handshake, then requests in and replies out, with backpressure both
- * ways. It stops reading while too many requests or bytes are in progress, those of the replies to
- * come among them, or while the peer does not take its replies; so a peer can hold up only itself,
- * and what the node holds for it is bounded.
+ * ways. It stops reading while too many requests or bytes are in progress, or while the peer does
+ * not take its replies; and begins no request while the replies to come of its disk hold too much
+ * (reply-room.ts). So a peer can hold up only itself, and what the node holds for it is bounded.
  *
  * A malformed frame ends the connection with one logged fault. Replies after its end are dropped:
  * the client knows that it does not know.
@@ -23,6 +23,7 @@ import type { Log } from '../io/log.js';
 import type { Connection } from '../io/network.js';
 import type { Random } from '../io/random.js';
 import type { ServerMetrics } from './metrics.js';
+import { ReplyRoom } from './reply-room.js';
 import {
   type Credentials,
   HandshakeServer,
@@ -62,12 +63,16 @@ const INVENTORY_ENTRY_BYTES = 256;
 /** proving → open → draining → closing → closed, forward only. */
 type Phase = 'proving' | 'open' | 'draining' | 'closing' | 'closed';
 
-/**
- * What the reply to a request may hold that the request itself does not: memory that is taken when
- * the request is begun. A FENCE sends a segment's header, which is small, and waits long for
- * leases.
- */
-function replyBytes(request: Request): number {
+/** Whose reply may hold what the request itself does not. */
+type Roomy = Extract<Request, { type: 'read' | 'locate' | 'inventory' }>;
+
+function isRoomy(request: Request): request is Roomy {
+  const { type } = request;
+  return type === 'read' || type === 'locate' || type === 'inventory';
+}
+
+/** Memory that is taken when the request is begun. */
+function replyBytes(request: Roomy): number {
   switch (request.type) {
     case 'read':
       return request.count * PAGE_BYTES;
@@ -75,10 +80,6 @@ function replyBytes(request: Request): number {
       return LOCATE_MAX_PAGES * PAGE_SUM_BYTES;
     case 'inventory':
       return request.limit * INVENTORY_ENTRY_BYTES;
-    case 'fence':
-      return PAGE_BYTES;
-    default:
-      return 0;
   }
 }
 
@@ -91,8 +92,9 @@ export class ServerConnection {
   /** Of the protocol, once it is open. */
   #version = 0;
   #inProgress = 0;
-  /** Of requests, and of what their replies may hold. */
+  /** Of requests. */
   #bytesInProgress = 0;
+  readonly #room = new ReplyRoom(() => !this.#blocked);
   #blocked = false;
   #paused = false;
 
@@ -108,6 +110,7 @@ export class ServerConnection {
       onFrame: (frame) => this.#onFrame(frame),
       onDrain: () => {
         this.#blocked = false;
+        this.#room.resume();
         this.#adjust();
       },
       onClose: (error) => this.#onClose(error),
@@ -183,7 +186,7 @@ export class ServerConnection {
   }
 
   #onRequest(frame: Buffer): void {
-    const { clock, handler, metrics, log } = this.#options;
+    const { clock, metrics, log } = this.#options;
     let decoded: DecodedRequest;
     try {
       decoded = decodeRequest(frame);
@@ -200,14 +203,12 @@ export class ServerConnection {
     }
     const { id, request } = decoded;
     const since = clock.monotonic();
-    const bytes = frame.length + replyBytes(request);
-    let isAnswered = false;
+    // A FENCE sends a segment's header, which is small, and waits long for leases.
+    const bytes = frame.length + (request.type === 'fence' ? PAGE_BYTES : 0);
     this.#inProgress += 1;
     this.#bytesInProgress += bytes;
     metrics.requestsInProgress += 1;
-    handler.handle(request, (reply) => {
-      if (isAnswered) return;
-      isAnswered = true;
+    this.#begin(request, (reply) => {
       this.#inProgress -= 1;
       this.#bytesInProgress -= bytes;
       if (this.#phase !== 'closed') metrics.requestsInProgress -= 1;
@@ -215,6 +216,29 @@ export class ServerConnection {
       this.#onReply(id, reply);
     });
     this.#adjust();
+  }
+
+  /** Hands a request over, now or when there is room for its reply; `done` is called once. */
+  #begin(request: Request, done: (reply: Reply) => void): void {
+    const { handler } = this.#options;
+    let isAnswered = false;
+    const once = (reply: Reply): boolean => {
+      if (isAnswered) return false;
+      isAnswered = true;
+      done(reply);
+      return true;
+    };
+    if (!isRoomy(request)) {
+      handler.handle(request, once);
+      return;
+    }
+    const bytes = replyBytes(request);
+    const { incarnation } = request;
+    this.#room.take(incarnation, bytes, () =>
+      handler.handle(request, (reply) => {
+        if (once(reply)) this.#room.give(incarnation, bytes);
+      }),
+    );
   }
 
   #onReply(id: number, reply: Reply): void {
@@ -248,6 +272,7 @@ export class ServerConnection {
     const before = this.#phase;
     this.#phase = 'closed';
     this.#timer.cancel();
+    this.#room.close();
     const { log, metrics, onEnd } = this.#options;
     metrics.requestsInProgress -= this.#inProgress;
     if (error?.code === 'MALFORMED') {

@@ -3,6 +3,7 @@
  * connections, back-off, and what a bad peer can do (close its own connection).
  */
 import { test } from 'tap';
+import { ReplyRoom } from '../../../src/block/reply-room.js';
 import { NodeServer, type NodeServerOptions } from '../../../src/block/server.js';
 import { NodeClients } from '../../../src/block/wire/client.js';
 import { HandshakeClient } from '../../../src/block/wire/handshake.js';
@@ -337,6 +338,60 @@ test('a node holds no more for replies than for requests, however small these ar
   alone.send(read(READ_MAX_PAGES));
   alone.scheduler.runFor(50);
   t.same(alone.results, ['0']);
+});
+
+test('what a disk that hangs was asked for holds up no other disk of its node', async (t) => {
+  const hangs = 'd'.repeat(32) as Incarnation;
+  let begun = 0;
+  const w = await world((request, reply) => {
+    if (request.type !== 'read' || request.incarnation !== hangs) echo(request, reply);
+    else begun += 1;
+  });
+  const read = (of: Incarnation): Request => ({
+    ...{ type: 'read', incarnation: of, segment, page: pageIndex(0) },
+    count: READ_MAX_PAGES,
+  });
+  const most = CONNECTION_MAX_QUEUED_BYTES / (READ_MAX_PAGES * PAGE_BYTES);
+  for (let i = 0; i < 3 * most; i++) w.send(read(hangs), 60_000);
+  w.scheduler.runFor(50);
+  t.equal(begun, most, 'no more memory is taken');
+  w.send(ping(7));
+  for (let i = 0; i < 3 * most; i++) w.send(read(incarnation));
+  w.send(append(100_000));
+  w.scheduler.runFor(50);
+  t.same(w.results, ['7', ...Array.from({ length: 3 * most + 1 }, () => '0')]);
+  t.equal(begun, most);
+});
+
+test('no request is begun for a peer that does not take its replies', async (t) => {
+  let isTaken = true;
+  const room = new ReplyRoom(() => isTaken);
+  let begun = 0;
+  const more = (): void =>
+    room.take(incarnation, PAGE_BYTES, () => {
+      begun += 1;
+    });
+  more();
+  isTaken = false;
+  more();
+  more();
+  room.give(incarnation, PAGE_BYTES);
+  t.equal(begun, 1);
+  isTaken = true;
+  room.resume();
+  t.equal(begun, 3);
+  room.give(incarnation, 2 * PAGE_BYTES);
+  // Thousands that are answered at once are no deep stack.
+  let ended = 0;
+  room.take(incarnation, CONNECTION_MAX_QUEUED_BYTES, () => {});
+  for (let i = 0; i < 100_000; i++) {
+    room.take(incarnation, 1, () => {
+      ended += 1;
+      room.give(incarnation, 1);
+    });
+  }
+  room.give(incarnation, CONNECTION_MAX_QUEUED_BYTES);
+  t.equal(ended, 100_000);
 });
 
 test('each refusal of the handshake reaches the caller as what it is', async (t) => {
