@@ -8,7 +8,7 @@ import { HoldfastError, invalid } from '../core/errors.js';
 import { type ClusterId, parseId } from '../core/ids.js';
 import { nodeClock } from '../io/node/clock.js';
 import { nodeRandom } from '../io/node/random.js';
-import { NODES, ROOT } from '../metadata/keys.js';
+import { NODES, ROOT, VOLUMES } from '../metadata/keys.js';
 import { METADATA_SCHEMA, type NodeRecord, type VolumeRecord } from '../metadata/model.js';
 import { openMetadata } from '../metadata/open.js';
 import { largestEpochs, rebuildVolumes } from '../metadata/rebuild.js';
@@ -255,7 +255,12 @@ async function rebuildMetadata(options: RebuildOptions): Promise<void> {
       }
       if (options.force !== true) refuseUsed(store, (await store.range(ROOT)).entries);
       await keptOf(store, nodes, options);
-      const fenced = await fenceUnsealed(nodes, inventoryOf);
+      const shutOut = await fenceUnsealed(nodes, inventoryOf);
+      refuseMissing(shutOut.missing, options);
+      // Whoever takes a volume over from here on, above our epoch, changes its head first; and what
+      // stands in these heads is there to be found.
+      const { entries: headsBefore } = await store.range(VOLUMES);
+      const fenced = await fenceUnsealed(shutOut.nodes, inventoryOf);
       refuseMissing(fenced.missing, options);
       const volumes = await rebuilt(fenced.nodes, options);
       report(volumes, options);
@@ -268,6 +273,7 @@ async function rebuildMetadata(options: RebuildOptions): Promise<void> {
       const written = await importCluster(store, content, {
         maxEpochs,
         replace: options.force === true,
+        headsBefore,
         // What is kept may be older than the disks, as it was; what is made of them never is, and
         // what it is without was judged above.
         acceptLoss: true,

@@ -26,7 +26,7 @@ const ROUNDS = 10;
 const AT_ONCE = 64;
 
 /**
- * `again` takes a node's inventory anew. Can be run again at any time, also after one that was
+ * `again` takes a node's inventory anew, of each node once at least. Can be run again at any time, also after one that was
  * killed: it fences higher. Rejects with CONFLICT when others go on taking volumes over.
  */
 export async function fenceUnsealed(
@@ -38,7 +38,7 @@ export async function fenceUnsealed(
   let found = nodes;
   for (let round = 0; round < ROUNDS; round++) {
     raiseEpochs(epochs, found);
-    if (found.every((node) => unfenced(node.inventories, epochs).length === 0)) {
+    if (round > 0 && found.every((node) => unfenced(node.inventories, epochs).length === 0)) {
       return { nodes: found, missing };
     }
     const asked = found.map(async (node) => {

@@ -148,6 +148,11 @@ export interface ImportOptions extends NodeKnowledge {
   readonly replace?: boolean;
   /** Imports also what is older than what nodes have, and without volumes that are younger. */
   readonly acceptLoss?: boolean;
+  /**
+   * The heads that the store had when what is imported was found elsewhere. CONFLICT when they are
+   * others by now: somebody may write to segments that were not there to be found.
+   */
+  readonly headsBefore?: readonly KeyValue[];
 }
 
 export interface Imported {
@@ -187,7 +192,8 @@ export async function importCluster(
   // Heads first: from then on no owner of before swaps anything, nor makes a chunk that stays.
   const isHead = ({ key }: Operation): boolean => key.startsWith(VOLUMES);
   const all = [...removed, ...wanted];
-  await writeHeads(store, guard, all.filter(isHead), before.entries);
+  const judged = options.headsBefore ?? before.entries;
+  await writeHeads(store, guard, all.filter(isHead), judged, before.entries);
   for (const batch of batches(all.filter((operation) => !isHead(operation)))) {
     const { committed } = await store.transact(guard, batch);
     if (!committed) throw disturbed(store);
@@ -245,19 +251,20 @@ function unchanged(entries: readonly KeyValue[], keys: readonly string[]): Compa
 }
 
 /**
- * Only over the heads that were judged. An owner uses no segment but those that its head lists, so
+ * Only over the heads that were `judged`. An owner uses no segment but those that its head lists, so
  * one that has gone on since, into a segment that the import does not know of, is seen here.
  */
 async function writeHeads(
   store: MetadataStore,
   guard: readonly Compare[],
   heads: readonly Operation[],
+  judged: readonly KeyValue[],
   before: readonly KeyValue[],
 ): Promise<void> {
   let written = 0;
   for (const batch of batches(heads)) {
     const keys = batch.map(({ key }) => key);
-    const compare = [...guard, ...unchanged(before, keys)];
+    const compare = [...guard, ...unchanged(judged, keys)];
     const { committed } = await store.transact(compare, batch);
     if (!committed) {
       const isUndone = written === 0 && (await undoImport(store, guard, before));

@@ -15,6 +15,7 @@ import {
   nodeKey,
   placementKey,
   ROOT,
+  VOLUMES,
   volumeKey,
 } from '../../src/metadata/keys.js';
 import type { Replica } from '../../src/metadata/model.js';
@@ -402,6 +403,34 @@ test('a volume that goes on while it is replaced stops the import in time', asyn
   t.equal(server.peek(CLUSTER_KEY)?.value, before, 'and the store is in use again');
   t.equal(server.peek(IMPORT_KEY), null);
   await world.wait(importCluster(store, { ...content, volumes }, known));
+});
+
+test('what was found on nodes replaces no head that has changed since', async (t) => {
+  const world = await filled();
+  const { server } = world;
+  const { store } = world.connect();
+  const content = decodeExport(await world.wait(exportCluster(store)));
+  const { entries: headsBefore } = await world.wait(store.range(VOLUMES));
+  const cluster = server.peek(CLUSTER_KEY)?.value;
+  // Rebuild accepts what it could not find; but this was not there to be found.
+  putVolume(server, longer);
+  const head = server.peek(volumeKey(VOLUME));
+  const volumes = content.volumes.filter(({ volume }) => volume === VOLUME);
+  for (const { volume } of content.volumes) {
+    const key = volumeKey(volume);
+    if (volume !== VOLUME) server.transact([], [{ type: 'delete', key }]);
+  }
+  const options = { maxEpochs: new Map<VolumeId, Epoch>(), replace: true, acceptLoss: true };
+  const found = { ...content, volumes };
+  const importing = importCluster(store, found, { ...options, headsBefore });
+  t.match(await world.wait(importing.catch((error) => error)), {
+    code: 'CONFLICT',
+    message: /was changed while it was to be replaced; nothing was changed/,
+  });
+  t.same(server.peek(volumeKey(VOLUME)), head);
+  t.equal(server.peek(CLUSTER_KEY)?.value, cluster);
+  const { entries: now } = await world.wait(store.range(VOLUMES));
+  await world.wait(importCluster(store, found, { ...options, headsBefore: now }));
 });
 
 test('what is left of a purged volume is no loss', async (t) => {

@@ -9,7 +9,7 @@ import { fenceUnsealed } from '../../src/cli/rebuild-fence.js';
 import type { SegmentId } from '../../src/core/ids.js';
 import { epoch, offset, PAGE_BYTES } from '../../src/core/units.js';
 import { initCluster } from '../../src/metadata/cluster.js';
-import { nameKey } from '../../src/metadata/keys.js';
+import { nameKey, VOLUMES } from '../../src/metadata/keys.js';
 import type { OpenSegment } from '../../src/metadata/model.js';
 import { largestEpochs, rebuildVolumes } from '../../src/metadata/rebuild.js';
 import type { RebuildEntry, RebuiltVolume } from '../../src/metadata/rebuild-types.js';
@@ -317,6 +317,36 @@ t.test('an owner that serves without the store is shut out, and then believed', 
   const log = await world.replayed(await world.serving());
   t.equal(one.acked.length, 40);
   t.same(log.slice(0, 40), expectedLog(40), 'all that was acknowledged');
+});
+
+t.test('who takes a volume over while it is rebuilt loses nothing', async (t) => {
+  const { world, one, ask, again } = await unattended();
+  const { store, deps } = world.connect('cli');
+  await settled(world, initCluster(store, deps.clock, new SimRandom('rebuild')));
+  const { name } = world.record;
+  world.server.transact([], [{ type: 'put', key: nameKey(name), value: VOLUME }]);
+  const content = decodeExport(await settled(world, exportCluster(store)));
+  const shutOut = await settled(world, fenceUnsealed(ask(), again));
+  const { entries: headsBefore } = await settled(world, store.range(VOLUMES));
+  const { nodes } = await settled(world, fenceUnsealed(shutOut.nodes, again));
+  const volume = await rebuiltFrom(world, nodes);
+  if (volume.type !== 'rebuilt') throw new Error(JSON.stringify(volume));
+  // Its supervisor tries again until it comes above the epoch of the fences.
+  one.owner.stop();
+  let next = world.start();
+  for (let tries = 0; next.owner.state.type !== 'serving' && tries < 20; tries++) {
+    await world.pass(5_000);
+    if (next.owner.state.type === 'stopped') next = world.start();
+  }
+  const before = one.acked.length;
+  await world.appended(next, 5);
+  next.owner.stop();
+  const maxEpochs = largestEpochs(nodes.flatMap((node) => node.inventories));
+  const options = { maxEpochs, replace: true, acceptLoss: true, headsBefore };
+  const found = { ...content, volumes: [volume.record] };
+  await t.rejects(settled(world, importCluster(store, found, options)), { code: 'CONFLICT' });
+  const log = await world.replayed(await world.serving());
+  t.same(log, expectedLog(before + 5), 'all that was acknowledged');
 });
 
 t.test('a segment that is created while others are fenced is fenced as well', async (t) => {
