@@ -26,8 +26,9 @@ const ROUNDS = 10;
 const AT_ONCE = 64;
 
 /**
- * `again` takes a node's inventory anew, of each node once at least. Can be run again at any time, also after one that was
- * killed: it fences higher. Rejects with CONFLICT when others go on taking volumes over.
+ * `again` takes a node's inventory anew, of each node once at least. Can be run again at any time,
+ * also after one that was killed: it fences higher. Rejects with CONFLICT when others go on taking
+ * volumes over.
  */
 export async function fenceUnsealed(
   nodes: readonly FoundNode[],

@@ -251,7 +251,7 @@ function unchanged(entries: readonly KeyValue[], keys: readonly string[]): Compa
 }
 
 /**
- * Only over the heads that were `judged`. An owner uses no segment but those that its head lists, so
+ * Only over the heads that were judged. An owner uses no segment but those that its head lists, so
  * one that has gone on since, into a segment that the import does not know of, is seen here.
  */
 async function writeHeads(
