@@ -147,6 +147,8 @@ function readFile(file: string): string {
 async function importMetadata(file: string, options: ImportOptions): Promise<void> {
   const content = decodeExport(readFile(file));
   await withStore(options, async (store, { secretFile, up }) => {
+    // What the nodes say is judged as of then: segments may be given up while they are asked.
+    const { entries: headsBefore } = await store.range(VOLUMES);
     // Nodes that joined after the export know epochs as well.
     const listed = [...content.nodes, ...seenNodes((await store.range(NODES)).entries)];
     const addresses = listed.map(({ address }) => address).filter((one) => one !== null);
@@ -165,7 +167,9 @@ async function importMetadata(file: string, options: ImportOptions): Promise<voi
     const known = { maxEpochs: largestEpochs(inventories), inventories };
     const replace = options.force === true;
     const acceptLoss = options.acceptLoss === true;
-    const written = await importCluster(store, content, { ...known, replace, acceptLoss });
+    const judged = acceptLoss ? {} : { headsBefore };
+    const told = { ...known, ...judged, replace, acceptLoss };
+    const written = await importCluster(store, content, told);
     const { generation } = written.cluster;
     const losses = written.losses.map(({ reason }) => reason);
     const inTrash = content.volumes.filter(({ trash }) => trash !== undefined).length;

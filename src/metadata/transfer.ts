@@ -149,8 +149,8 @@ export interface ImportOptions extends NodeKnowledge {
   /** Imports also what is older than what nodes have, and without volumes that are younger. */
   readonly acceptLoss?: boolean;
   /**
-   * The heads that the store had when what is imported was found elsewhere. CONFLICT when they are
-   * others by now: somebody may write to segments that were not there to be found.
+   * The heads that the store had before the nodes were asked. CONFLICT when they are others by now:
+   * what nodes said then may not be so any more.
    */
   readonly headsBefore?: readonly KeyValue[];
 }

@@ -200,12 +200,12 @@ export class OwnerWorld {
     await this.until(() => one.acked.length === before + count);
   }
 
-  /** The records of the whole log, as a replay gives them. */
-  async replayed(one: TestOwner): Promise<string[]> {
+  /** The records of the log from an LSN on, as a replay gives them. */
+  async replayed(one: TestOwner, from = lsn(0)): Promise<string[]> {
     const found: string[] = [];
     let ended: HoldfastError | null | undefined;
     one.owner.replay(
-      lsn(0),
+      from,
       (record) => found.push(`${record.lsn}:${Buffer.from(record.record).toString()}`),
       (error) => {
         ended = error;

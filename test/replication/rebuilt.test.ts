@@ -6,6 +6,7 @@ import t from 'tap';
 import { batchSegmentBytes, decodeSegmentBatch } from '../../src/block/wire/batch.js';
 import { type FoundNode, headersOf } from '../../src/cli/inventory.js';
 import { fenceUnsealed } from '../../src/cli/rebuild-fence.js';
+import type { HoldfastError } from '../../src/core/errors.js';
 import type { SegmentId } from '../../src/core/ids.js';
 import { epoch, offset, PAGE_BYTES } from '../../src/core/units.js';
 import { initCluster } from '../../src/metadata/cluster.js';
@@ -13,7 +14,12 @@ import { nameKey, VOLUMES } from '../../src/metadata/keys.js';
 import type { OpenSegment } from '../../src/metadata/model.js';
 import { largestEpochs, rebuildVolumes } from '../../src/metadata/rebuild.js';
 import type { RebuildEntry, RebuiltVolume } from '../../src/metadata/rebuild-types.js';
-import { decodeExport, exportCluster, importCluster } from '../../src/metadata/transfer.js';
+import {
+  decodeExport,
+  exportCluster,
+  type ImportOptions,
+  importCluster,
+} from '../../src/metadata/transfer.js';
 import { resize } from '../../src/metadata/volume-record.js';
 import { SimProcess } from '../fixtures/sim-clock.js';
 import { SimRandom } from '../fixtures/sim-random.js';
@@ -223,22 +229,24 @@ t.test('a volume that was grown while it was in use comes back at its new size',
   t.equal(volume.record.sizeBytes, sizeBytes);
 });
 
-/** A mounted volume, an export of it, and what nodes said when the import began. */
-async function exported() {
+/** A mounted volume, an export of it, and what store and nodes said when the import began. */
+async function exported(records = 1) {
   const world = new OwnerWorld({ limits: { segmentSoftBytes: 8 * PAGE_BYTES } });
   const { store, deps } = world.connect('cli');
   await settled(world, initCluster(store, deps.clock, new SimRandom('import')));
   const { name, volume } = world.record;
   world.server.transact([], [{ type: 'put', key: nameKey(name), value: volume }]);
   const one = await world.serving();
-  await world.appended(one, 1);
+  for (let i = 0; i < records; i++) await world.appended(one, 1);
   await world.pass(2_000);
   const content = decodeExport(await settled(world, exportCluster(store)));
+  const { entries: headsBefore } = await settled(world, store.range(VOLUMES));
   const process = new SimProcess(world.scheduler, 'cli');
   const inventories = world.nodes.flatMap((node) => asked(world, process, node).inventories);
   const known = { maxEpochs: largestEpochs(inventories), inventories, replace: true };
-  const run = () => settled(world, importCluster(store, content, known));
-  return { world, one, run };
+  const run = (more: Partial<ImportOptions> = {}) =>
+    settled(world, importCluster(store, content, { ...known, ...more }));
+  return { world, one, run, headsBefore };
 }
 
 for (const muted of [false, true]) {
@@ -255,6 +263,29 @@ for (const muted of [false, true]) {
     t.same(log.slice(0, 20), expectedLog(20), 'all that was acknowledged');
   });
 }
+
+t.test('an import over a volume that gives segments up after the nodes were asked', async (t) => {
+  const { world, one, run, headsBefore } = await exported(30);
+  const place = one.acked.at(-1);
+  if (place === undefined) throw new Error('nothing was acknowledged');
+  const at = { segment: place.segment, offset: offset(place.firstPage * PAGE_BYTES) };
+  const dead = world.record.sealed.slice(0, 2).map(({ segment }) => segment);
+  const { open } = world.record;
+  let ended = 0;
+  const done = (error: HoldfastError | null): void => {
+    t.equal(error, null);
+    ended += 1;
+  };
+  one.owner.setRoot({ ...at, lsn: place.lsn }, done);
+  one.owner.deleteSealed(dead, done);
+  await world.until(() => ended === 2);
+  await world.pass(1_000);
+  t.same(world.record.open, open, 'it is still written where it was');
+  await t.rejects(run({ headsBefore }), { code: 'CONFLICT', message: /nothing was changed$/ });
+  t.same(world.record.root?.lsn, place.lsn);
+  const next = await world.serving();
+  t.equal((await world.replayed(next, place.lsn)).length, 1, 'what its root reaches is there');
+});
 
 t.test(
   'an import over a volume that is written to, and does not roll, loses nothing',
