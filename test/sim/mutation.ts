@@ -19,8 +19,8 @@ import { runSeeds } from './runner.js';
 
 /** The directory of compiled code that this file runs from: dist. */
 const DIST = fileURLToPath(new URL('../..', import.meta.url));
-const SEEDS_PER_MUTANT = 600;
-const DEADLINE_MS = 480_000;
+const SEEDS_PER_MUTANT = 2_000;
+const DEADLINE_MS = 1_200_000;
 
 interface Outcome {
   readonly mutant: Mutant;

@@ -85,9 +85,9 @@ const WORST: Partial<Record<FaultKind, readonly Moment[]>> = {
   'owner.compete': ['large'],
   'disk.reads-fail': ['fence'],
   'disk.stall': ['large'],
-  'node.power': ['large', 'lap'],
+  'node.power': ['large', 'lap', 'lap'],
   'node.wipe-after-copy': ['copied'],
-  'all.power': ['large', 'lap'],
+  'all.power': ['large', 'lap', 'lap'],
   'metadata.move': ['roll'],
 };
 
@@ -97,7 +97,7 @@ const NEEDS: ReadonlySet<FaultKind> = new Set(['node.wipe-after-copy']);
 /** Mean times of a kind in a seed that enables it. */
 const TIMES: Partial<Record<FaultKind, number>> = {
   'node.kill': 3,
-  'node.power': 3,
+  'node.power': 6,
   'node.pause': 3,
   'owner.compete': 4,
   'owner.kill': 2,
@@ -121,7 +121,7 @@ const TIMES: Partial<Record<FaultKind, number>> = {
   'metadata.rates': 4,
   'metadata.outage': 3,
   'metadata.move': 4,
-  'all.power': 1.5,
+  'all.power': 3,
 };
 
 const TIMES_MAX = 16;
