@@ -130,6 +130,7 @@ const TIMES_MAX = 16;
 const ENABLED = 0.45;
 const ENABLED_OF: Partial<Record<FaultKind, number>> = {
   'node.wipe': 0.65,
+  'node.lose-index': 0.65,
   'node.wipe-after-copy': 1,
   'owner.isolate': 0.65,
 };
