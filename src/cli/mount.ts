@@ -18,6 +18,8 @@ import { locate, Session, type SessionOptions, sessionOptions } from './session.
 
 interface MountCommandOptions extends SessionOptions {
   readonly fsType?: string;
+  readonly foreground?: boolean;
+  readonly metrics?: string;
 }
 
 const settings = z.object({
@@ -124,7 +126,8 @@ async function mountBlock(
     const allowed = `It may be ${BLOCK_FILESYSTEMS.join(' or ')}.`;
     throw invalid(`--fs-type: "${set.fsType}"`, allowed);
   }
-  if (set.foreground || set.metrics !== undefined) {
+  // As flags only: what the configuration says of mounts is said of those of other volumes.
+  if (options.foreground === true || options.metrics !== undefined) {
     throw invalid(`"${name}" is a block volume`, 'Those stay without --foreground and --metrics.');
   }
   await Session.run(options, async (session) => {

@@ -32,6 +32,16 @@ import { type AppendDone, Service } from './service.js';
 import type { Stream } from './stream.js';
 import { deletion, newRoot, type VolumeSwap } from './volume-swaps.js';
 
+/** Pages that no replica has, as far as those know who were asked. */
+interface Loss {
+  readonly segment: SegmentId;
+  readonly asked: readonly Replica[];
+  /** When the last of them said so. */
+  readonly heardAt: Monotonic;
+  /** Who is to be told. */
+  readonly done: PagesHandler;
+}
+
 export class LogOwner implements VolumeOwner {
   readonly #context: OwnerContext;
   readonly #swapper: RecordSwapper;
@@ -44,6 +54,8 @@ export class LogOwner implements VolumeOwner {
   #releasing = false;
   /** Who waits for pages that nobody who answers has. */
   readonly #readsAgain = new Set<PagesHandler>();
+  /** Of these, who was about to be told of a loss. */
+  readonly #doubted = new WeakSet<PagesHandler>();
   #onReleased: ((error: HoldfastError | null) => void) | null = null;
   #index: {
     readonly list: VolumeRecord['sealed'];
@@ -149,9 +161,9 @@ export class LogOwner implements VolumeOwner {
             else this.#readAgain(segment, page, count, done);
           } else if (error?.code !== 'DATA_LOST') done(error, data);
           else
-            this.#ifStillLost({ segment, asked: replicas, heardAt }, (isLost) => {
+            this.#ifStillLost({ segment, asked: replicas, heardAt, done }, (isLost) => {
               if (isLost) done(error, null);
-              else this.#readAgain(segment, page, count, done);
+              else this.#doubted.add(this.#readAgain(segment, page, count, done));
             });
         });
       });
@@ -331,12 +343,7 @@ export class LogOwner implements VolumeOwner {
     this.#context.deps.clock.soon(() => done(reason));
   }
 
-  #readAgain(
-    segment: SegmentId,
-    page: number,
-    count: number,
-    done: (error: HoldfastError | null, data: Uint8Array | null) => void,
-  ): void {
+  #readAgain(segment: SegmentId, page: number, count: number, done: PagesHandler): PagesHandler {
     const { clock } = this.#context.deps;
     let told = done;
     if (!this.#readsAgain.has(done)) {
@@ -347,22 +354,22 @@ export class LogOwner implements VolumeOwner {
       this.#readsAgain.add(told);
     }
     clock.after(this.#context.limits.retryMinMs, () => this.readPages(segment, page, count, told));
+    return told;
   }
 
   /**
    * That those who were asked have no good copy says nothing while repair may have moved all of
    * them: the metadata store is asked before it is believed, however long that takes. What they
-   * said before a long wait is no answer any more: a disk may be back, a copy complete.
+   * said before a long wait is no answer any more: a disk may be back, a copy complete. (Said twice
+   * it is one, lest nobody ever hears of a loss while the store is slow.)
    */
-  #ifStillLost(
-    { segment, asked, heardAt }: { segment: SegmentId; asked: readonly Replica[]; heardAt: number },
-    tell: (isLost: boolean) => void,
-  ): void {
+  #ifStillLost({ segment, asked, heardAt, done }: Loss, tell: (isLost: boolean) => void): void {
     this.#swapper.read((at) => {
       const now = at?.record.sealed.find((one) => one.segment === segment)?.replicas ?? asked;
       const known = new Set(asked.map(({ incarnation }) => incarnation));
       const isFresh = this.#context.now() - heardAt <= READ_LOST_FRESH_MS;
-      tell(isFresh && now.every(({ incarnation }) => known.has(incarnation)));
+      const isBelieved = isFresh || this.#doubted.has(done);
+      tell(isBelieved && now.every(({ incarnation }) => known.has(incarnation)));
     });
   }
 

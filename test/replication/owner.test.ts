@@ -600,3 +600,18 @@ t.test('pages are not said to be lost by what nodes answered long before', async
   await world.until(() => told !== null);
   t.equal(told, 'OK', 'the disks are back');
 });
+
+t.test('a loss is told while the metadata store is slow at each call', async (t) => {
+  const world = new OwnerWorld();
+  const one = await world.serving();
+  await world.appended(one, 5);
+  const { segment, firstPage } = one.acked[3] as { segment: SegmentId; firstPage: number };
+  for (const node of world.nodes) node.lost.add(`${segment} ${firstPage}`);
+  for (let i = 0; i < 50; i++) one.trips.push(() => ({ requestMs: 3_000, replyMs: 1 }));
+  let told: string | null = null;
+  one.owner.readPages(segment, firstPage, 1, (error) => {
+    told = error?.code ?? 'OK';
+  });
+  await world.pass(30_000);
+  t.equal(told, 'DATA_LOST');
+});
