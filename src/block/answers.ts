@@ -131,15 +131,21 @@ function isFull({ code }: HoldfastError): boolean {
   return code === 'DISK_FULL';
 }
 
-/** Whether what the journal has cannot be written to its file just now: that is no damage. */
-function isBlocked(file: SegmentFile): boolean {
+/** Writes what the journal has to its file; why that cannot be done, or null. */
+function drainFault(file: SegmentFile): HoldfastError | null {
   try {
     file.drain();
-    return false;
+    return null;
   } catch (error) {
-    if (!(error instanceof HoldfastError)) throw error;
-    return isFull(error);
+    if (error instanceof HoldfastError) return error;
+    throw error;
   }
+}
+
+/** Whether what the journal has cannot be written to its file just now: that is no damage. */
+function isBlocked(file: SegmentFile): boolean {
+  const fault = drainFault(file);
+  return fault !== null && isFull(fault);
 }
 
 /** What single pages are read into, one behind the other: cheaper than memory for each. */
@@ -208,11 +214,9 @@ export function answerLocate(
   const { engine, replies } = task;
   const { page } = request;
   const file = engine.files.get(state.id);
-  try {
-    file.drain();
-  } catch (error) {
-    if (!(error instanceof HoldfastError)) throw error;
-    replies.send(reply, isFull(error) ? 'BUSY' : 'DISK', state);
+  const fault = drainFault(file);
+  if (fault !== null) {
+    replies.send(reply, isFull(fault) ? 'BUSY' : 'DISK', state);
     return;
   }
   const path = engine.disk.placeOf(dataPath(state.id));

@@ -6,7 +6,7 @@
 import { dirname, join } from 'node:path';
 import type { Command } from 'commander';
 import { z } from 'zod';
-import { parseDuration } from '../core/durations.js';
+import { parseDuration, parseSeconds } from '../core/durations.js';
 import { invalid } from '../core/errors.js';
 import { parseSize } from '../core/sizes.js';
 import type { Log } from '../io/log.js';
@@ -25,7 +25,7 @@ import { ClusterLater } from './cluster-later.js';
 import { parsed, plainText, resolveSettings } from './config.js';
 import { untilInterrupted } from './interrupt.js';
 import { mountDeps } from './machine.js';
-import { timeOf, wholeSetting } from './numbers.js';
+import { wholeSetting } from './numbers.js';
 import { addExamples, printResult } from './output.js';
 import { type SessionOptions, sessionOptions } from './session.js';
 
@@ -63,7 +63,7 @@ const schema = z.object({
 type Settings = z.output<typeof schema>;
 
 function waitMs(text: string): number {
-  const ms = timeOf(text, 'wait');
+  const ms = parseSeconds(text, 'wait');
   if (ms <= WAIT_MAX_MS) return ms;
   throw invalid(`wait "${text}" is too long`, `At most ${WAIT_MAX_MS / 1000} s: Docker gives up.`);
 }

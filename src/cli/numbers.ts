@@ -1,5 +1,5 @@
 /** Numbers as people write them after an option. */
-import { parseDuration } from '../core/durations.js';
+import { parseSeconds } from '../core/durations.js';
 import { invalid } from '../core/errors.js';
 import { COMMIT_INTERVAL_MAX_MS } from '../core/limits.js';
 import { parsed, plainText } from './config.js';
@@ -16,17 +16,11 @@ export function wholeSetting(what: string) {
 }
 
 /**
- * Milliseconds of a time with its unit or, a bare number, in seconds. Commands that share a setting
- * must not differ in how it is written: what one of them needs would stop the others. Throws
- * INVALID_ARGUMENT.
+ * Milliseconds, as a setting. Commands that share one must not differ in how it is written: what
+ * one of them needs would stop the others.
  */
-export function timeOf(text: string, what: string): number {
-  return parseDuration(/^\d+$/.test(text) ? `${text}s` : text, what);
-}
-
-/** As a setting. */
 export function timeSetting(what: string) {
-  return plainText.pipe(parsed((text) => timeOf(text, what)));
+  return plainText.pipe(parsed((text) => parseSeconds(text, what)));
 }
 
 /** As a setting, in milliseconds. */

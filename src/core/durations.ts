@@ -26,6 +26,14 @@ export function parseDuration(text: string, what: string): number {
   throw invalid(`${what} "${text.slice(0, 40)}" is more than a hundred years`, HINT);
 }
 
+/**
+ * Milliseconds of a time in which a bare number is seconds: for what is written as such in one
+ * place and with a unit in another. Throws INVALID_ARGUMENT naming `what`.
+ */
+export function parseSeconds(text: string, what: string): number {
+  return parseDuration(/^\d+$/.test(text) ? `${text}s` : text, what);
+}
+
 /** "7 days", "90 minutes": the largest unit that leaves a whole number. */
 export function formatDuration(ms: number): string {
   const names: readonly (readonly [number, string])[] = [

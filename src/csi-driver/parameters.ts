@@ -2,7 +2,7 @@
  * The parameters of a StorageClass, and the mutable ones of a VolumeAttributesClass. What is not
  * known is refused: a misspelt word must not quietly make a volume that keeps less than was wanted.
  */
-import { parseDuration } from '../core/durations.js';
+import { parseSeconds } from '../core/durations.js';
 import type { BlockFilesystem, VolumeKind, VolumeSettings } from '../lifecycle/volume-types.js';
 import { filesystemOf, type Usage } from './capability.js';
 import { boundedMap, invalidArgument } from './checks.js';
@@ -62,7 +62,7 @@ function readSettings({ ack, commitInterval }: Text): VolumeSettings {
 
 /** A bare number is seconds, as in `holdfast mount --commit-interval`. */
 function intervalOf(text: string): number {
-  return parseDuration(/^\d+$/.test(text) ? `${text}s` : text, 'commitInterval');
+  return parseSeconds(text, 'commitInterval');
 }
 
 function known(key: string, names: readonly string[]): string {

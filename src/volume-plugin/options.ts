@@ -4,7 +4,7 @@
  * must not be a volume without it.
  */
 
-import { parseDuration } from '../core/durations.js';
+import { parseSeconds } from '../core/durations.js';
 import { HoldfastError, invalid } from '../core/errors.js';
 import { formatSize, parseSize } from '../core/sizes.js';
 import {
@@ -134,7 +134,7 @@ function oneOf<T extends string>(what: string, value: string, allowed: readonly 
 
 /** A bare number means seconds, as for `holdfast mount --commit-interval`. */
 function interval(value: string): number {
-  return parseDuration(/^\d+$/.test(value) ? `${value}s` : value, 'commit-interval');
+  return parseSeconds(value, 'commit-interval');
 }
 
 function labelKey(option: string): string {
