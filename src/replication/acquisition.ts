@@ -142,7 +142,7 @@ export class Acquisition {
       return;
     }
     const fresh = planned.map((one) => present(one, 'a planned segment'));
-    const { idleOnly = false } = this.#context.options;
+    const { idleOnly = false, lost } = this.#context.options;
     this.#propose({
       name: 'claim',
       refuse: (found) => {
@@ -154,7 +154,7 @@ export class Acquisition {
         }
         // One of our kind that did not get to the release is no owner to be disturbed.
         const isIdle = former === null || former.released || former.address === address;
-        if (!idleOnly || isIdle) return null;
+        if (!idleOnly || isIdle || former.id === lost) return null;
         return new HoldfastError('CONFLICT', `the volume is owned by ${former.address}`);
       },
       change: (found) => {

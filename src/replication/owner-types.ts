@@ -101,8 +101,9 @@ export interface OwnerOptions {
    * lease that it may have had. Stops with FENCED, and changes nothing, where another one is found.
    */
   readonly reaped?: OwnerId;
-  /** Gives up where anybody owns the volume, or comes to own it first. */
+  /** Gives up where anybody but `lost` owns the volume, or comes to own it first. */
   readonly idleOnly?: boolean;
+  readonly lost?: OwnerId;
   /**
    * Goes on without replicas that do not answer, although only they may have what was acknowledged
    * last, and ends with no less than was said: for `volume recover --accept-loss` alone.

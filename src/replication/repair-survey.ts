@@ -89,8 +89,12 @@ export class RepairSurvey {
   readonly #free = new Map<Incarnation, number>();
   /** Nodes of which was told that they do not know what they were asked. */
   readonly #told = new Set<NodeId>();
+  /** Of the longest copy of each open segment, as nodes say. */
+  #openLengths: ReadonlyMap<SegmentId, number> = new Map();
   #wishes: NodeWishes = new Map();
   settings: ClusterSettings = DEFAULT_SETTINGS;
+  /** When nodes were last asked what they have. */
+  askedAt = Number.NEGATIVE_INFINITY;
 
   constructor(parts: SurveyParts) {
     this.#parts = parts;
@@ -115,6 +119,15 @@ export class RepairSurvey {
 
   *records(): Iterable<VolumeRecord> {
     for (const { record } of this.#volumes.values()) yield record;
+  }
+
+  openLength(segment: SegmentId): number {
+    return this.#openLengths.get(segment) ?? 0;
+  }
+
+  /** For an owner, which needs the time that an outage takes to end as nodes do. */
+  get graceMs(): number {
+    return Math.max(this.settings.repairGraceMs, this.#parts.quietMs);
   }
 
   volume(volume: VolumeId): VersionedVolume | null {
@@ -329,14 +342,21 @@ export class RepairSurvey {
   async takeInventory(): Promise<void> {
     const { directory, clock } = this.#parts;
     const asked = clock.monotonic();
+    const open = new Map<SegmentId, number>();
     for (const record of directory.nodes()) {
       if (!directory.isLive(record.node)) continue;
       await this.#askStatus(record.node);
       for (const { incarnation } of record.disks) {
         const listed = await this.#inventory({ node: record.node, incarnation });
-        if (listed !== null) this.#compare({ node: record.node, incarnation }, listed, asked);
+        if (listed === null) continue;
+        this.#compare({ node: record.node, incarnation }, listed, asked);
+        for (const { segment, state, length } of listed.values()) {
+          if (state === 'open') open.set(segment, Math.max(open.get(segment) ?? 0, length));
+        }
       }
     }
+    this.#openLengths = open;
+    this.askedAt = asked;
   }
 
   async #askStatus(node: NodeId): Promise<void> {

@@ -121,7 +121,7 @@ export class Repair {
     this.#survey = new RepairSurvey(parts);
     this.#moves = new ReplicaMoves(store, () => (this.#stopped ? null : options.guard()));
     this.#pace = new Pace(clock);
-    this.#idle = new IdleVolumes(options);
+    this.#idle = new IdleVolumes(options, this.#survey);
   }
 
   start(): void {
@@ -202,7 +202,7 @@ export class Repair {
     const now = this.#options.clock.monotonic();
     for (const [key, at] of this.#notBefore) if (at <= now) this.#notBefore.delete(key);
     const disks = this.#survey.disks();
-    this.#idle.look(this.#survey.records(), disks);
+    this.#idle.look();
     this.#pace.setRate(this.#survey.settings.repairBytesPerSecond);
     for (const move of this.#survey.moves()) await this.#clear(move, disks);
     const surplus = this.#survey.surplus().slice(0, MAX_DROPS);
