@@ -237,7 +237,8 @@ function drainedText(record: NodeRecord, { openSegments, openIn }: Holdings): st
   if (openSegments === 0) return `${name} is drained: nothing is on it`;
   return (
     `${name} is drained: no sealed segment is on it; ${openSegments} open ones stay until these ` +
-    `volumes, whose mounts do not answer, are mounted again: ${openIn.join(', ')}`
+    'volumes, whose mounts do not answer, are mounted again, or have been silent for the ' +
+    `cluster's repair-grace: ${openIn.join(', ')}`
   );
 }
 

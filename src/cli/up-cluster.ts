@@ -13,6 +13,7 @@ import type { DirectoryCache } from '../metadata/directory-cache.js';
 import { CLUSTER_KEY } from '../metadata/keys.js';
 import type { VolumeFacts } from '../metadata/model.js';
 import { RAW_LOG_LABEL } from '../metadata/names.js';
+import { readNodeWishes } from '../metadata/node-states.js';
 import { parseMetadataLocation } from '../metadata/open.js';
 import type { MetadataStore } from '../metadata/store.js';
 import type { Volumes } from '../metadata/volumes.js';
@@ -135,18 +136,21 @@ export async function untilServing({ children, stopping }: Running): Promise<str
   return addresses();
 }
 
-/** All nodes are registered, and the placement table knows them. */
+/** All nodes are registered, and the placement table knows those of them that are not drained. */
 export async function untilRegistered(
-  { children, stopping }: Running,
+  { store, children, stopping }: Running,
   nodes: DirectoryCache,
 ): Promise<void> {
+  const wishes = await readNodeWishes(store);
   await until(
     stopping,
     () => {
-      const live = nodes.nodes().filter(({ node }) => nodes.isLive(node)).length;
-      const groups = nodes.placement(Math.min(3, children.length))?.groups ?? [];
-      const placed = new Set(groups.flat().map(({ node }) => node)).size;
-      return nodes.ready && live >= children.length && placed >= children.length;
+      const live = nodes.nodes().filter(({ node }) => nodes.isLive(node));
+      const takers = live.filter(({ node }) => wishes.get(node)?.drain === undefined);
+      const groups = nodes.placement(Math.min(3, takers.length))?.groups ?? [];
+      const placed = new Set(groups.flat().map(({ node }) => node));
+      const arePlaced = takers.every(({ node }) => placed.has(node));
+      return nodes.ready && live.length >= children.length && arePlaced;
     },
     'the nodes do not register',
   );

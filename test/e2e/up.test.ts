@@ -114,6 +114,19 @@ t.test('a first cluster: works, is shown, stops in order, and keeps its data', a
   t.equal(await again.up.stop(20_000), 0);
 });
 
+t.test('it starts with a node that is drained', async (t) => {
+  const dir = directory(t);
+  const { up, ready } = await startUp(dir, '--no-mount', '--nodes', '4');
+  const node = ready.nodes[1]?.address ?? '';
+  const drained = await holdfast(dir, ['node', 'drain', node, '--detach']);
+  t.equal(drained.code, 0, drained.stderr);
+  t.equal(await up.stop(20_000), 0, up.stderr);
+
+  const again = await startUp(dir, '--no-mount');
+  t.equal(again.ready.nodes.length, 4, again.up.stderr);
+  t.equal(await again.up.stop(20_000), 0, again.up.stderr);
+});
+
 t.test('no acknowledged record is lost when a node and then the writer are killed', async (t) => {
   const dir = directory(t);
   const { up, ready } = await startUp(dir, '--no-mount');
