@@ -91,6 +91,11 @@ export class OwnerProcess {
     this.process.after(1, () => this.kill());
   }
 
+  /** 0 until it serves. */
+  get epoch(): number {
+    return this.#epoch;
+  }
+
   #serve(epoch: number): void {
     this.#epoch = epoch;
     this.world.hit('takeovers');

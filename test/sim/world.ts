@@ -220,9 +220,10 @@ export class World {
   }
 
   /** The owner that serves with the highest epoch, if any. */
+  /** The newest: one that it has shut out, and that does nothing, need not know. */
   servingOwner(volume: VolumeSim): OwnerProcess | null {
     const serving = volume.owners.filter((owner) => owner.serving);
-    return serving[serving.length - 1] ?? null;
+    return serving.sort((a, b) => b.epoch - a.epoch)[0] ?? null;
   }
 
   record(volume: VolumeSim): VolumeRecord {
