@@ -281,7 +281,7 @@ export class IntentLog {
   /** Writes what is staged, as far as there is room. Not within a request. */
   flush(): void {
     if (!this.#founded || this.#closed) return;
-    const wasStaged = this.staged;
+    const before = this.#sequence;
     let next = this.#staged[0];
     for (; next !== undefined && this.#write(next); next = this.#staged[0]) {
       this.#staged.shift();
@@ -292,7 +292,9 @@ export class IntentLog {
     }
     this.#answer();
     if (this.#lsnBytes > INTENT_GROUP_BYTES) this.#user?.onCrowded();
-    if (wasStaged) this.#user?.onWritten();
+    // Where there was no room nothing is new: who was told would have it looked for again at once,
+    // for ever, and what makes room would never be heard of.
+    if (this.#sequence > before || this.#faulty) this.#user?.onWritten();
   }
 
   /** Gives the replies to all that is in the file: its turn is over. */
@@ -310,7 +312,7 @@ export class IntentLog {
     if (this.#faulty) {
       while ((this.#staged[0]?.lastLsn ?? Number.POSITIVE_INFINITY) <= lsn) this.#staged.shift();
     }
-    if (this.#waiting.length > 0) this.schedule();
+    if (this.#waiting.length > 0 || this.staged) this.schedule();
   }
 
   /** The log has failed for good: nobody waits for intents any more. */

@@ -13,6 +13,7 @@ import {
 } from '../../src/volume/intent-format.js';
 import { IntentLog } from '../../src/volume/intent-log.js';
 import type { Operation, Write } from '../../src/volume/operations.js';
+import { Bed } from './harness.js';
 import { MemoryIntents } from './memory-intents.js';
 
 const volume = '000102030405060708090a0b0c0d0e0f' as VolumeId;
@@ -336,4 +337,26 @@ test('replies that are carried over stay until they have been given', async (t) 
   t.same(told(bench.found()).replies, [5, 10]);
   bench.log.dropCarried();
   t.same(told(bench.found()).replies, [10]);
+});
+
+test('without room nobody looks for it again until records are in the log', async (t) => {
+  const intents = new MemoryIntents();
+  const bed = new Bed({ ackDelayMs: null, intents });
+  const log = present(bed.fs.history.intents, 'an intent log');
+  const inode = bed.file('counters');
+  log.flush();
+  // In place, again and again: little for the log, which takes all, and tells of nothing.
+  for (let i = 0; i < 2_000 && !log.staged; i++) {
+    bed.write(inode, 0, Buffer.alloc(16 * 4096, i));
+    log.flush();
+  }
+  t.ok(log.staged, 'the room ends');
+  // The commit interval closes the record whose intents have no room: who spins throws here.
+  bed.scheduler.runFor(6_000);
+  t.ok(log.staged);
+  bed.owner.acknowledge();
+  bed.scheduler.runFor(10);
+  t.notOk(log.staged, 'there is room, although nobody waits for a reply');
+  bed.owner.acknowledge();
+  t.ok(bed.fs.history.isSettled);
 });
