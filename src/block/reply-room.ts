@@ -1,44 +1,61 @@
 /**
  * The memory that replies to one peer may hold while they are made, counted for each disk: what a
  * disk that hangs was asked for keeps nobody from the other disks of its node, nor from what takes
- * no such memory.
+ * no such memory. What its peer does not wait for any more is given up: nobody says so, and as much
+ * as may be under way on a connection would come together in time.
  */
 import type { Incarnation } from '../core/ids.js';
-import { CONNECTION_MAX_QUEUED_BYTES } from '../core/limits.js';
+import { CONNECTION_MAX_QUEUED_BYTES, REQUEST_TIMEOUT_MS } from '../core/limits.js';
+import type { Monotonic } from '../core/units.js';
+import type { Clock, Timer } from '../io/clock.js';
 
-interface Waiting {
+/** A request, and the memory that its reply may hold. */
+export interface Asked {
+  readonly disk: Incarnation;
   readonly bytes: number;
   readonly start: () => void;
+  /** Its peer has ceased to wait: once, whether it was started or not. */
+  readonly giveUp: () => void;
 }
 
 interface Share {
   bytes: number;
   /** In the order in which they came. */
-  readonly waiting: Waiting[];
+  readonly waiting: Asked[];
   isStarting: boolean;
 }
 
 /** INVARIANT: nobody waits while there is room for its disk, and the peer takes its replies. */
 export class ReplyRoom {
   readonly #shares = new Map<Incarnation, Share>();
+  /** When those came that have neither ended nor been given up, in that order. */
+  readonly #since = new Map<Asked, Monotonic>();
+  readonly #clock: Clock;
   readonly #takesReplies: () => boolean;
+  #timer: Timer | null = null;
 
-  constructor(takesReplies: () => boolean) {
+  constructor(clock: Clock, takesReplies: () => boolean) {
+    this.#clock = clock;
     this.#takesReplies = takesReplies;
   }
 
   /**
-   * Calls back now or when there is room; whatever it may hold, one that is alone never waits. The
-   * end must be told with `give`.
+   * Starts it now or when there is room; whatever it may hold, one that is alone never waits. The
+   * end of what was started must be told with `give`, also when it was given up.
    */
-  take(disk: Incarnation, bytes: number, start: () => void): void {
+  take(asked: Asked): void {
+    const { disk } = asked;
     const share = this.#shares.get(disk) ?? { bytes: 0, waiting: [], isStarting: false };
     this.#shares.set(disk, share);
-    share.waiting.push({ bytes, start });
+    this.#since.set(asked, this.#clock.monotonic());
+    share.waiting.push(asked);
     this.#start(share);
+    this.#watch();
   }
 
-  give(disk: Incarnation, bytes: number): void {
+  give(asked: Asked): void {
+    const { disk, bytes } = asked;
+    this.#since.delete(asked);
     const share = this.#shares.get(disk);
     if (share === undefined) return;
     share.bytes -= bytes;
@@ -53,6 +70,8 @@ export class ReplyRoom {
 
   /** Nobody who waits is called back any more. */
   close(): void {
+    this.#timer?.cancel();
+    this.#since.clear();
     for (const { waiting } of this.#shares.values()) waiting.length = 0;
     this.#shares.clear();
   }
@@ -68,5 +87,29 @@ export class ReplyRoom {
       next.start();
     }
     share.isStarting = false;
+  }
+
+  /** One timer, for the oldest of them. */
+  #watch(): void {
+    const [since] = this.#since.values();
+    if (since === undefined || this.#timer !== null) return;
+    const left = since + REQUEST_TIMEOUT_MS - this.#clock.monotonic();
+    this.#timer = this.#clock.after(Math.max(0, left), () => {
+      this.#timer = null;
+      this.#giveUp();
+      this.#watch();
+    });
+  }
+
+  #giveUp(): void {
+    const now = this.#clock.monotonic();
+    for (const [asked, since] of this.#since) {
+      if (now - since < REQUEST_TIMEOUT_MS) return;
+      this.#since.delete(asked);
+      const waiting = this.#shares.get(asked.disk)?.waiting ?? [];
+      const at = waiting.indexOf(asked);
+      if (at >= 0) waiting.splice(at, 1);
+      asked.giveUp();
+    }
   }
 }

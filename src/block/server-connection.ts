@@ -17,13 +17,13 @@ import {
   HANDSHAKE_TIMEOUT_MS,
   LOCATE_MAX_PAGES,
 } from '../core/limits.js';
-import { PAGE_BYTES } from '../core/units.js';
+import { epoch, offset, PAGE_BYTES } from '../core/units.js';
 import type { Clock } from '../io/clock.js';
 import type { Log } from '../io/log.js';
 import type { Connection } from '../io/network.js';
 import type { Random } from '../io/random.js';
 import type { ServerMetrics } from './metrics.js';
-import { ReplyRoom } from './reply-room.js';
+import { type Asked, ReplyRoom } from './reply-room.js';
 import {
   type Credentials,
   HandshakeServer,
@@ -83,6 +83,11 @@ function replyBytes(request: Roomy): number {
   }
 }
 
+function busy(incarnation: Incarnation): Reply {
+  const nothing = { durableLength: offset(0), maxEpoch: epoch(0), body: null };
+  return { status: 'BUSY', incarnation, ...nothing };
+}
+
 export class ServerConnection {
   readonly #connection: Connection;
   readonly #options: ServerConnectionOptions;
@@ -94,7 +99,7 @@ export class ServerConnection {
   #inProgress = 0;
   /** Of requests. */
   #bytesInProgress = 0;
-  readonly #room = new ReplyRoom(() => !this.#blocked);
+  readonly #room: ReplyRoom;
   #blocked = false;
   #paused = false;
 
@@ -102,6 +107,7 @@ export class ServerConnection {
     this.#connection = connection;
     this.#options = options;
     const { clock, random, credentials, versions, node, disks } = options;
+    this.#room = new ReplyRoom(clock, () => !this.#blocked);
     const nonce = random.bytes(NONCE_BYTES);
     this.#handshake = new HandshakeServer({ credentials, versions, node, disks, nonce });
     this.#timer = clock.after(HANDSHAKE_TIMEOUT_MS, () => this.#onHandshakeTimeout());
@@ -222,23 +228,30 @@ export class ServerConnection {
   #begin(request: Request, done: (reply: Reply) => void): void {
     const { handler } = this.#options;
     let isAnswered = false;
-    const once = (reply: Reply): boolean => {
-      if (isAnswered) return false;
+    const once = (reply: Reply): void => {
+      if (isAnswered) return;
       isAnswered = true;
       done(reply);
-      return true;
     };
     if (!isRoomy(request)) {
       handler.handle(request, once);
       return;
     }
-    const bytes = replyBytes(request);
-    const { incarnation } = request;
-    this.#room.take(incarnation, bytes, () =>
-      handler.handle(request, (reply) => {
-        if (once(reply)) this.#room.give(incarnation, bytes);
-      }),
-    );
+    const { incarnation: disk } = request;
+    let isEnded = false;
+    const ended = (reply: Reply): void => {
+      if (isEnded) return;
+      isEnded = true;
+      once(reply);
+      this.#room.give(asked);
+    };
+    const asked: Asked = {
+      disk,
+      bytes: replyBytes(request),
+      start: () => handler.handle(request, ended),
+      giveUp: () => once(busy(disk)),
+    };
+    this.#room.take(asked);
   }
 
   #onReply(id: number, reply: Reply): void {

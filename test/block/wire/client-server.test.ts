@@ -3,7 +3,7 @@
  * connections, back-off, and what a bad peer can do (close its own connection).
  */
 import { test } from 'tap';
-import { ReplyRoom } from '../../../src/block/reply-room.js';
+import { type Asked, ReplyRoom } from '../../../src/block/reply-room.js';
 import { NodeServer, type NodeServerOptions } from '../../../src/block/server.js';
 import { NodeClients } from '../../../src/block/wire/client.js';
 import { HandshakeClient } from '../../../src/block/wire/handshake.js';
@@ -363,34 +363,75 @@ test('what a disk that hangs was asked for holds up no other disk of its node', 
   t.equal(begun, most);
 });
 
+test('what its peers have given up of a disk that hangs stops no other either', async (t) => {
+  const hangs = 'd'.repeat(32) as Incarnation;
+  const begun: (() => void)[] = [];
+  const w = await world((request, reply) => {
+    if (request.type !== 'read') echo(request, reply);
+    else begun.push(() => reply({ ...ok(0), incarnation: hangs }));
+  });
+  const read = (count: number): Request => ({
+    ...{ type: 'read', incarnation: hangs, segment, page: pageIndex(0) },
+    count,
+  });
+  const pings: string[] = [];
+  // As readers do who try the disk again and again.
+  for (let i = 0; i < 120; i++) {
+    for (let j = 0; j < 32; j++) w.send(read(j % 2 === 0 ? 1 : 4));
+    w.clients.send(target, ping(7), 1_000, (error) => pings.push(error?.code ?? 'OK'));
+    w.scheduler.runFor(500);
+  }
+  t.same(new Set(pings), new Set(['OK']), 'other disks answer all the time');
+  t.equal(w.server.metrics.connectionsTotal, 1);
+  const held = 32 * 11;
+  t.ok(w.server.metrics.requestsInProgress <= held, `${w.server.metrics.requestsInProgress}`);
+  w.scheduler.runFor(6_000);
+  t.equal(w.server.metrics.requestsInProgress, 0);
+  const most = begun.length;
+  t.ok(most * 2.5 * PAGE_BYTES <= CONNECTION_MAX_QUEUED_BYTES + 4 * PAGE_BYTES, `${most} begun`);
+  w.send(read(1));
+  w.scheduler.runFor(10);
+  t.equal(begun.length, most, 'their memory is taken until they end');
+  for (const answer of begun.splice(0)) answer();
+  w.scheduler.runFor(10);
+  t.equal(begun.length, 1, 'nothing is begun that nobody waits for');
+});
+
 test('no request is begun for a peer that does not take its replies', async (t) => {
   let isTaken = true;
-  const room = new ReplyRoom(() => isTaken);
+  const { clock } = new SimProcess(new SimScheduler());
+  const room = new ReplyRoom(clock, () => isTaken);
   let begun = 0;
-  const more = (): void =>
-    room.take(incarnation, PAGE_BYTES, () => {
-      begun += 1;
-    });
+  const asked = (bytes: number, start: () => void): Asked => {
+    return { disk: incarnation, bytes, start, giveUp: () => t.fail('nobody gave up') };
+  };
+  const one = asked(PAGE_BYTES, () => {
+    begun += 1;
+  });
+  const more = (): void => room.take({ ...one });
   more();
   isTaken = false;
   more();
   more();
-  room.give(incarnation, PAGE_BYTES);
+  room.give(one);
   t.equal(begun, 1);
   isTaken = true;
   room.resume();
   t.equal(begun, 3);
-  room.give(incarnation, 2 * PAGE_BYTES);
+  room.give(one);
+  room.give(one);
   // Thousands that are answered at once are no deep stack.
   let ended = 0;
-  room.take(incarnation, CONNECTION_MAX_QUEUED_BYTES, () => {});
+  const large = asked(CONNECTION_MAX_QUEUED_BYTES, () => {});
+  room.take(large);
   for (let i = 0; i < 100_000; i++) {
-    room.take(incarnation, 1, () => {
+    const small = asked(1, () => {
       ended += 1;
-      room.give(incarnation, 1);
+      room.give(small);
     });
+    room.take(small);
   }
-  room.give(incarnation, CONNECTION_MAX_QUEUED_BYTES);
+  room.give(large);
   t.equal(ended, 100_000);
 });
 
