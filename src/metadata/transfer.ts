@@ -180,7 +180,6 @@ export async function importCluster(
   if (options.acceptLoss !== true) refuseStale(losses);
   const largest = largestEpochs(content.volumes, options, heads);
   const generation = nextGeneration(before.entries, content.cluster);
-  const guard = await beginImport(store, before.entries, generation);
   const volumes = relocated(content.volumes, options.inventories ?? []);
   const wanted = operationsOf({ ...content, volumes }, largest);
   const keys = new Set(wanted.map((operation) => operation.key));
@@ -192,8 +191,12 @@ export async function importCluster(
   // Heads first: from then on no owner of before swaps anything, nor makes a chunk that stays.
   const isHead = ({ key }: Operation): boolean => key.startsWith(VOLUMES);
   const all = [...removed, ...wanted];
+  const changed = all.filter(isHead);
   const judged = options.headsBefore ?? before.entries;
-  await writeHeads(store, guard, all.filter(isHead), judged, before.entries);
+  // Before anything is changed: of many heads those that were written could not be put back.
+  if (haveMoved(changed, judged, before.entries)) throw overtaken(store, true);
+  const guard = await beginImport(store, before.entries, generation);
+  await writeHeads(store, guard, changed, judged, before.entries);
   for (const batch of batches(all.filter((operation) => !isHead(operation)))) {
     const { committed } = await store.transact(guard, batch);
     if (!committed) throw disturbed(store);
@@ -248,6 +251,19 @@ function unchanged(entries: readonly KeyValue[], keys: readonly string[]): Compa
     const modRevision = revisions.get(key);
     return modRevision === undefined ? absent(key) : { key, modRevision };
   });
+}
+
+/** Whether other heads stand there than those that were judged. */
+function haveMoved(
+  heads: readonly Operation[],
+  judged: readonly KeyValue[],
+  now: readonly KeyValue[],
+): boolean {
+  const keys = heads.map(({ key }) => key);
+  const former = unchanged(judged, keys);
+  return unchanged(now, keys).some(
+    ({ modRevision }, at) => modRevision !== former[at]?.modRevision,
+  );
 }
 
 /**

@@ -1,5 +1,6 @@
 /** Export and import: what comes out goes in, nothing damaged does, and old owners stay out. */
 import { test } from 'tap';
+import { present } from '../../src/core/assert.js';
 import type { Incarnation, NodeId, SegmentId, VolumeId } from '../../src/core/ids.js';
 import { PLACEMENT_GROUPS } from '../../src/core/limits.js';
 import { type Epoch, epoch, lsn, offset, PAGE_BYTES } from '../../src/core/units.js';
@@ -431,6 +432,24 @@ test('what was found on nodes replaces no head that has changed since', async (t
   t.equal(server.peek(CLUSTER_KEY)?.value, cluster);
   const { entries: now } = await world.wait(store.range(VOLUMES));
   await world.wait(importCluster(store, found, { ...options, headsBefore: now }));
+});
+
+test('what changed while nodes were asked stops an import before it begins', async (t) => {
+  const world = await filled();
+  const { server } = world;
+  const { store } = world.connect();
+  const content = decodeExport(await world.wait(exportCluster(store)));
+  const { entries: headsBefore } = await world.wait(store.range(VOLUMES));
+  const last = present(content.volumes.at(-1), 'a volume').volume;
+  // More heads than one transaction takes, and the last one is another by now.
+  const { record } = present(peekVolume(server, last), 'a head');
+  putVolume(server, { ...record, sizeBytes: 2 ** 31 });
+  const before = (await world.wait(store.range(ROOT))).entries;
+  const options = { maxEpochs: new Map<VolumeId, Epoch>(), replace: true, acceptLoss: true };
+  const importing = importCluster(store, content, { ...options, headsBefore });
+  const refused = { code: 'CONFLICT', message: /nothing was changed/ };
+  t.match(await world.wait(importing.catch((error) => error)), refused);
+  t.same((await world.wait(store.range(ROOT))).entries, before);
 });
 
 test('what is left of a purged volume is no loss', async (t) => {
