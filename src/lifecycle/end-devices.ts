@@ -17,7 +17,7 @@ import type { MountSpec } from './mount-types.js';
  * For users to end, as all do at a shutdown. What follows has to fit into the time that a unit has
  * to stop in, with GIVING_BACK_MS.
  */
-const USERS_MS = 50_000;
+const USERS_MS = 45_000;
 const POLL_MS = 250;
 /** For one program that is run when that time is over: one that hung took the time of all. */
 const LATE_MS = 3_000;
@@ -47,17 +47,17 @@ async function end(deps: EndDevicesDeps, { volume, directory }: Ended): Promise<
   const { clock, commands, log } = deps;
   const id = directory.slice(directory.lastIndexOf('/') + 1);
   const deadline = clock.monotonic() + USERS_MS;
+  const limitMs = (): number => Math.max(deadline - clock.monotonic(), LATE_MS);
   for (let isFirst = true; ; isFirst = false) {
-    const loops = (await listLoops(commands)).filter((one) => one.id === id);
+    const loops = (await listLoops(commands, limitMs())).filter((one) => one.id === id);
     if (loops.length === 0) return;
-    const limitMs = (): number => Math.max(deadline - clock.monotonic(), LATE_MS);
     const isLate = clock.monotonic() >= deadline;
     for (const loop of loops) {
       // Each time would be a burden for who still uses it, and unmounting flushes as well.
       if (isFirst || isLate) await flush(deps, loop, limitMs);
       await unmountAll(deps, loop, { isLate, limitMs });
       // It goes with its last user from now on.
-      if (isFirst) await letGo(commands, loop);
+      if (isFirst) await letGo(commands, loop, limitMs());
     }
     if (isLate) {
       const devices = loops.map(({ device }) => device).join(', ');

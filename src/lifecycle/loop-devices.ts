@@ -62,9 +62,12 @@ export function blockFile(directory: string, id: VolumeId): string {
 }
 
 /** All loop devices over files of volumes. */
-export async function listLoops(commands: MachineCommands): Promise<LoopDevice[]> {
+export async function listLoops(
+  commands: MachineCommands,
+  limitMs = COMMAND_MS,
+): Promise<LoopDevice[]> {
   const args = ['--list', '--json', '--output', 'NAME,MAJ:MIN,BACK-FILE,RO'];
-  const { status, stdout, stderr } = await commands.run('losetup', args, COMMAND_MS);
+  const { status, stdout, stderr } = await commands.run('losetup', args, limitMs);
   if (status !== 0) throw failed('the loop devices cannot be listed', stderr);
   // With no loop device at all it says nothing.
   if (stdout.trim() === '') return [];
@@ -143,8 +146,12 @@ export async function detachLoop(
 }
 
 /** Without waiting: it goes with its last user, if it has any. */
-export async function letGo(commands: MachineCommands, { device }: LoopDevice): Promise<void> {
-  await commands.run('losetup', ['--detach', device], COMMAND_MS);
+export async function letGo(
+  commands: MachineCommands,
+  { device }: LoopDevice,
+  limitMs = COMMAND_MS,
+): Promise<void> {
+  await commands.run('losetup', ['--detach', device], limitMs);
 }
 
 /**

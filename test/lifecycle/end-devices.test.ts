@@ -24,7 +24,7 @@ test('programs that hang together take no longer than one', async (t) => {
     args: readonly string[],
     timeoutMs: number,
   ): Promise<CommandOutput> => {
-    if (command === 'losetup') return { status: 0, stdout: listed, stderr: '' };
+    if (args[0] === '--list') return { status: 0, stdout: listed, stderr: '' };
     ran.push([command, ...args].join(' '));
     await after(clock, timeoutMs);
     return { status: null, stdout: '', stderr: 'it hangs' };
