@@ -54,8 +54,8 @@ export class LogOwner implements VolumeOwner {
   #releasing = false;
   /** Who waits for pages that nobody who answers has. */
   readonly #readsAgain = new Set<PagesHandler>();
-  /** Of these, who was about to be told of a loss. */
-  readonly #doubted = new WeakSet<PagesHandler>();
+  /** Of these, who was about to be told of a loss: since when the store has named who was asked. */
+  readonly #doubted = new WeakMap<PagesHandler, Monotonic>();
   #onReleased: ((error: HoldfastError | null) => void) | null = null;
   #index: {
     readonly list: VolumeRecord['sealed'];
@@ -156,14 +156,17 @@ export class LogOwner implements VolumeOwner {
         this.checkLease((lapsed) => {
           if (lapsed !== null) done(lapsed, null);
           else if (error?.retryable === true) {
+            // Who does not answer may have a copy, and whatever was said before is long ago.
+            this.#doubted.delete(done);
             const verdict = this.#givenUp.verdict(segment, page, count, error);
             if (verdict !== null) done(verdict, null);
             else this.#readAgain(segment, page, count, done);
           } else if (error?.code !== 'DATA_LOST') done(error, data);
           else
-            this.#ifStillLost({ segment, asked: replicas, heardAt, done }, (isLost) => {
-              if (isLost) done(error, null);
-              else this.#doubted.add(this.#readAgain(segment, page, count, done));
+            this.#ifStillLost({ segment, asked: replicas, heardAt, done }, (isLost, isNamed) => {
+              if (isLost) return done(error, null);
+              const told = this.#readAgain(segment, page, count, done);
+              if (isNamed) this.#doubted.set(told, this.#context.now());
             });
         });
       });
@@ -360,16 +363,25 @@ export class LogOwner implements VolumeOwner {
   /**
    * That those who were asked have no good copy says nothing while repair may have moved all of
    * them: the metadata store is asked before it is believed, however long that takes. What they
-   * said before a long wait is no answer any more: a disk may be back, a copy complete. (Said twice
-   * it is one, lest nobody ever hears of a loss while the store is slow.)
+   * said before a long wait is no answer any more: a disk may be back, a copy complete. Said again
+   * when the store has just named them it is believed at once. (Twice in a row it is in any case,
+   * lest nobody ever hears of a loss while store and nodes are slow.)
    */
-  #ifStillLost({ segment, asked, heardAt, done }: Loss, tell: (isLost: boolean) => void): void {
+  #ifStillLost(
+    { segment, asked, heardAt, done }: Loss,
+    tell: (isLost: boolean, isNamed: boolean) => void,
+  ): void {
+    const namedAt = this.#doubted.get(done);
+    if (namedAt !== undefined && heardAt - namedAt <= READ_LOST_FRESH_MS) {
+      tell(true, true);
+      return;
+    }
     this.#swapper.read((at) => {
       const now = at?.record.sealed.find((one) => one.segment === segment)?.replicas ?? asked;
       const known = new Set(asked.map(({ incarnation }) => incarnation));
+      const isNamed = now.every(({ incarnation }) => known.has(incarnation));
       const isFresh = this.#context.now() - heardAt <= READ_LOST_FRESH_MS;
-      const isBelieved = isFresh || this.#doubted.has(done);
-      tell(isBelieved && now.every(({ incarnation }) => known.has(incarnation)));
+      tell(isNamed && (isFresh || namedAt !== undefined), isNamed);
     });
   }
 

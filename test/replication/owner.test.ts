@@ -615,3 +615,57 @@ t.test('a loss is told while the metadata store is slow at each call', async (t)
   await world.pass(30_000);
   t.equal(told, 'DATA_LOST');
 });
+
+t.test('a loss that was said once is no reason to believe one long after', async (t) => {
+  const world = new OwnerWorld();
+  const one = await world.serving();
+  await world.appended(one, 5);
+  const { segment, firstPage } = one.acked[3] as { segment: SegmentId; firstPage: number };
+  const page = `${segment} ${firstPage}`;
+  for (const node of world.nodes) node.lost.add(page);
+  const slow = (): void => {
+    for (let i = 0; i < 50; i++) one.trips.push(() => ({ requestMs: 3_000, replyMs: 1 }));
+  };
+  slow();
+  let told: string | null = null;
+  one.owner.readPages(segment, firstPage, 1, (error) => {
+    told = error?.code ?? 'OK';
+  });
+  await world.pass(2_000);
+  const node = world.node(0);
+  node.state = 'down';
+  await world.pass(60_000);
+  t.equal(told, null, 'it may have the page');
+  one.trips.length = 0;
+  slow();
+  // Its disk is opened a little later than the node answers.
+  node.state = 'up';
+  node.log.length = 0;
+  await world.until(() => node.log.some(({ type }) => type === 'read'));
+  await world.pass(1_000);
+  node.lost.delete(page);
+  await world.until(() => told !== null);
+  t.equal(told, 'OK');
+});
+
+t.test('a loss that is said again is told as it is said, and not after the store', async (t) => {
+  const world = new OwnerWorld();
+  const one = await world.serving();
+  await world.appended(one, 5);
+  const { segment, firstPage } = one.acked[3] as { segment: SegmentId; firstPage: number };
+  for (const node of world.nodes) node.lost.add(`${segment} ${firstPage}`);
+  for (let i = 0; i < 50; i++) one.trips.push(() => ({ requestMs: 3_000, replyMs: 1 }));
+  let told: string | null = null;
+  one.owner.readPages(segment, firstPage, 1, (error) => {
+    told = error?.code ?? 'OK';
+  });
+  const reads = (): number => world.node(0).log.filter(({ type }) => type === 'read').length;
+  let readAt = 0;
+  for (let seen = 0; told === null; ) {
+    await world.pass(20);
+    if (reads() > seen) readAt = world.scheduler.now;
+    seen = reads();
+  }
+  t.equal(told, 'DATA_LOST');
+  t.ok(world.scheduler.now - readAt < 100, 'while no disk has it');
+});
