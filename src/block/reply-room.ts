@@ -91,8 +91,9 @@ export class ReplyRoom {
 
   /** One timer, for the oldest of them. */
   #watch(): void {
+    if (this.#timer !== null) return;
     const [since] = this.#since.values();
-    if (since === undefined || this.#timer !== null) return;
+    if (since === undefined) return;
     const left = since + REQUEST_TIMEOUT_MS - this.#clock.monotonic();
     this.#timer = this.#clock.after(Math.max(0, left), () => {
       this.#timer = null;
