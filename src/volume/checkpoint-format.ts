@@ -64,10 +64,15 @@ export function decodeInodePage(bytes: Buffer, page: InodePage): void {
   bytes.copy(Buffer.from(page.words.buffer, page.words.byteOffset, INODE_PAGE_BYTES));
 }
 
-export function encodeLeaf(leaf: Leaf, arena: BlobArena): Buffer {
+/** Bytes of a leaf's image. */
+export function leafBytes(leaf: Leaf, arena: BlobArena): number {
   let length = 4;
   for (let i = 0; i < leaf.count; i++) length += ITEM_BYTES + arena.length(leaf.blob(i));
-  const bytes = Buffer.allocUnsafe(length);
+  return length;
+}
+
+export function encodeLeaf(leaf: Leaf, arena: BlobArena): Buffer {
+  const bytes = Buffer.allocUnsafe(leafBytes(leaf, arena));
   bytes.writeUInt32LE(leaf.count, 0);
   let at = 4;
   for (let i = 0; i < leaf.count; i++) {

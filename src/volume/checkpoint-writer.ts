@@ -20,6 +20,7 @@ import {
   encodeLeaf,
   encodeManifest,
   encodeTop,
+  leafBytes,
   type ManifestPart,
   padToPages,
 } from './checkpoint-format.js';
@@ -148,6 +149,7 @@ export class CheckpointWriter {
     const captured: Piece[] = [];
     const inodes = [...state.inodes.pages];
     for (const page of inodes) capture(page, captured);
+    this.#divideLarge();
     const trees = state.trees.map((tree) => {
       const leaves: Leaf[] = [];
       for (let leaf: Leaf | null = tree.first; leaf !== null; leaf = leaf.next) {
@@ -171,6 +173,19 @@ export class CheckpointWriter {
       done,
     };
     this.#work();
+  }
+
+  /**
+   * An image goes to the log as one entry, and one that is larger than a batch may be would never
+   * leave the queue. Only attributes can come to that: 60 KiB of each of a leaf's files. A leaf of
+   * any other tree has an image of little more than 1 MiB at most.
+   */
+  #divideLarge(): void {
+    const { arena, attributes } = this.#deps.state;
+    for (let leaf: Leaf | null = attributes.tree.first; leaf !== null; leaf = leaf.next) {
+      const isNew = leaf.dirty || leaf.image === null;
+      while (isNew && leafBytes(leaf, arena) > IMAGE_BATCH_BYTES) attributes.tree.divide(leaf);
+    }
   }
 
   #deadSegments(before: Lsn): SegmentId[] {

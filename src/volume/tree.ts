@@ -228,9 +228,17 @@ export class Tree {
     this.#size += 1;
   }
 
-  /** Splits a full leaf: in the middle, or near its end for keys that arrive in order. */
+  /** Makes two of a leaf of several items. */
+  divide(leaf: Leaf): void {
+    assert(leaf.count > 1 && leaf.linked, 'a leaf that can be divided');
+    this.#descend(leaf.high(0), leaf.low(0));
+    this.touch(leaf);
+    this.#split(leaf, 0);
+  }
+
+  /** Splits a leaf: in the middle, or near its end for keys that arrive in order. */
   #split(leaf: Leaf, index: number): Leaf {
-    const keep = index === LEAF_ITEMS ? LEAF_ITEMS - 8 : LEAF_ITEMS >>> 1;
+    const keep = index === LEAF_ITEMS ? LEAF_ITEMS - 8 : leaf.count >>> 1;
     const right = new Leaf();
     right.items.set(leaf.items.subarray(keep * ITEM, leaf.count * ITEM));
     right.count = leaf.count - keep;

@@ -9,7 +9,7 @@ import {
 } from '../../src/volume/checkpoint-format.js';
 import { digest } from '../../src/volume/state.js';
 import { found } from '../fixtures/found.js';
-import { Bed, ROOT } from './harness.js';
+import { Bed, checkBed, ROOT } from './harness.js';
 
 const name = (text: string): Buffer => Buffer.from(text);
 
@@ -84,6 +84,34 @@ test('a checkpoint is of its moment, whatever happens while it is written', asyn
   t.equal(live, bed.replayDigest());
   bed.crash();
   t.equal(digest(bed.fs.state), live);
+});
+
+test('attributes of many files, of as many bytes as files may have', async (t) => {
+  const bed = new Bed();
+  const value = (i: number): Buffer => Buffer.alloc(30_000, i);
+  for (let i = 0; i < 200; i++) {
+    const inode = bed.file(`file-${i}`);
+    for (const key of ['user.a', 'user.b']) bed.fs.setxattr(inode, key, value(i), 0);
+  }
+  // What has large values meanwhile is in the image as it was.
+  let ended = false;
+  bed.fs.checkpoints.begin((error) => {
+    t.equal(error, null);
+    ended = true;
+  });
+  for (let i = 0; !ended; i++) {
+    const { inode } = found(bed.fs, ROOT, name(`file-${i % 200}`));
+    bed.fs.setxattr(inode, 'user.b', value(i + 1), 0);
+    bed.scheduler.runFor(1);
+  }
+  checkpoint(bed);
+  bed.commit();
+  t.ok(bed.log.root !== null);
+  const live = digest(bed.fs.state);
+  bed.crash();
+  t.equal(digest(bed.fs.state), live);
+  t.same(checkBed(bed).findings, []);
+  t.same(bed.fs.getxattr(found(bed.fs, ROOT, name('file-199')).inode, 'user.a'), value(199));
 });
 
 test('a refused swap changes nothing; the next checkpoint is whole', async (t) => {
