@@ -120,7 +120,7 @@ export class IntentLog {
   readonly #staged: Batch[] = [];
   /** Memory for the next batch. */
   #spare: Batch | null = new Batch();
-  /** Between two requests, so that a batch may end here. */
+  /** Between two requests, so that a batch may end here; before the file counts it always may. */
   #mayCut = false;
   readonly #regions: Region[] = [];
   #region = 0;
@@ -242,7 +242,9 @@ export class IntentLog {
   /** The batch that takes the next entry. */
   #batch(lsn: number): Batch {
     let batch = this.#staged.at(-1);
-    if (batch === undefined || (this.#mayCut && batch.bytes > INTENT_BATCH_BYTES)) {
+    // What a predecessor left is recorded again without replies between it, all at once.
+    const mayCut = this.#mayCut || !this.#founded;
+    if (batch === undefined || (mayCut && batch.bytes > INTENT_BATCH_BYTES)) {
       batch = this.#spare ?? new Batch();
       this.#spare = null;
       batch.number = ++this.#number;

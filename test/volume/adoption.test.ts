@@ -1,9 +1,10 @@
 /** What a successor finds in special moments that random histories seldom meet. */
 import { test } from 'tap';
 import { present } from '../../src/core/assert.js';
-import { MIB, PAGE_BYTES } from '../../src/core/units.js';
+import { KIB, MIB, PAGE_BYTES } from '../../src/core/units.js';
+import { INTENT_REGION_BYTES } from '../../src/volume/limits.js';
 import { found } from '../fixtures/found.js';
-import { Bed, errnoOf, ROOT } from './harness.js';
+import { Bed, CALLER, errnoOf, ROOT } from './harness.js';
 import { MemoryIntents } from './memory-intents.js';
 
 /** Nothing gets into the log by itself. */
@@ -124,6 +125,22 @@ test('a successor without room for its own intents waits for some', async (t) =>
   t.equal(made.content(inode).toString(), 'answered');
   made.adopt();
   t.equal(made.content(inode).toString(), 'answered');
+});
+
+test('more changes without data than one batch of intents takes', async (t) => {
+  const { bed: made, intents } = bed();
+  const { inode } = made.fs.mkdir(ROOT, Buffer.from('d'), 0o755, CALLER);
+  for (let i = 0; i < 600; i++) {
+    made.fs.setxattr(inode, 'user.a', Buffer.alloc(16 * KIB, i), 0);
+    // As after each request, whose reply is the last that is staged of it.
+    made.fs.history.intents?.result({ low: i, high: 0 }, Buffer.from('reply'));
+    made.fs.history.intents?.flush();
+  }
+  t.ok((intents.file?.length ?? 0) > INTENT_REGION_BYTES);
+  for (let again = 0; again < 2; again++) {
+    made.adopt();
+    t.same(made.fs.getxattr(inode, 'user.a'), Buffer.alloc(16 * KIB, 599));
+  }
 });
 
 test('a part of the intents that cannot be read ends it, instead of leaving it out', async (t) => {
