@@ -285,13 +285,14 @@ export class FilesystemAdapter {
    */
   #create(request: Request, operation: Create, reply: Reply): Answer {
     const { inode: parent, caller } = request;
-    const { name, flags, umask } = operation;
-    if (tooLong(name)) return reply.error(ERRNO.ENAMETOOLONG);
-    const wanted = { parent, mode: asRegular(operation.mode), umask, caller };
+    const { flags, umask } = operation;
+    if (tooLong(operation.name)) return reply.error(ERRNO.ENAMETOOLONG);
+    const name = Buffer.from(operation.name);
+    const wanted = { parent, name, mode: asRegular(operation.mode), umask, caller };
     let made: Attributes;
     try {
       made = createIn(this.#filesystem, wanted, (mode, owner) =>
-        this.#filesystem.mknod(parent, Buffer.from(name), mode, 0, owner),
+        this.#filesystem.mknod(parent, name, mode, 0, owner),
       );
     } catch (thrown) {
       const exclusive = (flags & OpenFlag.EXCL) !== 0;
@@ -308,7 +309,8 @@ export class FilesystemAdapter {
 
   #temporaryFile(request: Request, operation: TemporaryFile, reply: Reply): Answer {
     const { inode: parent, caller } = request;
-    const wanted = { parent, mode: asRegular(operation.mode), umask: operation.umask, caller };
+    const { umask } = operation;
+    const wanted = { parent, name: null, mode: asRegular(operation.mode), umask, caller };
     const made = createIn(this.#filesystem, wanted, (mode, owner) =>
       this.#filesystem.tmpfile(parent, mode, owner),
     );
@@ -319,25 +321,27 @@ export class FilesystemAdapter {
 
   #makeNode(request: Request, operation: MakeNode, reply: Reply): Answer {
     const { inode: parent, caller } = request;
-    const { name, mode: asked, rdev, umask } = operation;
-    if (tooLong(name)) return reply.error(ERRNO.ENAMETOOLONG);
+    const { mode: asked, rdev, umask } = operation;
+    if (tooLong(operation.name)) return reply.error(ERRNO.ENAMETOOLONG);
+    const name = Buffer.from(operation.name);
     const typed = (asked & Mode.TYPE) === 0 ? asRegular(asked) : asked;
-    const wanted = { parent, mode: typed, umask, caller };
+    const wanted = { parent, name, mode: typed, umask, caller };
     return reply.entry(
       createIn(this.#filesystem, wanted, (mode, owner) =>
-        this.#filesystem.mknod(parent, Buffer.from(name), mode, rdev, owner),
+        this.#filesystem.mknod(parent, name, mode, rdev, owner),
       ),
     );
   }
 
   #makeDirectory(request: Request, operation: MakeDirectory, reply: Reply): Answer {
     const { inode: parent, caller } = request;
-    const { name, umask } = operation;
-    if (tooLong(name)) return reply.error(ERRNO.ENAMETOOLONG);
+    const { umask } = operation;
+    if (tooLong(operation.name)) return reply.error(ERRNO.ENAMETOOLONG);
+    const name = Buffer.from(operation.name);
     const asked = (operation.mode & Mode.PERMISSIONS) | Mode.DIRECTORY;
     return reply.entry(
-      createIn(this.#filesystem, { parent, mode: asked, umask, caller }, (mode, owner) =>
-        this.#filesystem.mkdir(parent, Buffer.from(name), mode, owner),
+      createIn(this.#filesystem, { parent, name, mode: asked, umask, caller }, (mode, owner) =>
+        this.#filesystem.mkdir(parent, name, mode, owner),
       ),
     );
   }

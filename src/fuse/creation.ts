@@ -6,10 +6,13 @@
  */
 import type { Attributes, Caller, Filesystem, Inode } from '../volume/filesystem-api.js';
 import { ACL_ACCESS, ACL_DEFAULT, inheritAcl } from './acl.js';
+import { ERRNO, errnoOf } from './errno.js';
 import { Mode } from './protocol.js';
 
 export interface Wanted {
   readonly parent: Inode;
+  /** In memory of its own; null for a file without a name. */
+  readonly name: Buffer | null;
   /** As the caller asked: with the file type, without the umask. */
   readonly mode: number;
   readonly umask: number;
@@ -33,13 +36,27 @@ export function createIn(
   }
   const inherited = filesystem.getxattr(parent, ACL_DEFAULT);
   const { mode: allowed, stored } = inheritAcl(inherited, mode);
-  let made = make(stored === null ? allowed : allowed & ~0o070, owner);
-  if (isDirectory) filesystem.setxattr(made.inode, ACL_DEFAULT, Buffer.from(inherited), 0);
-  if (stored !== null) {
-    filesystem.setxattr(made.inode, ACL_ACCESS, stored, 0);
-    made = filesystem.setattr(made.inode, { mode: allowed & Mode.PERMISSIONS });
-  } else if (isDirectory) {
-    made = filesystem.getattr(made.inode);
+  const made = make(stored === null ? allowed : allowed & ~0o070, owner);
+  const { inode } = made;
+  try {
+    if (isDirectory) filesystem.setxattr(inode, ACL_DEFAULT, Buffer.from(inherited), 0);
+    if (stored === null) return isDirectory ? filesystem.getattr(inode) : made;
+    filesystem.setxattr(inode, ACL_ACCESS, stored, 0);
+    return filesystem.setattr(inode, { mode: allowed & Mode.PERMISSIONS });
+  } catch (thrown) {
+    if (errnoOf(thrown) === ERRNO.ENOSPC) unmake(filesystem, wanted, inode);
+    throw thrown;
   }
-  return made;
+}
+
+/**
+ * The volume had room for the file and not for its ACL. The call fails, and the kernel goes on to
+ * say that there is no such name.
+ */
+function unmake(filesystem: Filesystem, { parent, name, mode }: Wanted, inode: Inode): void {
+  if (name !== null) {
+    if ((mode & Mode.TYPE) === Mode.DIRECTORY) filesystem.rmdir(parent, name);
+    else filesystem.unlink(parent, name);
+  }
+  filesystem.forget(inode, 1);
 }
