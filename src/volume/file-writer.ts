@@ -37,8 +37,15 @@ interface Target {
   readonly data: Uint8Array;
 }
 
+/** A write that waits for pages, and the reads that wait for it. */
+interface Waiting {
+  readonly target: Target;
+  readonly reads: (() => void)[];
+}
+
 export class FileWriter {
   readonly #deps: WriterDeps;
+  readonly #waiting = new Set<Waiting>();
 
   constructor(deps: WriterDeps) {
     this.#deps = deps;
@@ -52,6 +59,24 @@ export class FileWriter {
     if (target.data.length === 0) this.#deps.history.whenRoom(done);
     else if (target.data.length <= WRITE_MAX_BYTES) this.#writeFrom(target, 0, done);
     else this.#writeFrom(owned(target), 0, done);
+  }
+
+  /**
+   * Whether a write that came before, and waits for its pages, changes a page of this range: then
+   * `again` is called once it is over. The kernel keeps a page that was read meanwhile as it was:
+   * of an asynchronous direct write it drops what is cached when it sends it, and not at its end.
+   */
+  delays(inode: Inode, offset: number, length: number, again: () => void): boolean {
+    const first = Math.floor(offset / PAGE_BYTES);
+    const last = Math.floor((offset + length - 1) / PAGE_BYTES);
+    for (const { target, reads } of this.#waiting) {
+      const end = target.offset + target.data.length;
+      if (target.inode !== inode || end <= first * PAGE_BYTES) continue;
+      if (target.offset >= (last + 1) * PAGE_BYTES) continue;
+      reads.push(again);
+      return true;
+    }
+    return false;
   }
 
   #fail(error: unknown, done: Done): void {
@@ -102,15 +127,19 @@ export class FileWriter {
     let left = missing.length;
     const failed = new Map<number, HoldfastError>();
     const later = owned(part);
+    const waiting: Waiting = { target: later, reads: [] };
+    this.#waiting.add(waiting);
     for (const place of missing) {
       this.#deps.source.fetch(place, 1, (error, data) => {
         left -= 1;
         if (error !== null) failed.set(place, error);
         if (data !== null) known.set(place, data);
         if (left > 0) return;
+        this.#waiting.delete(waiting);
         const failure = this.#failure(later, known, failed);
         if (failure !== null) done(failure);
         else this.#attempt(later, known, done);
+        for (const again of waiting.reads) again();
       });
     }
   }

@@ -265,7 +265,10 @@ export class VolumeFilesystem implements Filesystem {
   read(inode: Inode, offset: number, length: number, done: ReadDone): void {
     try {
       this.history.assertAlive();
-      this.#reader.read(this.#inodes.file(inode), offset, length, done);
+      const slot = this.#inodes.file(inode);
+      const again = (): void => this.read(inode, offset, length, done);
+      if (this.#writer.delays(inode, offset, length, again)) return;
+      this.#reader.read(slot, offset, length, done);
     } catch (error) {
       if (!(error instanceof FsError)) throw error;
       this.history.deferred.run(() => done(error, []));

@@ -89,6 +89,38 @@ test('partial writes of pages in the log keep the rest', async (t) => {
   t.ok(bed.content(inode).equals(data));
 });
 
+test('a read does not overtake a write that waits for the rest of its pages', async (t) => {
+  const bed = new Bed();
+  const inode = bed.file('f');
+  bed.write(inode, 0, Buffer.alloc(3 * PAGE_BYTES, 'old'));
+  bed.commit();
+  bed.crash();
+  const over: string[] = [];
+  const read = (what: string, offset: number, length: number): void => {
+    bed.fs.read(inode, offset, length, (error, parts) => {
+      t.equal(error, null);
+      over.push(`${what}: ${Buffer.concat(parts).subarray(0, 3)}`);
+    });
+  };
+  read('before', 5_001, 3);
+  bed.fs.write(inode, 5_001, Buffer.from('new'), () => over.push('written'));
+  read('same', 5_001, 3);
+  read('beside', 4_095, 10);
+  read('behind', 3 * 4_096 - 3, 3);
+  bed.fs.write(inode, 9_000, Buffer.from('and'), () => over.push('written'));
+  read('both', 9_000, 3);
+  bed.scheduler.runFor(100);
+  t.same(over.slice().sort(), [
+    'before: old',
+    'behind: old',
+    'beside: old',
+    'both: and',
+    'same: new',
+    'written',
+    'written',
+  ]);
+});
+
 test('the data of a write may be changed as soon as the call returns', async (t) => {
   const bed = new Bed({ mount: { cachePages: 1 } });
   const inode = bed.file('a');
