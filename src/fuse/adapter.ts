@@ -89,9 +89,30 @@ export class FilesystemAdapter {
   handle(request: Request, reply: Reply): void {
     try {
       if (this.#readOnly && mayChange(request)) reply.error(ERRNO.EROFS);
-      else this.#dispatch(request, reply);
+      else if (!this.#waits(request, reply)) this.#dispatch(request, reply);
     } catch (thrown) {
       this.#fail(reply, thrown);
+    }
+  }
+
+  /**
+   * What must not overtake a write of the file that came before and waits for its pages. The kernel
+   * sees to that while it holds the file's lock, and of asynchronous direct writes it does not.
+   */
+  #waits(request: Request, reply: Reply): boolean {
+    const { operation, inode } = request;
+    const again = (): void => this.handle(request, reply);
+    switch (operation.op) {
+      case 'getattr':
+      case 'setattr':
+      case 'fallocate':
+        return this.#filesystem.delays(inode, again);
+      case 'copy-range': {
+        const { target } = operation;
+        return this.#filesystem.delays(inode, again) || this.#filesystem.delays(target, again);
+      }
+      default:
+        return false;
     }
   }
 

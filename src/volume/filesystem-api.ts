@@ -178,6 +178,11 @@ export interface Filesystem {
   ): void;
   /** `data` is copied before this returns. Calls back when it is in the history. */
   write(inode: Inode, offset: number, data: Buffer, done: Done): void;
+  /**
+   * Whether a write of this file has come, and waits for the rest of its pages: then `again` is
+   * called once that is over. Reads wait by themselves.
+   */
+  delays(inode: Inode, again: () => void): boolean;
   /** fallocate(2): KEEP_SIZE 1, PUNCH_HOLE 2, ZERO_RANGE 16. */
   fallocate(inode: Inode, offset: number, length: number, mode: number): void;
   /** SEEK_DATA and SEEK_HOLE. ENXIO past the end. */

@@ -30,7 +30,7 @@ import {
 import { Handles } from './handles.js';
 import type { History } from './history.js';
 import { InodeOperations } from './inode-operations.js';
-import { INODE_BYTES, SLOT_RANGE } from './limits.js';
+import { FILE_MAX_BYTES, INODE_BYTES, SLOT_RANGE } from './limits.js';
 import { isRegular, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from './mode.js';
 import { Namespace } from './namespace.js';
 import { PageSource } from './page-source.js';
@@ -285,6 +285,10 @@ export class VolumeFilesystem implements Filesystem {
       return;
     }
     this.#writer.write({ inode, offset, data }, done);
+  }
+
+  delays(inode: Inode, again: () => void): boolean {
+    return this.#writer.delays(inode, 0, FILE_MAX_BYTES, again);
   }
 
   fallocate(inode: Inode, offset: number, length: number, mode: number): void {

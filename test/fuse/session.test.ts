@@ -102,6 +102,33 @@ test('a kernel that is too old ends the session with a clear fault', async (t) =
   t.ok(device.closed);
 });
 
+test('what asks for a file after a write that waits for its pages waits for that', async (t) => {
+  const { device, filesystem } = play();
+  const inode = create(device, 'f');
+  const waiting: (() => void)[] = [];
+  filesystem.delays = (of, again) => {
+    if (of === inode) waiting.push(again);
+    return of === inode;
+  };
+  const before = device.replies.length;
+  const asked: [Parameters<typeof requestBytes>[0], Buffer[], number][] = [
+    ['GETATTR', [u32(0, 0), u64(0)], inode],
+    ['SETATTR', [u32(8, 0), u64(0, 1_000), Buffer.alloc(64)], inode],
+    ['FALLOCATE', [u64(0, 0, 4_096), u32(0, 0)], inode],
+    ['COPY_FILE_RANGE', [u64(0, 0, 1, 0, 0, 4_096, 0)], inode],
+    ['COPY_FILE_RANGE', [u64(0, 0, inode, 0, 0, 4_096, 0)], 1],
+  ];
+  for (const [index, [name, body, of]] of asked.entries()) {
+    device.deliver(requestBytes(name, body, { unique: BigInt(300 + index), inode: of }));
+  }
+  t.equal(device.replies.length, before);
+  t.equal(waiting.length, asked.length);
+  filesystem.delays = () => false;
+  for (const again of waiting) again();
+  const uniques = device.replies.slice(before).map(({ unique }) => unique);
+  t.same(uniques, [300n, 301n, 302n, 303n, 304n]);
+});
+
 test('nothing is served before INIT, unless an earlier daemon has done it', async (t) => {
   const before = play({}, false);
   t.equal(before.device.ask('GETATTR', [u32(0, 0), u64(0)]).error, EIO);

@@ -109,7 +109,13 @@ test('a read does not overtake a write that waits for the rest of its pages', as
   read('behind', 3 * 4_096 - 3, 3);
   bed.fs.write(inode, 9_000, Buffer.from('and'), () => over.push('written'));
   read('both', 9_000, 3);
+  t.ok(bed.fs.delays(inode, () => over.push(`again behind ${over.length}`)));
+  t.notOk(bed.fs.delays(ROOT, () => {}));
   bed.scheduler.runFor(100);
+  t.notOk(bed.fs.delays(inode, () => {}));
+  const again = over.findIndex((one) => one.startsWith('again'));
+  t.ok(again > 0, 'after the write');
+  over.splice(again, 1);
   t.same(over.slice().sort(), [
     'before: old',
     'behind: old',
