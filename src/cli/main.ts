@@ -104,7 +104,19 @@ export async function main(): Promise<void> {
   process.on('uncaughtException', onUncaught);
   process.on('unhandledRejection', onUncaught);
   process.stdout.on('error', onOutputError);
-  process.exitCode = await run(process.argv.slice(2));
+  // What a library warns its users' programmers of is nothing to those who run ours, or parse it.
+  process.noDeprecation = true;
+  const exitCode = await run(process.argv.slice(2));
+  await Promise.all([process.stdout, process.stderr].map(printed));
+  // Nothing that is left is worth waiting for: gRPC cannot give up connecting to a member of etcd
+  // that is silent, and the kernel tries that for two minutes.
+  process.exit(exitCode);
+}
+
+/** Resolves once all that was written has gone out, or cannot. */
+function printed(stream: NodeJS.WriteStream): Promise<void> {
+  // An error of what was written before is told in this turn: onOutputError comes first.
+  return new Promise((resolve) => stream.write('', () => setImmediate(resolve)));
 }
 
 // holdfast.cts calls it; so may be started what is no node, and needs no larger thread pool.
