@@ -6,7 +6,7 @@ import { checkMachine } from './doctor-machine.js';
 import { EXIT_PROBLEMS } from './errors.js';
 import { describeFindings, type Finding, note, problem } from './findings.js';
 import { addExamples, printResult } from './output.js';
-import { Session, type SessionOptions, sessionOptions } from './session.js';
+import { NO_CLUSTER, Session, type SessionOptions, sessionOptions } from './session.js';
 
 export function addDoctorCommand(program: Command): void {
   const command = sessionOptions(program.command('doctor'))
@@ -38,8 +38,15 @@ async function checkCluster(options: SessionOptions): Promise<Finding[]> {
     return await Session.run(options, checkClusterOf);
   } catch (thrown) {
     if (!(thrown instanceof HoldfastError)) throw thrown;
-    const { code, message, hint = 'See docs/CLI.md.' } = thrown;
-    const isOurs = code === 'INVALID_ARGUMENT' && !isNamed;
-    return [isOurs ? note('cluster', message, hint) : problem('cluster', message, hint)];
+    return [clusterFinding(thrown, isNamed)];
   }
+}
+
+/**
+ * Nobody must have a cluster; but one that the configuration file of the machine names, whatever is
+ * wrong with that file or the secret, is as good as one that was named here.
+ */
+export function clusterFinding({ message, hint }: HoldfastError, isNamed: boolean): Finding {
+  const isAny = isNamed || message !== NO_CLUSTER;
+  return (isAny ? problem : note)('cluster', message, hint ?? 'See docs/CLI.md.');
 }

@@ -51,6 +51,9 @@ export function sessionOptions(command: Command): Command {
     .option('--json', 'print JSON');
 }
 
+/** What is said where nothing names a cluster, which is no fault of what does. */
+export const NO_CLUSTER = 'which cluster is meant?';
+
 const settings = z.object({
   metadata: z.string().optional(),
   secretFile: z.string().optional(),
@@ -74,7 +77,7 @@ export function locate(options: SessionOptions, env: Environment): ClusterLocati
   const found = metadata ?? up?.metadata;
   if (found === undefined) {
     const hint = 'Name it: --metadata etcd://HOST:PORT, or run "holdfast up" here first.';
-    throw invalid('which cluster is meant?', hint);
+    throw invalid(NO_CLUSTER, hint);
   }
   return { metadata: found, secretFile: secretFile ?? up?.secretFile ?? null, up };
 }

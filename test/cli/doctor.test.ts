@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import type { DiskStatus } from '../../src/block/wire/messages.js';
+import { clusterFinding } from '../../src/cli/doctor.js';
 import {
   checkClocks,
   checkDisks,
@@ -19,8 +20,9 @@ import {
   checkNodeVersion,
 } from '../../src/cli/doctor-machine.js';
 import { describeFindings, type Finding } from '../../src/cli/findings.js';
+import { NO_CLUSTER } from '../../src/cli/session.js';
 import type { NodeState } from '../../src/cli/survey.js';
-import type { ErrorCode } from '../../src/core/errors.js';
+import { type ErrorCode, invalid } from '../../src/core/errors.js';
 import type { Incarnation, NodeId } from '../../src/core/ids.js';
 import { nodeClock } from '../../src/io/node/clock.js';
 import { nodeRandom } from '../../src/io/node/random.js';
@@ -271,6 +273,18 @@ t.test('a normal user is told of the rest', { skip: asUser }, async (t) => {
     { level: 'note', message: /EACCES/, advice: /as root/ },
   );
   t.ok(findings.some(({ check }) => check === 'cluster'));
+});
+
+t.test('what keeps it from a cluster that the machine has is a problem', async (t) => {
+  const secret = invalid('the secret file /etc/holdfast/secret cannot be read: ENOENT');
+  t.equal(clusterFinding(secret, false).level, 'problem');
+  const config = invalid('the configuration file /etc/holdfast/config.json is not JSON');
+  t.match(clusterFinding(config, false), { level: 'problem', advice: /docs/ });
+  t.equal(clusterFinding(invalid(NO_CLUSTER, 'Name it'), true).level, 'problem');
+  t.match(clusterFinding(invalid(NO_CLUSTER, 'Name it'), false), {
+    level: 'note',
+    advice: 'Name it',
+  });
 });
 
 t.test('without a cluster it looks at the machine', async (t) => {
