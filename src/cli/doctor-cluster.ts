@@ -1,6 +1,7 @@
 /** What a cluster must have: a metadata store that keeps up, nodes, right clocks, room, copies. */
 import { statfsSync } from 'node:fs';
 import type { DiskStatus } from '../block/wire/messages.js';
+import type { ClusterId } from '../core/ids.js';
 import { formatSize } from '../core/sizes.js';
 import { parseAddress } from '../io/address.js';
 import { CLUSTER_KEY } from '../metadata/keys.js';
@@ -43,7 +44,7 @@ export async function checkClusterOf(session: Session): Promise<Finding[]> {
     ...checkClocks(found.nodes),
     ...checkDisks(found.nodes),
     ...checkVersions(found.nodes, programVersion()),
-    ...checkVolumes(found),
+    ...checkVolumes(found, session.cluster.cluster),
   ];
 }
 
@@ -151,11 +152,12 @@ function sharedDisks(disks: readonly KnownDisk[]): Finding[] {
     const [first] = group;
     if (first === undefined || group.length < 2) return [];
     const { host } = parseAddress(first.node.record.address);
-    const message = `${group.length} on ${host} seem to share one file system, counted each time`;
+    // Disks of a size that balance keeps evenly filled look the same: it may be, and no more.
+    const message = `${group.length} on ${host} look like one file system, counted each time`;
     if (/^(127\.|localhost$|::1$|\[::1\]$)/.test(host)) {
       return [note('disks', message, 'Right for trying things out; one disk is one copy.')];
     }
-    return [problem('disks', message, 'Give each --data-dir a disk of its own.')];
+    return [note('disks', message, 'If they are: give each --data-dir a disk of its own.')];
   });
 }
 
@@ -166,11 +168,13 @@ export function checkVersions(nodes: readonly NodeState[], ours: string): Findin
   return [note('versions', `here and on nodes: ${all.join(', ')}`, advice)];
 }
 
-function checkVolumes(found: Survey): Finding[] {
+function checkVolumes(found: Survey, cluster: ClusterId): Finding[] {
   const advice = 'Bring the nodes back that do not answer; repair needs them or others in place.';
   const { unusable } = found;
   const ofNodes = volumeProblems({ ...found, unusable: [] });
-  const lookAt = 'See what the nodes have: "holdfast metadata rebuild --dry-run".';
+  const asked = found.nodes.map(({ record }) => `--node ${record.address}`).join(' ');
+  const rebuild = `holdfast metadata rebuild --cluster ${cluster} ${asked} --dry-run`;
+  const lookAt = `See what the nodes have: "${rebuild}".`;
   const bad = [
     ...unusable.map((message) => problem('volumes', message, lookAt)),
     ...ofNodes.map((message) => problem('volumes', message, advice)),
