@@ -26,6 +26,7 @@ import {
 import { updatePlacement } from '../replication/placement-table.js';
 import { createDurably } from './durable-file.js';
 import { type FoundNode, headersOf, inventoryOf, nodeRecord } from './inventory.js';
+import { wrongSecret } from './node-secret.js';
 import { addExamples, printResult } from './output.js';
 import { fenceUnsealed } from './rebuild-fence.js';
 import { besideRebuilt, keptOf } from './rebuild-kept.js';
@@ -200,6 +201,7 @@ async function askAll<T>(
   const clients: NodeClients[] = [];
   try {
     const missing: string[] = [];
+    let isRefused = false;
     const asked = addresses.map(async (address) => {
       const requests = nodeClients({ clock: nodeClock, random: nodeRandom, cluster, secretFile });
       clients.push(requests);
@@ -207,12 +209,15 @@ async function askAll<T>(
         return await inventoryOf({ address, requests });
       } catch (thrown) {
         if (!(thrown instanceof HoldfastError)) throw thrown;
-        const { message } = thrown;
+        const { message, code } = thrown;
+        isRefused ||= code === 'UNAUTHENTICATED';
         missing.push(message.includes(address) ? message : `${address}: ${message}`);
         return null;
       }
     });
     const nodes = (await Promise.all(asked)).filter((found) => found !== null);
+    // Nobody shall give up nodes that are there.
+    if (nodes.length === 0 && isRefused) throw wrongSecret();
     return await work(nodes, missing);
   } finally {
     for (const one of clients) one.close();

@@ -23,6 +23,7 @@ import { readScrub } from '../metadata/scrub-progress.js';
 import type { Directory } from '../replication/directory.js';
 import { updatePlacement } from '../replication/placement-table.js';
 import { allVolumes, type Holdings, holdingsOf, livingIn } from './node-holdings.js';
+import { checkSession } from './node-secret.js';
 import { addExamples, printResult, showProgress } from './output.js';
 import { diskScrubText, scrubProblems } from './scrub-text.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
@@ -290,6 +291,7 @@ async function rmNode(word: string, options: RemoveOptions): Promise<void> {
   await Session.run(options, async (session) => {
     const cluster = await look(session);
     const record = findNode(cluster.nodes, word);
+    await checkSession(session);
     const there = await answering(session, cluster);
     const held = holdingsOf(record.node, cluster.volumes, (node) => there.has(node));
     if (options.acceptLoss !== true) refuseLoss(record, held);

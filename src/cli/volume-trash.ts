@@ -11,6 +11,7 @@ import type { VolumeFacts } from '../metadata/model.js';
 import { isExpired, type PurgeRule } from '../metadata/trash.js';
 import { type PurgeOutcome, purgeVolume } from '../replication/purge.js';
 import { parsed, resolveSettings } from './config.js';
+import { checkSession } from './node-secret.js';
 import { addExamples, printResult, showProgress } from './output.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
 import { table } from './text.js';
@@ -77,6 +78,7 @@ async function remove(name: string, options: RemoveOptions): Promise<void> {
   }
   await Session.run(options, async (session) => {
     const { record } = await findInUse(session, name);
+    if (isPurge) await checkSession(session);
     const removal = { keepMs: isPurge ? 0 : retention, force: options.force === true };
     const removed = (await session.trash.remove(record.volume, removal)).record;
     if (isPurge) {
@@ -128,6 +130,7 @@ async function purgeVolumes(words: readonly string[], options: PurgeCommandOptio
       options.expired === true
         ? (await session.trash.list()).filter(({ record }) => isExpired(record, now))
         : await Promise.all(words.map((word) => session.trash.find(word)));
+    await checkSession(session);
     const rule = options.expired === true ? { wallMs: now } : {};
     const records = found.map(({ record }) => record);
     await purgeAll(session, records, { ...options, ...rule });

@@ -34,6 +34,10 @@ t.test('a wrong secret is said by whatever asks nodes, before anything else', as
   t.equal(read.code, 0, read.err);
   const made = await run(['volume', 'create', 'db', '--size', '1GiB']);
   t.equal(made.code, 0, made.err);
+  const address = `127.0.0.1:${cluster.nodes[0]?.port}`;
+  const { cluster: id } = JSON.parse((await run(['cluster', 'show', '--json'])).out);
+  const file = join(cluster.root, 'export');
+  t.equal((await run(['metadata', 'export', file])).code, 0);
   const commands = [
     ['status'],
     ['volume', 'recover', 'events'],
@@ -41,6 +45,11 @@ t.test('a wrong secret is said by whatever asks nodes, before anything else', as
     ['volume', 'check', 'db'],
     ['volume', 'fence', 'events'],
     ['scrub'],
+    ['node', 'rm', address, '--force', '--accept-loss'],
+    ['volume', 'rm', 'db', '--purge'],
+    ['metadata', 'rebuild', '--cluster', id, '--node', address, '--accept-loss', '--force'],
+    ['metadata', 'import', file, '--accept-loss', '--force'],
+    ['volume', 'purge', '--expired'],
     ['log', 'read', 'events'],
   ];
   for (const args of commands) {
