@@ -6,6 +6,7 @@ import type { Command } from 'commander';
 import type { NodeClients } from '../block/wire/client.js';
 import { HoldfastError, invalid } from '../core/errors.js';
 import { type ClusterId, parseId } from '../core/ids.js';
+import { parseAddress } from '../io/address.js';
 import { nodeClock } from '../io/node/clock.js';
 import { nodeRandom } from '../io/node/random.js';
 import { NODES, ROOT, VOLUMES } from '../metadata/keys.js';
@@ -58,7 +59,7 @@ export function addMetadataCommands(program: Command): void {
     .description('export, import and rebuild what the metadata store holds');
   const nodes = (command: Command): Command =>
     sessionOptions(command)
-      .option('--node <host:port>', 'a node to ask; may be given several times', collect, [])
+      .option('--node <host:port>', 'a node to ask; may be given several times', addresses, [])
       .option('--accept-loss', 'go on although nodes are missing: what only they had is given up');
   const exports = sessionOptions(metadata.command('export <file>'))
     .description('write everything the store holds into a file ("-": standard output)')
@@ -96,6 +97,12 @@ export function addMetadataCommands(program: Command): void {
 
 function collect(value: string, all: readonly string[]): readonly string[] {
   return [...all, value];
+}
+
+/** A slip would be a node that does not answer, and that --accept-loss gives up. */
+function addresses(value: string, all: readonly string[]): readonly string[] {
+  parseAddress(value, '--node');
+  return collect(value, all);
 }
 
 /** Opens the store, which may be empty. */
