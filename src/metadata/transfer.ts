@@ -31,6 +31,7 @@ import {
   NODES,
   nameKey,
   nodeKey,
+  OWNERS,
   PLACEMENT,
   placementKey,
   ROOT,
@@ -210,7 +211,7 @@ export async function importCluster(
   throw disturbed(store);
 }
 
-/** Throws INVALID when the store holds more than `entries` that nodes put there by themselves. */
+/** Throws INVALID when the store holds more than what is put there by whatever runs. */
 export function refuseUsed({ name }: MetadataStore, entries: readonly KeyValue[]): void {
   if (entries.every(({ key }) => isOfNodes(key))) return;
   throw invalid(
@@ -330,9 +331,12 @@ function refuseStale(losses: readonly StaleVolume[]): void {
   });
 }
 
-/** Nodes and drivers that run write these by themselves, also into a store that lost everything. */
+/**
+ * Nodes, mounts and drivers that run write these by themselves, also into a store that lost
+ * everything.
+ */
 function isOfNodes(key: string): boolean {
-  const own = [NODES, LIVE, PLACEMENT, MACHINES, LEADERS, SCRUBS, REPORT_KEY];
+  const own = [NODES, LIVE, OWNERS, PLACEMENT, MACHINES, LEADERS, SCRUBS, REPORT_KEY];
   return own.some((prefix) => key.startsWith(prefix));
 }
 

@@ -14,6 +14,7 @@ import {
   liveKey,
   nameKey,
   nodeKey,
+  ownerKey,
   placementKey,
   ROOT,
   VOLUMES,
@@ -117,6 +118,7 @@ test('what running nodes write into a store that lost everything stops no import
       { type: 'put', key: nodeKey(node.node), value: encodeNode(node) },
       { type: 'put', key: liveKey(node.node), value: node.address },
       { type: 'put', key: leaderKey('repair'), value: 'one of them' },
+      { type: 'put', key: ownerKey(VOLUME), value: 'a mount that goes on' },
       { type: 'put', key: REPORT_KEY, value: '{}' },
     ],
   );
