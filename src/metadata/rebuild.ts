@@ -132,10 +132,29 @@ function gather(
       segment,
       createEpoch: epoch(Math.max(0, ...created.map((copy) => copy.entry.createEpoch))),
       header: headers.get(segment) ?? null,
-      copies: kept,
+      copies: oneOfEachNode(kept),
       deleted: kept.length < found.length,
     };
   });
+}
+
+/**
+ * A copy that is made on another disk of its node stands there beside the one that it replaces,
+ * until that is dropped. One that is sealed has all that there is.
+ */
+function oneOfEachNode(copies: readonly Copy[]): Copy[] {
+  const valid = ({ entry }: Copy): number =>
+    Math.min(entry.length, entry.suspectFrom ?? entry.length);
+  const replaces = (other: Copy, copy: Copy): boolean => {
+    const { state, length, crc } = copy.entry;
+    if (other === copy || other.node !== copy.node || other.entry.state !== 'sealed') return false;
+    if (state !== 'sealed') return state === 'open' && valid(other) >= valid(copy);
+    // Two that do not fit together are told, and so is none of two that are alike.
+    if (other.entry.length !== length || other.entry.crc !== crc) return false;
+    const more = valid(other) - valid(copy);
+    return more > 0 || (more === 0 && copies.indexOf(other) < copies.indexOf(copy));
+  };
+  return copies.filter((copy) => !copies.some((other) => replaces(other, copy)));
 }
 
 /** A tombstone, also one that was sealed at 0 since, knows no epoch but the fence's. */

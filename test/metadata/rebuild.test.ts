@@ -334,6 +334,23 @@ test('rebuild: scenarios', async (t) => {
   }
 });
 
+test('rebuild: a copy that replaces another one on the same node', async (t) => {
+  const lines = ['1@1 4 sealed 1 2 3 <', '2@1 5 open 1 2 3 <1:4:10'];
+  const beside = (...more: string[]): Scenario => {
+    const { disks, headers } = scenario(lines);
+    const node = disks[0]?.node as NodeId;
+    const of = scenario(more).disks.map((disk, n) => {
+      return { ...disk, node, incarnation: id<Incarnation>(`e${n}`) };
+    });
+    return { disks: [...disks, ...of], headers };
+  };
+  const expected = told(rebuild(scenario(lines)));
+  t.equal(told(rebuild(beside('1@1 4 sealed 9'))), expected, 'both are whole');
+  t.equal(told(rebuild(beside('1@1 3 open 9'))), expected, 'it is being made');
+  t.match(told(rebuild(beside('1@1 3 sealed 9'))), /are sealed at different ends/);
+  t.match(told(rebuild(beside('2@1 5 open 9'))), /one node holds segment 0+2 twice/);
+});
+
 test('rebuild: two of two must answer where both acknowledge', async (t) => {
   const both = scenario(['1@1 4 open 1 2 <'], 2, 2);
   t.equal(told(rebuild(both)), 'sealed | open 1 | delete | epoch 2');
