@@ -62,7 +62,7 @@ export function addMetadataCommands(program: Command): void {
       .option('--node <host:port>', 'a node to ask; may be given several times', addresses, [])
       .option('--accept-loss', 'go on although nodes are missing: what only they had is given up');
   const exports = sessionOptions(metadata.command('export <file>'))
-    .description('write everything the store holds into a file ("-": standard output)')
+    .description('write the cluster, its nodes and volumes into a file ("-": standard output)')
     .action((file: string, options: SessionOptions) => exportMetadata(file, options));
   addExamples(exports, [['A backup', 'holdfast metadata export cluster.json']]);
   const imports = nodes(metadata.command('import <file>'))

@@ -42,6 +42,10 @@ export interface OwnerSwap extends SwapPurpose {
   onLanded(now: Monotonic): void;
 }
 
+/** What makes nodes know more than the record, if nothing is damaged. */
+const STORE_IS_OLDER =
+  'Was the metadata store restored from a backup? Then the nodes have gone on since: see ' +
+  '"etcd is lost" in docs/RUNBOOKS.md.';
 /** How many fresh segments a takeover registers: the current one and a spare. */
 const FRESH = 2;
 
@@ -329,7 +333,10 @@ export class Acquisition {
     const { owner } = this.#context.options;
     this.#swapper.read((at) => {
       const superseded = at === null || isSuperseded(at.record, epoch, owner);
-      this.#handlers.onStop(new HoldfastError(superseded ? 'FENCED' : 'INCONSISTENT', why));
+      const fault = superseded
+        ? new HoldfastError('FENCED', why)
+        : new HoldfastError('INCONSISTENT', why, { hint: STORE_IS_OLDER });
+      this.#handlers.onStop(fault);
     });
   }
 

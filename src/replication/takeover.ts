@@ -270,10 +270,12 @@ function fenceAnswer(
  * claimed.
  */
 function doubtful(segment: OpenSegment, reply: Reply, epoch: Epoch): string | null {
-  if (reply.maxEpoch > epoch) return `${segment.segment} is fenced at epoch ${reply.maxEpoch}`;
+  if (reply.maxEpoch > epoch)
+    return `segment ${segment.segment} is fenced at epoch ${reply.maxEpoch}`;
   const sealed = reply.body?.type === 'fence' && reply.body.sealed;
-  if (sealed || reply.status === 'SEALED') return `${segment.segment} is sealed on a replica`;
-  if (reply.status === 'DELETED') return `${segment.segment} is deleted on a replica`;
+  if (sealed || reply.status === 'SEALED')
+    return `segment ${segment.segment} is sealed on a replica`;
+  if (reply.status === 'DELETED') return `segment ${segment.segment} is deleted on a replica`;
   return null;
 }
 
