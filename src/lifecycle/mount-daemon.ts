@@ -327,7 +327,7 @@ export class MountDaemon {
       throw new HoldfastError('BUSY', `the mount is ${this.#phase}`, { retryable: true });
     }
     const filesystem = present(this.#filesystem, 'what is served is loaded');
-    const commit = (): Promise<void> => this.commit();
+    await this.#volumes.head(present(this.#record, 'a record').volume); // the next one needs it
     const isSettled = (): boolean => filesystem.history.isSettled;
     const end = (): void => {
       if (this.#handedOver) return;
@@ -341,7 +341,7 @@ export class MountDaemon {
       this.#detail = 'handed over to the next daemon';
       this.#onEnded(null);
     };
-    await settleSession({ session, clock, commit, isSettled, end });
+    await settleSession({ session, clock, commit: () => this.commit(), isSettled, end });
   }
 
   /** Resolves once everything up to now is on stable storage. Rejects with why it never will be. */

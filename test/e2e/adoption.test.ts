@@ -308,6 +308,17 @@ t.test('upgrade-mounts: a pause for whoever uses the mount', async (t) => {
   const { fault } = await worker.end();
   t.equal(fault, undefined);
   t.equal((await bed.holdfast('upgrade-mounts')).code, 2);
+  const { members } = bed.cluster.etcd;
+  for (const member of members) await member.kill();
+  const dark = await bed.holdfast('upgrade-mounts', '--all', '--json');
+  t.equal(dark.code, 3, dark.stderr);
+  t.match(JSON.parse(dark.lines[0] ?? ''), [{ to: null, fault: { code: 'UNAVAILABLE' } }]);
+  const [served] = JSON.parse((await bed.holdfast('mounts', '--json')).lines[0] ?? '');
+  t.equal(served.state, 'mounted', 'it goes on with the one that it has');
+  for (const member of members) {
+    member.start();
+    await member.ready();
+  }
   t.equal((await bed.holdfast('upgrade-mounts', bed.directory('other'))).code, 12);
   await unmount();
 });
