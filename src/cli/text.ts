@@ -22,7 +22,9 @@ export function parseLabels(pairs: readonly string[]): Record<string, string> {
   const labels: Record<string, string> = {};
   for (const pair of pairs) {
     const at = pair.indexOf('=');
-    if (at < 1) throw invalid(`"${pair}" is not a label`, 'Write labels as KEY=VALUE.');
+    // JavaScript itself takes a property of that name for something else, and it would be lost.
+    const isName = at > 0 && pair.slice(0, at) !== '__proto__';
+    if (!isName) throw invalid(`"${pair}" is not a label`, 'Write labels as KEY=VALUE.');
     labels[pair.slice(0, at)] = pair.slice(at + 1);
   }
   return labels;

@@ -7,21 +7,31 @@ import { lifecycleOf } from './lifecycle.js';
 import { commitIntervalOf, wholeNumber } from './numbers.js';
 import { addExamples, printResult } from './output.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
+import { parseLabels } from './text.js';
 
 interface SetOptions extends SessionOptions {
   readonly ack?: string;
   readonly commitInterval?: string;
+  readonly label?: readonly string[];
+  readonly removeLabel?: readonly string[];
 }
+
+const collect = (value: string, all: readonly string[] = []): readonly string[] => [...all, value];
 
 export function addSetCommand(volume: Command): void {
   const set = sessionOptions(volume.command('set <name>'))
-    .description('change how often a volume commits, and how many copies an fsync waits for')
+    .description(
+      'change labels, how often a volume commits, and how many copies an fsync waits for',
+    )
     .option('--ack <count>', 'copies that an fsync waits for, from the next mount on')
     .option('--commit-interval <seconds>', 'changes without fsync are committed this often')
+    .option('--label <key=value>', 'may be given several times', collect)
+    .option('--remove-label <key>', 'may be given several times', collect)
     .action((name: string, options: SetOptions) => setVolume(name, options));
   addExamples(set, [
     ['All three copies at every fsync', 'holdfast volume set db --ack 3'],
     ['Lose at most a second', 'holdfast volume set db --commit-interval 1'],
+    ['For "volume ls --label"', 'holdfast volume set db --label team=web --remove-label owner'],
   ]);
 }
 
@@ -31,18 +41,25 @@ async function setVolume(name: string, options: SetOptions): Promise<void> {
     ...commitIntervalOf(commitInterval),
     ...(ack === undefined ? {} : { ackQuorum: wholeNumber(ack, '--ack') }),
   };
-  if (Object.keys(settings).length === 0) {
+  const labels: Record<string, string | null> = {
+    ...Object.fromEntries((options.removeLabel ?? []).map((key) => [key, null])),
+    ...parseLabels(options.label ?? []),
+  };
+  if (Object.keys({ ...settings, ...labels }).length === 0) {
     throw invalid('what is to be changed?', 'See "holdfast volume set --help".');
   }
   await Session.run(options, async (session) => {
     const { record } = await session.volumes.byName(name);
-    const info = await lifecycleOf(session).modify(record.volume, settings);
+    const info = await lifecycleOf(session).modify(record.volume, { ...settings, labels });
     printResult(options.json === true, info, describe(info));
   });
 }
 
-function describe({ name, ackQuorum, nextAckQuorum, commitIntervalMs }: VolumeInfo): string {
+function describe(info: VolumeInfo): string {
+  const { name, ackQuorum, nextAckQuorum, commitIntervalMs, labels } = info;
   const next = nextAckQuorum === null ? '' : ` (${nextAckQuorum} from the next mount on)`;
   const every = (commitIntervalMs ?? COMMIT_INTERVAL_DEFAULT_MS) / 1000;
-  return `volume ${name}: fsync waits for ${ackQuorum}${next}, commits every ${every} s`;
+  const all = Object.entries(labels).map(([key, value]) => `${key}=${value}`);
+  const labelled = all.length === 0 ? '' : `, labels ${all.join(' ')}`;
+  return `volume ${name}: fsync waits for ${ackQuorum}${next}, commits every ${every} s${labelled}`;
 }

@@ -207,12 +207,13 @@ export class Catalog {
 
   async modify(id: string, settings: VolumeSettings): Promise<VolumeInfo> {
     const { volume } = await this.known(id);
-    const { ackQuorum, commitIntervalMs } = settings;
+    const { ackQuorum, commitIntervalMs, labels } = settings;
     checkCommitInterval(commitIntervalMs);
-    const changed = await this.volumes.configure(volume, {
+    const changes = {
       ...(ackQuorum === undefined ? {} : { nextAckQuorum: ackQuorum }),
       ...(commitIntervalMs === undefined ? {} : { commitIntervalMs }),
-    });
+    };
+    const changed = await this.volumes.configure(volume, changes, labels);
     return await this.info(changed.record);
   }
 

@@ -24,6 +24,8 @@ export interface VolumeSettings {
   readonly ackQuorum?: number;
   /** Un-fsynced changes are committed this often, 1 to 60 s. Holds at once. */
   readonly commitIntervalMs?: number;
+  /** Others stay; null takes one away. */
+  readonly labels?: Readonly<Record<string, string | null>>;
 }
 
 export interface CreateVolume extends VolumeSettings {

@@ -43,7 +43,7 @@ import {
   type VolumeHead,
   type VolumeRecord,
 } from './model.js';
-import { isVolumeName, LABELS_MAX } from './names.js';
+import { isVolumeName, LABEL_KEY_MAX_BYTES, LABEL_VALUE_MAX_BYTES, LABELS_MAX } from './names.js';
 import { brokenInvariant } from './record-invariant.js';
 
 export const id = <T extends string>() =>
@@ -103,7 +103,7 @@ const facts = z.strictObject({
   replicas: replicaCount,
   ackQuorum: z.int().min(1).max(REPLICAS_MAX),
   labels: z
-    .record(text(128).min(1), text(1024))
+    .record(text(LABEL_KEY_MAX_BYTES).min(1), text(LABEL_VALUE_MAX_BYTES))
     .refine((labels) => Object.keys(labels).length <= LABELS_MAX, 'are too many'),
   createdAt: time,
   epoch: branded<Epoch>(count),

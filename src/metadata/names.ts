@@ -11,9 +11,30 @@ import {
 } from '../core/limits.js';
 
 export const LABELS_MAX = 64;
+export const LABEL_KEY_MAX_BYTES = 128;
+export const LABEL_VALUE_MAX_BYTES = 1024;
 
 /** Volumes with this label hold plain records of "holdfast log" instead of a filesystem. */
 export const RAW_LOG_LABEL = { key: 'log', value: 'plain' } as const;
+
+export function isRawLog(labels: Readonly<Record<string, string>>): boolean {
+  return labels[RAW_LOG_LABEL.key] === RAW_LOG_LABEL.value;
+}
+
+/** Throws INVALID_ARGUMENT saying what is allowed. */
+export function checkLabels(labels: Readonly<Record<string, string>>): void {
+  const all = Object.entries(labels);
+  if (all.length > LABELS_MAX) {
+    throw invalid(`${all.length} labels, at most ${LABELS_MAX} are allowed`);
+  }
+  const large = all.find(([key, value]) => {
+    const [ofKey, ofValue] = [key, value].map((text) => Buffer.byteLength(text));
+    return (ofKey ?? 0) > LABEL_KEY_MAX_BYTES || (ofValue ?? 0) > LABEL_VALUE_MAX_BYTES;
+  });
+  if (large === undefined) return;
+  const hint = `A key has at most ${LABEL_KEY_MAX_BYTES} bytes, a value ${LABEL_VALUE_MAX_BYTES}.`;
+  throw invalid(`the label "${large[0].slice(0, LABEL_KEY_MAX_BYTES)}" is too long`, hint);
+}
 
 const NAME = /^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$/;
 

@@ -304,6 +304,14 @@ export function resize(record: VolumeRecord, args: { readonly sizeBytes: number 
 }
 
 /** By an administrator, so under no epoch. */
+export function relabel(
+  record: VolumeRecord,
+  args: { readonly labels: VolumeRecord['labels'] },
+): VolumeRecord {
+  return proposed(record, { ...record, labels: args.labels });
+}
+
+/** By an administrator, so under no epoch. */
 export function configure(record: VolumeRecord, changes: VolumeSettings): VolumeRecord {
   const { nextAckQuorum: wanted, ...others } = { ...record.settings, ...changes };
   const isUnused = record.open.length === 0 && record.planned.length === 0;

@@ -16,11 +16,13 @@ import {
   type VolumeSettings,
 } from './model.js';
 import {
+  checkLabels,
   checkReplication,
   checkVolumeName,
   checkVolumeSize,
   defaultAckQuorum,
-  LABELS_MAX,
+  isRawLog,
+  RAW_LOG_LABEL,
 } from './names.js';
 import type { MetadataStore } from './store.js';
 import {
@@ -31,7 +33,7 @@ import {
   type VersionedVolume,
   versionedHead,
 } from './stored-volume.js';
-import { configure, resize } from './volume-record.js';
+import { configure, relabel, resize } from './volume-record.js';
 
 export interface NewVolume {
   readonly name: string;
@@ -43,6 +45,9 @@ export interface NewVolume {
   readonly labels?: Readonly<Record<string, string>>;
   readonly settings?: VolumeSettings;
 }
+
+/** Null takes a label away. */
+export type LabelChanges = Readonly<Record<string, string | null>>;
 
 const RETRIES = 20;
 
@@ -65,9 +70,7 @@ export class Volumes {
     checkVolumeName(name);
     checkVolumeSize(sizeBytes);
     checkReplication(replicas, ackQuorum);
-    if (Object.keys(labels).length > LABELS_MAX) {
-      throw invalid(`${Object.keys(labels).length} labels, at most ${LABELS_MAX} are allowed`);
-    }
+    checkLabels(labels);
     return {
       schema: METADATA_SCHEMA,
       volume: idFromBytes<VolumeId>(this.#random.bytes(16)),
@@ -179,11 +182,15 @@ export class Volumes {
   }
 
   /** Changes what can be changed at any time; idempotent. Throws INVALID_ARGUMENT. */
-  configure(volume: VolumeId, changes: VolumeSettings): Promise<VersionedVolume> {
+  configure(
+    volume: VolumeId,
+    changes: VolumeSettings,
+    labels: LabelChanges = {},
+  ): Promise<VersionedVolume> {
     return this.#change(volume, (record) => {
       const { nextAckQuorum: ack } = changes;
       if (ack !== undefined) checkReplication(record.replicas, ack);
-      return configure(record, changes);
+      return configure(relabel(record, { labels: labelled(record, labels) }), changes);
     });
   }
 
@@ -206,6 +213,25 @@ export class Volumes {
       retryable: true,
     });
   }
+}
+
+/** Throws INVALID_ARGUMENT. */
+function labelled(
+  { name, labels: before, open, sealed, planned }: VolumeRecord,
+  changes: LabelChanges,
+): VolumeRecord['labels'] {
+  const wanted = Object.entries({ ...before, ...changes });
+  const labels = Object.fromEntries(
+    wanted.flatMap(([key, value]) => (value === null ? [] : [[key, value]])),
+  );
+  checkLabels(labels);
+  // What is in its log stays what it is: records of a filesystem, or plain ones.
+  const isUsed = open.length + sealed.length + planned.length > 0;
+  if (isUsed && isRawLog(labels) !== isRawLog(before)) {
+    const label = `${RAW_LOG_LABEL.key}=${RAW_LOG_LABEL.value}`;
+    throw invalid(`the label ${label} of volume "${name}", which was used, cannot be changed`);
+  }
+  return labels;
 }
 
 /** The comparison for a key that must not exist. */

@@ -49,6 +49,8 @@ t.test(
     const appended = await holdfast(cluster, ['log', 'append', 'events'], ['one', 'two']);
     t.equal(appended.code, 0, appended.err);
     t.ok(await untilFiles(cluster, some));
+    const plain = await holdfast(cluster, ['volume', 'set', 'events', '--remove-label', 'log']);
+    refused(t, plain, 2, /"events", which was used, cannot be changed/);
 
     const removed = await holdfast(cluster, ['volume', 'rm', 'events', '--retention', '2d']);
     t.equal(removed.code, 0, removed.err);

@@ -80,6 +80,34 @@ t.test('volumes are created, listed and shown', async (t) => {
   t.match(JSON.parse(missing.stderr), { error: { code: 'NOT_FOUND', exitCode: 12 } });
 });
 
+t.test('labels are set and taken away later, and are bounded', async (t) => {
+  const { metadata, dir } = await cluster(t);
+  const at = ['--json', '--metadata', metadata];
+  const create = ['volume', 'create', 'db', '--size', '1GiB', '--label', 'team=web'];
+  t.equal((await holdfast(dir, ...create, '--label', 'old=1', ...at)).code, 0);
+  const set = ['volume', 'set', 'db', ...at];
+  const more = ['--label', 'team=db', '--label', 'x=', '--remove-label', 'old'];
+  const changed = await holdfast(dir, ...set, ...more, '--remove-label', 'none');
+  t.equal(changed.code, 0, changed.stderr);
+  t.same(JSON.parse(changed.lines[0] ?? '').labels, { team: 'db', x: '' });
+  const wrong: [string, string, RegExp][] = [
+    ['--label', 'x', /KEY=VALUE/],
+    ['--label', '__proto__=x', /KEY=VALUE/],
+    ['--label', `${'k'.repeat(129)}=v`, /is too long.*128 bytes/],
+    ['--label', `k=${'ü'.repeat(513)}`, /is too long.*1024/],
+  ];
+  for (const [option, value, message] of wrong) {
+    for (const command of [set, [...create.slice(0, 2), 'other', ...create.slice(3), ...at]]) {
+      const { code, stderr } = await holdfast(dir, ...command, option, value);
+      t.equal(code, 2, stderr);
+      t.match(JSON.parse(stderr).error, { code: 'INVALID_ARGUMENT' });
+      t.match(stderr, message);
+    }
+  }
+  const listed = await holdfast(dir, 'volume', 'ls', '--label', 'team=db', ...at);
+  t.match(JSON.parse(listed.lines[0] ?? ''), [{ name: 'db', labels: { team: 'db', x: '' } }]);
+});
+
 t.test('what a volume is created with may stand in the environment and in the file', async (t) => {
   const { metadata, dir } = await cluster(t);
   const config = join(dir, 'config.json');
