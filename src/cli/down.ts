@@ -4,13 +4,13 @@
  */
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
+import { parseSeconds } from '../core/durations.js';
 import { asFault, HoldfastError } from '../core/errors.js';
 import { nodeClock } from '../io/node/clock.js';
 import type { MountStatus } from '../lifecycle/mount-types.js';
 import { listMounts, metadataOf, stopMount } from '../lifecycle/mounts.js';
 import { mountDeps } from './machine.js';
 import { absoluteMetadata } from './mount-location.js';
-import { wholeNumber } from './numbers.js';
 import { addExamples, printResult, showProgress } from './output.js';
 import { sleep } from './up-cluster.js';
 import { findUpFile, UP_DIRECTORY, type UpFile } from './up-file.js';
@@ -44,7 +44,7 @@ export function addDownCommand(program: Command): void {
     .command('down')
     .description('stop what "holdfast up" runs: mount, nodes, metadata; the data stays')
     .option('--data-dir <dir>', 'as for "holdfast up"', `./${UP_DIRECTORY}`)
-    .option('--timeout <seconds>', 'how long it may take', '90')
+    .option('--timeout <time>', 'how long it may take', '90s')
     .option('--force', 'drop a mount that a killed "holdfast up" left, with what was not committed')
     .option('--json', 'print JSON')
     .action((options: DownOptions) => down(options));
@@ -56,7 +56,7 @@ export function addDownCommand(program: Command): void {
 
 async function down(options: DownOptions): Promise<void> {
   const dataDir = resolve(options.dataDir);
-  const timeoutMs = wholeNumber(options.timeout, '--timeout') * 1000;
+  const timeoutMs = parseSeconds(options.timeout, '--timeout');
   const up = findUpFile(dataDir);
   const pid = await askUpPid(dataDir);
   const mounts = await mountsOf(up);
@@ -108,7 +108,7 @@ async function stop(
   while ((await askUpPid(dataDir)) === pid || isAlive(pid)) {
     progress.say(`waiting for "holdfast up" (pid ${pid}) to stop`);
     if (nodeClock.monotonic() > deadline) {
-      const message = `"holdfast up" (pid ${pid}) has not stopped within ${options.timeout} s`;
+      const message = `"holdfast up" (pid ${pid}) has not stopped within ${timeoutMs / 1000} s`;
       const hint = `See ${dataDir}/up.log and the nodes' logs beside it.`;
       throw new HoldfastError('TIMEOUT', message, { retryable: true, hint });
     }

@@ -4,6 +4,7 @@
  */
 import { createInterface } from 'node:readline';
 import type { Command } from 'commander';
+import { parseSeconds } from '../core/durations.js';
 import { HoldfastError } from '../core/errors.js';
 import { RECORD_MAX_BYTES } from '../core/limits.js';
 import { lsn } from '../core/units.js';
@@ -30,7 +31,7 @@ export function addLogCommands(program: Command): void {
   const shared = (command: Command): Command =>
     sessionOptions(command)
       .option('--take-over', 'also when another process owns the volume: that one stops for good')
-      .option('--timeout <seconds>', 'how long taking the volume over may take', '30');
+      .option('--timeout <time>', 'how long taking the volume over may take', '30s');
   const label = `${RAW_LOG_LABEL.key}=${RAW_LOG_LABEL.value}`;
   const appends = shared(log.command('append <volume>'))
     .description('append the lines of standard input; prints each LSN once it is acknowledged')
@@ -66,7 +67,7 @@ async function withLog(
     const { clock, random, store, log, address, clients: requests } = session;
     const directory = await session.directory();
     const parts = { clock, random, store, requests, directory, log, address };
-    const timeoutMs = wholeNumber(options.timeout, '--timeout') * 1000;
+    const timeoutMs = parseSeconds(options.timeout, '--timeout');
     const { json, writes } = options;
     await withOwnedLog(parts, record, { timeoutMs, json, endsItself: writes }, work);
   });

@@ -50,8 +50,8 @@ export function addMountCommand(program: Command): void {
     )
     .option('--fs-type <type>', 'of a block volume: ext4 or xfs, made when it is blank')
     .option('-o, --options <list>', 'of mount(8): ro, noatime, nodev, nosuid, …', collect)
-    .option('--timeout <seconds>', 'how long taking the volume over may take (60)')
-    .option('--wait <seconds>', 'how long to wait for another machine to let it go (0)')
+    .option('--timeout <time>', 'how long taking the volume over may take (60s)')
+    .option('--wait <time>', 'how long to wait for another machine to let it go (0)')
     .option('--metrics <host:port>', 'serve numbers for Prometheus there')
     .action((volume: string, directory: string, options: MountCommandOptions) =>
       mount(volume, directory, options),

@@ -1,8 +1,8 @@
 /** `holdfast sync`: what sync(2) cannot do for a FUSE mount. */
 import type { Command } from 'commander';
+import { parseSeconds } from '../core/durations.js';
 import { syncMount } from '../lifecycle/mounts.js';
 import { mountDeps } from './machine.js';
-import { wholeNumber } from './numbers.js';
 import { addExamples, printResult } from './output.js';
 
 interface SyncOptions {
@@ -14,10 +14,10 @@ export function addSyncCommand(program: Command): void {
   const command = program
     .command('sync <directory>')
     .description('wait until all changes of a mount are on stable storage')
-    .option('--timeout <seconds>', 'how long that may take', '60')
+    .option('--timeout <time>', 'how long that may take', '60s')
     .option('--json', 'print JSON')
     .action(async (directory: string, options: SyncOptions) => {
-      const timeoutMs = wholeNumber(options.timeout, '--timeout') * 1000;
+      const timeoutMs = parseSeconds(options.timeout, '--timeout');
       const { mount, volume, ...status } = await syncMount(mountDeps(process.env), directory, {
         timeoutMs,
       });

@@ -1,6 +1,7 @@
 /** `holdfast umount`: commits, unmounts, and waits until the volume is released. */
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
+import { parseSeconds } from '../core/durations.js';
 import { HoldfastError } from '../core/errors.js';
 import { LEASE_TTL_SECONDS } from '../core/limits.js';
 import { nodeClock } from '../io/node/clock.js';
@@ -10,7 +11,6 @@ import { type HeldByDead, stopMount } from '../lifecycle/mounts.js';
 import { openMetadata } from '../metadata/open.js';
 import { localMachine } from './lifecycle.js';
 import { mountDeps } from './machine.js';
-import { wholeNumber } from './numbers.js';
 import { addExamples, printResult } from './output.js';
 
 /** For the metadata store to be told of a dead mount; it would find out by itself. */
@@ -27,7 +27,7 @@ export function addUmountCommand(program: Command): void {
     .command('umount <directory>')
     .description('commit, unmount and release a volume')
     .option('--lazy', 'take it out of the tree at once; it ends with its last user')
-    .option('--timeout <seconds>', 'how long the commit may take', '60')
+    .option('--timeout <time>', 'how long the commit may take', '60s')
     .option('--json', 'print JSON')
     .action((directory: string, options: UmountOptions) => umount(directory, options));
   addExamples(command, [
@@ -37,7 +37,7 @@ export function addUmountCommand(program: Command): void {
 }
 
 async function umount(directory: string, options: UmountOptions): Promise<void> {
-  const timeoutMs = wholeNumber(options.timeout, '--timeout') * 1000;
+  const timeoutMs = parseSeconds(options.timeout, '--timeout');
   const lazy = options.lazy === true;
   if (await unmountBlock(directory, { lazy, timeoutMs }, options)) return;
   const status = await stopMount(mountDeps(process.env), directory, { lazy, timeoutMs, onDead });

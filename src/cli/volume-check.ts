@@ -4,7 +4,7 @@
  */
 import { hostname } from 'node:os';
 import { isDeepStrictEqual } from 'node:util';
-import { parseDuration } from '../core/durations.js';
+import { parseSeconds } from '../core/durations.js';
 import { HoldfastError, invalid } from '../core/errors.js';
 import type { SegmentId, VolumeId } from '../core/ids.js';
 import { formatSize } from '../core/sizes.js';
@@ -47,7 +47,7 @@ export interface CheckOptions extends SessionOptions {
 }
 
 export async function checkNamed(name: string, options: CheckOptions): Promise<void> {
-  const timeoutMs = parseDuration(options.timeout, '--timeout');
+  const timeoutMs = parseSeconds(options.timeout, '--timeout');
   await Session.run(options, async (session) => {
     const { record } = await session.volumes.byName(name);
     checkKind(record);

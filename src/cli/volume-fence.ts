@@ -1,9 +1,9 @@
 /** `holdfast volume fence`: shuts a volume's owner out, so that the volume can move. */
 import type { Command } from 'commander';
+import { parseSeconds } from '../core/durations.js';
 import type { FenceOutcome } from '../lifecycle/volume-types.js';
 import { lifecycleOf } from './lifecycle.js';
 import { checkSession } from './node-secret.js';
-import { wholeNumber } from './numbers.js';
 import { addExamples, printResult } from './output.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
 
@@ -16,7 +16,7 @@ export function addFenceCommand(volume: Command): void {
   const fence = sessionOptions(volume.command('fence <name>'))
     .description('shut out who has a volume: it can neither write nor read any more')
     .option('--force', 'also one that is alive and well; it loses what it has not committed')
-    .option('--timeout <seconds>', 'how long the nodes may take', '30')
+    .option('--timeout <time>', 'how long the nodes may take', '30s')
     .action((name: string, options: FenceOptions) => fenceVolume(name, options));
   addExamples(fence, [
     ['After a machine was lost', 'holdfast volume fence db'],
@@ -25,7 +25,7 @@ export function addFenceCommand(volume: Command): void {
 }
 
 async function fenceVolume(name: string, options: FenceOptions): Promise<void> {
-  const timeoutMs = wholeNumber(options.timeout, '--timeout') * 1000;
+  const timeoutMs = parseSeconds(options.timeout, '--timeout');
   await Session.run(options, async (session) => {
     const { record } = await session.volumes.byName(name);
     await checkSession(session);

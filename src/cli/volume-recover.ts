@@ -8,7 +8,7 @@
  * with it nothing is removed but what lies behind the end that was said: the taker is told that
  * end, and waits for whoever has what is before it.
  */
-import { parseDuration } from '../core/durations.js';
+import { parseSeconds } from '../core/durations.js';
 import { HoldfastError } from '../core/errors.js';
 import { formatSize } from '../core/sizes.js';
 import { type GivenUp, readGivenUp, writeGivenUp } from '../metadata/given-up.js';
@@ -31,7 +31,7 @@ export interface RecoverOptions extends SessionOptions {
 }
 
 export async function recoverVolume(name: string, options: RecoverOptions): Promise<void> {
-  const timeoutMs = parseDuration(options.timeout, '--timeout');
+  const timeoutMs = parseSeconds(options.timeout, '--timeout');
   await Session.run(options, async (session) => {
     const { record } = await session.volumes.byName(name);
     await checkSession(session);
