@@ -22,6 +22,8 @@ import { readRepairReport } from '../metadata/repair-report.js';
 import { readScrub } from '../metadata/scrub-progress.js';
 import type { Directory } from '../replication/directory.js';
 import { updatePlacement } from '../replication/placement-table.js';
+import { EXIT_INTERRUPTED } from './errors.js';
+import { untilInterrupted } from './interrupt.js';
 import { allVolumes, type Holdings, holdingsOf, livingIn } from './node-holdings.js';
 import { checkSession } from './node-secret.js';
 import { addExamples, printResult, showProgress } from './output.js';
@@ -203,6 +205,8 @@ async function drainNode(word: string, options: DrainOptions): Promise<void> {
       printResult(options.json === true, facts(await look(session), record), text);
       return;
     }
+    const { signal } = untilInterrupted();
+    signal.addEventListener('abort', () => leaveDraining(record, options));
     await drained(session, record, options);
   });
 }
@@ -231,6 +235,14 @@ async function drained(session: Session, record: NodeRecord, options: DrainOptio
     progress.say(drainProgress(first, holds, report?.bytesPerSecond ?? null));
     await new Promise<void>((resolve) => session.clock.after(POLL_MS, resolve));
   }
+}
+
+/** At Ctrl-C: only the waiting ends by that. */
+function leaveDraining(record: NodeRecord, options: DrainOptions): never {
+  const undrain = `holdfast node undrain ${record.node.slice(0, 8)}`;
+  const text = `${nodeName(record)} is drained all the same; to end that: ${undrain}`;
+  if (options.json !== true) process.stderr.write(`\n${text}\n`);
+  process.exit(EXIT_INTERRUPTED);
 }
 
 function drainedText(record: NodeRecord, { openSegments, openIn }: Holdings): string {
