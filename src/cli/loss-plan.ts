@@ -195,7 +195,9 @@ export function endLosses(record: VolumeRecord, plan: LossPlan): string[] {
   const parts = plan.open.map(({ segment, answered, needed, length, missing }) => {
     const enough = Math.max(needed, record.ackQuorum);
     const of = `${answered} of ${segment.replicas.length} replicas answer, ${enough} have to`;
-    const there = `${formatSize(length)} are there (${reasons(missing)})`;
+    // Of two open segments, one may lack nothing.
+    const why = missing.length === 0 ? '' : ` (${reasons(missing)})`;
+    const there = `${formatSize(length)} are there${why}`;
     return `open segment ${segment.segment}: ${of}; ${there}`;
   });
   for (const { segment, length } of plan.dropped) {

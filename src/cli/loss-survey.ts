@@ -92,7 +92,14 @@ export class Copies {
     const { node, incarnation } = replica;
     const length = this.length(segment, replica);
     const silent = this.#silent.get(incarnation) ?? 'no node of the cluster has this disk any more';
-    return { node, why: length === null ? silent : `it has ${length} bytes of it` };
+    const more = this.isSure(segment, replica) ? '' : ', and had more';
+    return { node, why: length === null ? silent : `it has ${length} bytes of it${more}` };
+  }
+
+  /** Whether it answered, and has all that it ever had. */
+  isSure(segment: SegmentId, replica: Replica): boolean {
+    const entry = this.entry(segment, replica);
+    return entry !== null && (entry === 'none' || entry.suspectFrom === null);
   }
 }
 
@@ -183,10 +190,7 @@ export function openStates({ open, ackQuorum }: VolumeRecord, copies: Copies): O
     const needed = fenceQuorum(replicas.length, ackQuorum);
     const found = replicas.map((one) => copies.length(segment.segment, one));
     const answered = found.filter((length) => length !== null).length;
-    const sure = replicas.filter((one) => {
-      const entry = copies.entry(segment.segment, one);
-      return entry !== null && (entry === 'none' || entry.suspectFrom === null);
-    });
+    const sure = replicas.filter((one) => copies.isSure(segment.segment, one));
     const length = Math.max(0, ...found.map((one) => one ?? 0));
     return {
       ...{ segment, answered, needed, length: offset(length) },
@@ -194,7 +198,7 @@ export function openStates({ open, ackQuorum }: VolumeRecord, copies: Copies): O
       isEnough: sure.length >= needed && answered >= ackQuorum,
       holders: replicas.filter((_, index) => length > 0 && found[index] === length),
       missing: replicas
-        .filter((_, index) => found[index] === null)
+        .filter((one) => !sure.includes(one))
         .map((one) => copies.missing(segment.segment, one)),
     };
   });
