@@ -3,8 +3,10 @@ import type { Command } from 'commander';
 import { formatSize } from '../core/sizes.js';
 import { nodeClock } from '../io/node/clock.js';
 import { placesOf } from '../lifecycle/copied-mounts.js';
+import { StateFile } from '../lifecycle/keeper.js';
 import type { MountStatus } from '../lifecycle/mount-types.js';
 import { listMounts } from '../lifecycle/mounts.js';
+import { EXIT_CODES } from './errors.js';
 import { mountDeps } from './machine.js';
 import { addExamples, printResult } from './output.js';
 import { table } from './text.js';
@@ -28,10 +30,18 @@ async function mounts(json: boolean): Promise<void> {
   for (const one of all) {
     if (one.state !== 'dead') continue;
     const clearing = `"holdfast umount ${one.directory}" or the next mount there clears the rest`;
-    process.stderr.write(
-      `The daemon of ${one.directory} has died; see ${one.logFile}; ${clearing}.\n`,
-    );
+    const ended = deps.host.state.read(one.mount, StateFile.ENDED);
+    process.stderr.write(`${endText(one, ended)}; see ${one.logFile}; ${clearing}.\n`);
   }
+}
+
+/** `status`: what its keeper noted when it gave the mount up; null when that was killed, too. */
+export function endText({ directory }: Pick<MountStatus, 'directory'>, status: string | null) {
+  const found = Object.entries(EXIT_CODES).find(([, exit]) => String(exit) === status?.trim());
+  if (found === undefined) return `The daemon of ${directory} has died`;
+  const [code] = found;
+  if (code === 'FENCED') return `The mount at ${directory} has lost its volume to another owner`;
+  return `The daemon of ${directory} has ended (${code})`;
 }
 
 interface Shown extends MountStatus {
