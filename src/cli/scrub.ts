@@ -83,8 +83,10 @@ async function scrub(volume: string | undefined, options: ScrubOptions): Promise
       await pace.take(task.sealed.end);
       progress.say(`${index} of ${tasks.length} copies, ${formatSize(bytes)}`);
       const reason = await verified(session, directory, task);
-      bytes += task.sealed.end;
-      if (reason === null) continue;
+      if (reason === null) {
+        bytes += task.sealed.end;
+        continue;
+      }
       const { name } = task.volume;
       failures.push({
         volume: name,
