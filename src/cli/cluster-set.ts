@@ -39,11 +39,11 @@ async function change(options: SetOptions): Promise<void> {
     throw invalid(`--balance "${balance}" is neither on nor off`);
   }
   const changes: Partial<ClusterSettings> = {
-    ...(repairGrace && { repairGraceMs: parseDuration(repairGrace, '--repair-grace') }),
-    ...(repairRate && { repairBytesPerSecond: parseSize(repairRate, '--repair-rate') }),
-    ...(balance && { balance: balance === 'on' }),
-    ...(scrubInterval && { scrubIntervalMs: scrubIntervalOf(scrubInterval) }),
-    ...(scrubRate && { scrubBytesPerSecond: parseSize(scrubRate, '--scrub-rate') }),
+    ...given('repairGraceMs', repairGrace, (text) => parseDuration(text, '--repair-grace')),
+    ...given('repairBytesPerSecond', repairRate, (text) => parseSize(text, '--repair-rate')),
+    ...given('balance', balance, (text) => text === 'on'),
+    ...given('scrubIntervalMs', scrubInterval, scrubIntervalOf),
+    ...given('scrubBytesPerSecond', scrubRate, (text) => parseSize(text, '--scrub-rate')),
   };
   if (changes.repairBytesPerSecond === 0) throw invalid('--repair-rate 0: nothing would be copied');
   if (changes.scrubBytesPerSecond === 0) throw invalid('--scrub-rate 0: nothing would be read');
@@ -58,6 +58,15 @@ async function change(options: SetOptions): Promise<void> {
     ].join('\n');
     printResult(options.json === true, settings, text);
   });
+}
+
+/** An empty text, as of a variable of a script that is not set, is no setting that was left out. */
+function given<Name extends keyof ClusterSettings>(
+  name: Name,
+  text: string | undefined,
+  parse: (text: string) => ClusterSettings[Name],
+): Partial<ClusterSettings> {
+  return text === undefined ? {} : { [name]: parse(text) };
 }
 
 function scrubIntervalOf(text: string): number | null {

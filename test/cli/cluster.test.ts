@@ -57,3 +57,18 @@ t.test('init without a place for the secret changes nothing', async (t) => {
   const shown = await holdfast('cluster', 'show', ...metadata);
   t.match(shown.err, /holds no Holdfast cluster/);
 });
+
+t.test('a setting that is empty is refused, as from a variable that a script lacks', async (t) => {
+  const root = mkdtempSync(join(tmpdir(), 'holdfast-cluster-'));
+  t.teardown(() => rmSync(root, { recursive: true, force: true }));
+  const secret = ['--secret-file', join(root, 'secret')];
+  const where = ['--metadata', `embedded:${join(root, 'metadata')}`, ...secret];
+  t.equal((await holdfast('cluster', 'init', ...where)).code, 0);
+  for (const name of ['repair-grace', 'repair-rate', 'balance', 'scrub-interval', 'scrub-rate']) {
+    const { code, err } = await holdfast('cluster', 'set', `--${name}`, '', ...where);
+    t.equal(code, 2, name);
+    t.match(err, `--${name} ""`);
+  }
+  const set = await holdfast('cluster', 'set', '--balance', 'off', '--json', ...where);
+  t.match(JSON.parse(set.out), { balance: false, repairGraceMs: 600_000 });
+});
