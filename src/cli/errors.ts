@@ -42,7 +42,7 @@ export function exitCodesHelp(): string {
   const rows: [number, string][] = [
     [0, 'done'],
     [EXIT_UNFORESEEN, 'unforeseen'],
-    [EXIT_PROBLEMS, 'something is wrong (status, doctor, scrub, volume recover)'],
+    [EXIT_PROBLEMS, 'something is wrong (status, doctor, scrub, upgrade-mounts, volume recover)'],
     ...Object.entries(EXIT_CODES).map(([code, exit]): [number, string] => [exit, code]),
     [EXIT_BUG, 'a bug'],
     [EXIT_INTERRUPTED, 'stopped by Ctrl-C before it was done'],
