@@ -25,6 +25,8 @@ export interface ChildOptions {
   readonly address?: string | undefined;
   /** For its Node.js; default: as this process. */
   readonly execArgs?: readonly string[];
+  /** Default: as this process. */
+  readonly env?: NodeJS.ProcessEnv;
   /** Its standard error is appended to this file. */
   readonly logFile: string;
   readonly onExit?: (reason: string) => void;
@@ -58,7 +60,7 @@ export class NodeChild {
   }
 
   start(): void {
-    const { clock, args, logFile, execArgs = process.execArgv } = this.#options;
+    const { clock, args, logFile, execArgs = process.execArgv, env = process.env } = this.#options;
     const program = join(dirname(fileURLToPath(import.meta.url)), 'holdfast.cjs');
     const output = openSync(logFile, 'a');
     // A process group of its own, so that Ctrl-C reaches the parent only, which stops them in
@@ -67,6 +69,7 @@ export class NodeChild {
     const child = spawn(process.execPath, [...execArgs, program, ...args(this.#listen)], {
       stdio: ['pipe', 'pipe', output],
       detached: true,
+      env,
     });
     closeSync(output);
     this.#startedAt = clock.monotonic();

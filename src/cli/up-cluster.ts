@@ -17,7 +17,9 @@ import { readNodeWishes } from '../metadata/node-states.js';
 import { parseMetadataLocation } from '../metadata/open.js';
 import type { MetadataStore } from '../metadata/store.js';
 import type { Volumes } from '../metadata/volumes.js';
-import { createDurably } from './durable-file.js';
+import { variableOf } from './config.js';
+import { SETTINGS } from './config-keys.js';
+import { createDurably, replaceDurably } from './durable-file.js';
 import { NodeChild } from './node-children.js';
 import { wholeNumber } from './numbers.js';
 import { embeddedIn, findUpFile, secretOf, type UpFile } from './up-file.js';
@@ -26,6 +28,7 @@ const DEFAULT_NODES = 3;
 const MAX_NODES = 16;
 const START_TIMEOUT_MS = 60_000;
 const POLL_MS = 50;
+const NODE_VARIABLES = (SETTINGS.node ?? []).map(variableOf);
 /** The volume that is mounted. */
 export const DEMO = 'demo';
 /** The volume that shows that all works where nothing can be mounted. */
@@ -92,6 +95,10 @@ export function nodeChild({ directory, metadata, before }: Place, number: number
   const name = `node-${number}`;
   const dataDir = join(directory, name);
   mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+  // What this machine's own node is told, such as its address and the port of its metrics, is not
+  // for these.
+  const config = join(directory, 'node.json');
+  replaceDurably(config, '{}\n');
   return new NodeChild({
     clock: nodeClock,
     logFile: join(directory, `${name}.log`),
@@ -102,9 +109,12 @@ export function nodeChild({ directory, metadata, before }: Place, number: number
       ...['--listen', address],
       ...['--metadata', metadata],
       ...['--secret-file', secretOf(directory)],
-      ...['--zone', `zone-${number}`],
+      ...['--zone', `zone-${number}`, '--config', config],
       ...['--exit-with-stdin', '--json'],
     ],
+    env: Object.fromEntries(
+      Object.entries(process.env).filter(([variable]) => !NODE_VARIABLES.includes(variable)),
+    ),
     onExit: (reason) => {
       process.stderr.write(`${name} ended (${reason}) and is started again; see ${name}.log\n`);
     },

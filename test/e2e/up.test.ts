@@ -1,5 +1,5 @@
 /** Whole clusters of real processes, as `holdfast up` starts them, with real kills. */
-import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -56,6 +56,20 @@ async function startUp(dataDir: string, ...more: string[]): Promise<{ up: Proces
   const ready = JSON.parse(await up.line(/^\{/, SLOW_MS)) as Ready;
   return { up, ready };
 }
+
+t.test('what the configuration file tells nodes of this machine is not for its own', async (t) => {
+  const dataDir = directory(t);
+  const config = join(dataDir, 'config.json');
+  const node = { metricsListen: '127.0.0.1:1', advertise: '10.255.255.1:7400', zone: 'elsewhere' };
+  writeFileSync(config, JSON.stringify({ metadata: 'etcd://10.255.255.1:2379', node }));
+  const told = { HOLDFAST_CONFIG: config, HOLDFAST_ADVERTISE: '10.255.255.2:7400' };
+  const up = startNode(holdfastBin, upArgs(dataDir, '--json', '--no-mount', '--nodes', '1'), {
+    env: { ...environment(dataDir), ...told },
+  });
+  const { nodes } = JSON.parse(await up.line(/^\{/, SLOW_MS)) as Ready;
+  t.match(nodes, [{ address: /^127\.0\.0\.1:/ }]);
+  await up.stop();
+});
 
 interface Said {
   readonly code: number | null;
