@@ -1,6 +1,8 @@
 /** `holdfast volume show`: one volume with all that is known of it, from here. */
 import type { Command } from 'commander';
+import { HoldfastError } from '../core/errors.js';
 import { formatSize } from '../core/sizes.js';
+import type { LiveStatus } from '../lifecycle/mount-types.js';
 import { listMounts } from '../lifecycle/mounts.js';
 import { Attachments } from '../metadata/attachments.js';
 import { type GivenUp, readGivenUp } from '../metadata/given-up.js';
@@ -35,8 +37,7 @@ interface Usage {
 async function showVolume(name: string, options: SessionOptions): Promise<void> {
   await Session.run(options, async ({ volumes, store, clock }) => {
     const { record } = await volumes.byName(name);
-    const mounts = await listMounts(mountDeps(process.env));
-    const live = mounts.find((one) => one.live?.volumeId === record.volume)?.live ?? null;
+    const live = await liveHere(record);
     const usage: Usage = {
       mounted: await findPresence(store, record.volume),
       usedBytes: live?.usedBytes ?? null,
@@ -47,6 +48,17 @@ async function showVolume(name: string, options: SessionOptions): Promise<void> 
     };
     printResult(options.json === true, { ...record, ...usage }, describe(record, usage));
   });
+}
+
+/** Null also where this user may not see the mounts of this machine. */
+async function liveHere({ volume }: VolumeRecord): Promise<LiveStatus | null> {
+  try {
+    const mounts = await listMounts(mountDeps(process.env));
+    return mounts.find((one) => one.live?.volumeId === volume)?.live ?? null;
+  } catch (thrown) {
+    if (thrown instanceof HoldfastError) return null;
+    throw thrown;
+  }
 }
 
 function describe(record: VolumeRecord, usage: Usage): string {

@@ -172,8 +172,8 @@ async function expandVolume(name: string, options: ExpandOptions): Promise<void>
     const { record } = await volumes.grow(before.volume, sizeBytes);
     const lifecycle = lifecycleOf(session);
     // A mounted filesystem sees it by itself; a device and what is on it are told.
-    const isDevice = (await lifecycle.here(before.volume))?.kind === 'block';
-    if (isDevice) await lifecycle.growHere(before.volume);
+    const isHere = before.kind === 'block' && (await lifecycle.here(before.volume)) !== null;
+    if (isHere) await lifecycle.growHere(before.volume);
     const from = formatSize(before.sizeBytes);
     const said =
       before.sizeBytes === sizeBytes

@@ -1,7 +1,15 @@
 /**
  * `holdfast volume`, `log` and `metadata` against a cluster without nodes, as a shell sees them.
  */
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -78,6 +86,22 @@ t.test('volumes are created, listed and shown', async (t) => {
   const missing = await holdfast(dir, 'volume', 'show', 'nothing', '--json', ...at);
   t.equal(missing.code, 12);
   t.match(JSON.parse(missing.stderr), { error: { code: 'NOT_FOUND', exitCode: 12 } });
+});
+
+t.test('who may not see the mounts of this machine is shown volumes, and grows them', async (t) => {
+  const { metadata, dir } = await cluster(t);
+  const at = ['--metadata', metadata];
+  t.equal((await holdfast(dir, 'volume', 'create', 'db', '--size', '1GiB', ...at)).code, 0);
+  const run = join(dir, 'run');
+  mkdirSync(run);
+  chmodSync(run, 0o777);
+  const as = { HOLDFAST_RUN_DIR: run };
+  t.equal((await holdfastWith(as, dir, 'mounts')).code, 20, 'it is not used');
+  const grown = await holdfastWith(as, dir, 'volume', 'expand', 'db', '--size', '2GiB', ...at);
+  t.equal(grown.code, 0, grown.stderr);
+  const shown = await holdfastWith(as, dir, 'volume', 'show', 'db', ...at);
+  t.equal(shown.code, 0, shown.stderr);
+  t.match(shown.lines.join('\n'), /size +2 GiB/);
 });
 
 t.test('labels are set and taken away later, and are bounded', async (t) => {
