@@ -16,6 +16,16 @@ export interface Asked {
   readonly start: () => void;
   /** Its peer has ceased to wait: once, whether it was started or not. */
   readonly giveUp: () => void;
+  /** The room's own: its place among those that have neither ended nor been given up. */
+  place: Place | null;
+}
+
+/** In a chain in the order in which they came: a Map of them took a tenth of all small reads. */
+interface Place {
+  readonly asked: Asked;
+  readonly since: Monotonic;
+  before: Place | null;
+  after: Place | null;
 }
 
 interface Share {
@@ -28,8 +38,8 @@ interface Share {
 /** INVARIANT: nobody waits while there is room for its disk, and the peer takes its replies. */
 export class ReplyRoom {
   readonly #shares = new Map<Incarnation, Share>();
-  /** When those came that have neither ended nor been given up, in that order. */
-  readonly #since = new Map<Asked, Monotonic>();
+  #oldest: Place | null = null;
+  #newest: Place | null = null;
   readonly #clock: Clock;
   readonly #takesReplies: () => boolean;
   #timer: Timer | null = null;
@@ -47,7 +57,7 @@ export class ReplyRoom {
     const { disk } = asked;
     const share = this.#shares.get(disk) ?? { bytes: 0, waiting: [], isStarting: false };
     this.#shares.set(disk, share);
-    this.#since.set(asked, this.#clock.monotonic());
+    this.#enter(asked);
     share.waiting.push(asked);
     this.#start(share);
     this.#watch();
@@ -55,7 +65,7 @@ export class ReplyRoom {
 
   give(asked: Asked): void {
     const { disk, bytes } = asked;
-    this.#since.delete(asked);
+    this.#leave(asked);
     const share = this.#shares.get(disk);
     if (share === undefined) return;
     share.bytes -= bytes;
@@ -71,7 +81,7 @@ export class ReplyRoom {
   /** Nobody who waits is called back any more. */
   close(): void {
     this.#timer?.cancel();
-    this.#since.clear();
+    while (this.#oldest !== null) this.#leave(this.#oldest.asked);
     for (const { waiting } of this.#shares.values()) waiting.length = 0;
     this.#shares.clear();
   }
@@ -91,10 +101,8 @@ export class ReplyRoom {
 
   /** One timer, for the oldest of them. */
   #watch(): void {
-    if (this.#timer !== null) return;
-    const [since] = this.#since.values();
-    if (since === undefined) return;
-    const left = since + REQUEST_TIMEOUT_MS - this.#clock.monotonic();
+    if (this.#timer !== null || this.#oldest === null) return;
+    const left = this.#oldest.since + REQUEST_TIMEOUT_MS - this.#clock.monotonic();
     this.#timer = this.#clock.after(Math.max(0, left), () => {
       this.#timer = null;
       this.#giveUp();
@@ -104,13 +112,37 @@ export class ReplyRoom {
 
   #giveUp(): void {
     const now = this.#clock.monotonic();
-    for (const [asked, since] of this.#since) {
+    for (let place = this.#oldest; place !== null; place = this.#oldest) {
+      const { asked, since } = place;
       if (now - since < REQUEST_TIMEOUT_MS) return;
-      this.#since.delete(asked);
+      this.#leave(asked);
       const waiting = this.#shares.get(asked.disk)?.waiting ?? [];
       const at = waiting.indexOf(asked);
       if (at >= 0) waiting.splice(at, 1);
       asked.giveUp();
     }
+  }
+
+  #enter(asked: Asked): void {
+    const before = this.#newest;
+    const place = { asked, since: this.#clock.monotonic(), before, after: null };
+    asked.place = place;
+    if (before === null) this.#oldest = place;
+    else before.after = place;
+    this.#newest = place;
+  }
+
+  #leave(asked: Asked): void {
+    const { place } = asked;
+    if (place === null) return;
+    asked.place = null;
+    const { before, after } = place;
+    if (before === null) this.#oldest = after;
+    else before.after = after;
+    if (after === null) this.#newest = before;
+    else after.before = before;
+    // Lest one that lives long keeps all that came after it.
+    place.before = null;
+    place.after = null;
   }
 }

@@ -250,6 +250,7 @@ export class ServerConnection {
       bytes: replyBytes(request),
       start: () => handler.handle(request, ended),
       giveUp: () => once(busy(disk)),
+      place: null,
     };
     this.#room.take(asked);
   }

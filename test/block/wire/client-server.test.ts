@@ -403,7 +403,7 @@ test('no request is begun for a peer that does not take its replies', async (t) 
   const room = new ReplyRoom(clock, () => isTaken);
   let begun = 0;
   const asked = (bytes: number, start: () => void): Asked => {
-    return { disk: incarnation, bytes, start, giveUp: () => t.fail('nobody gave up') };
+    return { disk: incarnation, bytes, start, giveUp: () => t.fail('nobody gave up'), place: null };
   };
   const one = asked(PAGE_BYTES, () => {
     begun += 1;
