@@ -17,7 +17,7 @@ import {
   HANDSHAKE_TIMEOUT_MS,
   LOCATE_MAX_PAGES,
 } from '../core/limits.js';
-import { epoch, offset, PAGE_BYTES } from '../core/units.js';
+import { PAGE_BYTES } from '../core/units.js';
 import type { Clock } from '../io/clock.js';
 import type { Log } from '../io/log.js';
 import type { Connection } from '../io/network.js';
@@ -30,7 +30,7 @@ import {
   NONCE_BYTES,
   type VersionRange,
 } from './wire/handshake.js';
-import { protocolOf, type Reply, type Request } from './wire/messages.js';
+import { plainReply, protocolOf, type Reply, type Request } from './wire/messages.js';
 import { encodeReply } from './wire/reply-frames.js';
 import { type DecodedRequest, decodeRequest } from './wire/request-frames.js';
 
@@ -81,11 +81,6 @@ function replyBytes(request: Roomy): number {
     case 'inventory':
       return request.limit * INVENTORY_ENTRY_BYTES;
   }
-}
-
-function busy(incarnation: Incarnation): Reply {
-  const nothing = { durableLength: offset(0), maxEpoch: epoch(0), body: null };
-  return { status: 'BUSY', incarnation, ...nothing };
 }
 
 export class ServerConnection {
@@ -249,7 +244,7 @@ export class ServerConnection {
       disk,
       bytes: replyBytes(request),
       start: () => handler.handle(request, ended),
-      giveUp: () => once(busy(disk)),
+      giveUp: () => once(plainReply('BUSY', disk)),
       place: null,
     };
     this.#room.take(asked);

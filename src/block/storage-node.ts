@@ -13,11 +13,10 @@ import {
   type SegmentId,
   type VolumeId,
 } from '../core/ids.js';
-import { epoch, offset } from '../core/units.js';
 import type { Clock } from '../io/clock.js';
 import type { DiskStore } from './disk-store.js';
 import type { DiskStats, ReplyCallback, SegmentInspection } from './disk-store-api.js';
-import type { DiskStatus, Reply, Request, StatusName } from './wire/messages.js';
+import { type DiskStatus, plainReply, type Reply, type Request } from './wire/messages.js';
 
 export interface StorageNodeOptions {
   readonly node: NodeId;
@@ -133,8 +132,4 @@ export class StorageNode {
       });
     }
   }
-}
-
-function plainReply(status: StatusName, incarnation: Incarnation): Reply {
-  return { status, incarnation, durableLength: offset(0), maxEpoch: epoch(0), body: null };
 }

@@ -10,7 +10,7 @@ import { RECORD_MAX_BYTES } from '../core/limits.js';
 import { lsn } from '../core/units.js';
 import { onStopRequest } from '../io/node/process.js';
 import type { VolumeRecord } from '../metadata/model.js';
-import { RAW_LOG_LABEL } from '../metadata/names.js';
+import { isRawLog, RAW_LOG_LABEL } from '../metadata/names.js';
 import { checkSession } from './node-secret.js';
 import { wholeNumber } from './numbers.js';
 import { addExamples, printResult } from './output.js';
@@ -80,7 +80,7 @@ function mayBeRawLog({ root, owner, open, sealed }: VolumeRecord): boolean {
 }
 
 function checkRawLog(record: VolumeRecord): void {
-  if (record.labels[RAW_LOG_LABEL.key] === RAW_LOG_LABEL.value) return;
+  if (isRawLog(record.labels)) return;
   const label = `${RAW_LOG_LABEL.key}=${RAW_LOG_LABEL.value}`;
   throw new HoldfastError('INVALID_ARGUMENT', `volume "${record.name}" is no plain log`, {
     hint: `Only volumes created with --label ${label} may be used this way.`,

@@ -7,7 +7,7 @@ import { HoldfastError } from '../core/errors.js';
 import { formatSize } from '../core/sizes.js';
 import { type Lsn, lsn, offset, PAGE_BYTES } from '../core/units.js';
 import type { VolumeRecord } from '../metadata/model.js';
-import { RAW_LOG_LABEL } from '../metadata/names.js';
+import { isRawLog } from '../metadata/names.js';
 import type { Directory } from '../replication/directory.js';
 import { type LogView, logView } from '../replication/log-view.js';
 import { SegmentReader } from '../replication/reader.js';
@@ -59,7 +59,7 @@ export async function planLoss(
   const isEndUnknown = !isMounted && open.some(({ isEnough }) => !isEnough);
   const none = { files: null, nextLsn: null, newest: null, dropped: [], stays: new Map() };
   const empty = { lost, open, isEndUnknown, ...none };
-  const isRaw = record.labels[RAW_LOG_LABEL.key] === RAW_LOG_LABEL.value;
+  const isRaw = isRawLog(record.labels);
   if (lost.length === 0 && !isEndUnknown) {
     return { ...empty, files: isRaw ? null : [], hopeless: null };
   }

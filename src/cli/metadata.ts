@@ -39,6 +39,7 @@ import {
   type SessionOptions,
   sessionOptions,
 } from './session.js';
+import { collect } from './text.js';
 import { volumeTable } from './volume.js';
 
 interface ImportOptions extends SessionOptions {
@@ -93,10 +94,6 @@ export function addMetadataCommands(program: Command): void {
       'holdfast metadata rebuild --cluster ID --node 10.0.0.5:7400 --node 10.0.0.6:7400 --dry-run',
     ],
   ]);
-}
-
-function collect(value: string, all: readonly string[]): readonly string[] {
-  return [...all, value];
 }
 
 /** A slip would be a node that does not answer, and that --accept-loss gives up. */

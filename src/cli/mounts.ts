@@ -36,7 +36,10 @@ async function mounts(json: boolean): Promise<void> {
 }
 
 /** `status`: what its keeper noted when it gave the mount up; null when that was killed, too. */
-export function endText({ directory }: Pick<MountStatus, 'directory'>, status: string | null) {
+export function endText(
+  { directory }: Pick<MountStatus, 'directory'>,
+  status: string | null,
+): string {
   const found = Object.entries(EXIT_CODES).find(([, exit]) => String(exit) === status?.trim());
   if (found === undefined) return `The daemon of ${directory} has died`;
   const [code] = found;

@@ -17,6 +17,7 @@ import { flag, parsed, resolveSettings, textList } from './config.js';
 import { addNodeAdminCommands } from './node-admin.js';
 import { NodeDaemon, type NodeSettings } from './node-daemon.js';
 import { loadSecret } from './secret.js';
+import { collect } from './text.js';
 
 const DEFAULT_LISTEN = '127.0.0.1:7400';
 const JOURNAL_MAX_BYTES = 2 ** 36;
@@ -54,11 +55,6 @@ function journalSize(text: string): number {
   }
   return bytes - (bytes % (2 * PAGE_BYTES));
 }
-
-const collect = (value: string, all: readonly string[] | undefined): readonly string[] => [
-  ...(all ?? []),
-  value,
-];
 
 const EXAMPLES = `
 Every option may also be given as HOLDFAST_… in the environment (HOLDFAST_DATA_DIR, …), or in the

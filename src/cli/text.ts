@@ -29,3 +29,8 @@ export function parseLabels(pairs: readonly string[]): Record<string, string> {
   }
   return labels;
 }
+
+/** Gathers the values of an option that may be given several times. */
+export function collect(value: string, all: readonly string[] = []): readonly string[] {
+  return [...all, value];
+}

@@ -88,17 +88,22 @@ export function prepare(directory: string, options: UpOptions): Place {
     const secret = Buffer.from(nodeRandom.bytes(32)).toString('hex');
     createDurably(secretFile, `${secret}\n`);
   }
+  replaceDurably(nodeConfigOf(directory), '{}\n');
   return place;
+}
+
+/**
+ * Of the nodes: what this machine's own node is told, such as its address and the port of its
+ * metrics, is not for them.
+ */
+function nodeConfigOf(directory: string): string {
+  return join(directory, 'node.json');
 }
 
 export function nodeChild({ directory, metadata, before }: Place, number: number): NodeChild {
   const name = `node-${number}`;
   const dataDir = join(directory, name);
   mkdirSync(dataDir, { recursive: true, mode: 0o700 });
-  // What this machine's own node is told, such as its address and the port of its metrics, is not
-  // for these.
-  const config = join(directory, 'node.json');
-  replaceDurably(config, '{}\n');
   return new NodeChild({
     clock: nodeClock,
     logFile: join(directory, `${name}.log`),
@@ -109,7 +114,7 @@ export function nodeChild({ directory, metadata, before }: Place, number: number
       ...['--listen', address],
       ...['--metadata', metadata],
       ...['--secret-file', secretOf(directory)],
-      ...['--zone', `zone-${number}`, '--config', config],
+      ...['--zone', `zone-${number}`, '--config', nodeConfigOf(directory)],
       ...['--exit-with-stdin', '--json'],
     ],
     env: Object.fromEntries(

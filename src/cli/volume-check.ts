@@ -12,7 +12,7 @@ import { PAGE_BYTES } from '../core/units.js';
 import { untilAvailable } from '../lifecycle/adoption.js';
 import { awaitTurn } from '../lifecycle/claim.js';
 import type { Replica, VolumeRecord } from '../metadata/model.js';
-import { RAW_LOG_LABEL } from '../metadata/names.js';
+import { isRawLog } from '../metadata/names.js';
 import { readVolume } from '../metadata/stored-volume.js';
 import type { Directory } from '../replication/directory.js';
 import { SegmentReader } from '../replication/reader.js';
@@ -72,7 +72,7 @@ export async function checkNamed(name: string, options: CheckOptions): Promise<v
 }
 
 function checkKind({ name, labels }: VolumeRecord): void {
-  if (labels[RAW_LOG_LABEL.key] !== RAW_LOG_LABEL.value) return;
+  if (!isRawLog(labels)) return;
   const hint = `"holdfast log read ${name}" verifies it.`;
   throw invalid(`"${name}" is a plain log, without a filesystem`, hint);
 }

@@ -7,7 +7,7 @@ import { lifecycleOf } from './lifecycle.js';
 import { commitIntervalOf, wholeNumber } from './numbers.js';
 import { addExamples, printResult } from './output.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
-import { parseLabels } from './text.js';
+import { collect, parseLabels } from './text.js';
 
 interface SetOptions extends SessionOptions {
   readonly ack?: string;
@@ -15,8 +15,6 @@ interface SetOptions extends SessionOptions {
   readonly label?: readonly string[];
   readonly removeLabel?: readonly string[];
 }
-
-const collect = (value: string, all: readonly string[] = []): readonly string[] => [...all, value];
 
 export function addSetCommand(volume: Command): void {
   const set = sessionOptions(volume.command('set <name>'))

@@ -17,7 +17,7 @@ import { lifecycleOf } from './lifecycle.js';
 import { commitIntervalSetting, wholeSetting } from './numbers.js';
 import { addExamples, printResult } from './output.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
-import { parseLabels, table } from './text.js';
+import { collect, parseLabels, table } from './text.js';
 import { addFenceCommand } from './volume-fence.js';
 import { addIntegrityCommands } from './volume-integrity.js';
 import { addSetCommand } from './volume-set.js';
@@ -53,10 +53,6 @@ export function addVolumeCommands(program: Command): void {
   const volume = program
     .command('volume')
     .description('create, list, show, grow, check, remove and restore volumes');
-  const collect = (value: string, all: readonly string[] = []): readonly string[] => [
-    ...all,
-    value,
-  ];
   const create = sessionOptions(volume.command('create <name>'))
     .description('create a volume')
     .option('--size <size>', 'how much it may hold, such as 500MiB, 10GiB or 1.5TiB')

@@ -101,19 +101,22 @@ export class FilesystemAdapter {
    */
   #waits(request: Request, reply: Reply): boolean {
     const { operation, inode } = request;
-    const again = (): void => this.handle(request, reply);
     switch (operation.op) {
       case 'getattr':
       case 'setattr':
       case 'fallocate':
-        return this.#filesystem.delays(inode, again);
+        return this.#delayed(inode, request, reply);
       case 'copy-range': {
         const { target } = operation;
-        return this.#filesystem.delays(inode, again) || this.#filesystem.delays(target, again);
+        return this.#delayed(inode, request, reply) || this.#delayed(target, request, reply);
       }
       default:
         return false;
     }
+  }
+
+  #delayed(file: Inode, request: Request, reply: Reply): boolean {
+    return this.#filesystem.delays(file, () => this.handle(request, reply));
   }
 
   #fail(reply: Reply, thrown: unknown): void {

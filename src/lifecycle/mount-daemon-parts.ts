@@ -11,7 +11,7 @@ import type { MachineCommands } from '../io/machine-commands.js';
 import type { MountHost } from '../io/mount-host.js';
 import type { Random } from '../io/random.js';
 import type { VolumeKind, VolumeRecord } from '../metadata/model.js';
-import { RAW_LOG_LABEL } from '../metadata/names.js';
+import { isRawLog, RAW_LOG_LABEL } from '../metadata/names.js';
 import type { Presence } from '../metadata/presence.js';
 import type { MetadataStore } from '../metadata/store.js';
 import type { Volumes } from '../metadata/volumes.js';
@@ -58,7 +58,7 @@ export function checkKind({ name, kind, labels }: VolumeRecord, wanted: VolumeKi
     const message = `"${name}" is a volume of the kind "${kind}", not "${wanted}"`;
     throw new HoldfastError('INVALID_ARGUMENT', message);
   }
-  if (labels[RAW_LOG_LABEL.key] !== RAW_LOG_LABEL.value) return;
+  if (!isRawLog(labels)) return;
   const hint = `It has the label ${RAW_LOG_LABEL.key}=${RAW_LOG_LABEL.value}: see "holdfast log".`;
   throw new HoldfastError('INVALID_ARGUMENT', `"${name}" is a plain log`, { hint });
 }

@@ -270,12 +270,11 @@ function fenceAnswer(
  * claimed.
  */
 function doubtful(segment: OpenSegment, reply: Reply, epoch: Epoch): string | null {
-  if (reply.maxEpoch > epoch)
-    return `segment ${segment.segment} is fenced at epoch ${reply.maxEpoch}`;
+  const what = `segment ${segment.segment}`;
+  if (reply.maxEpoch > epoch) return `${what} is fenced at epoch ${reply.maxEpoch}`;
   const sealed = reply.body?.type === 'fence' && reply.body.sealed;
-  if (sealed || reply.status === 'SEALED')
-    return `segment ${segment.segment} is sealed on a replica`;
-  if (reply.status === 'DELETED') return `segment ${segment.segment} is deleted on a replica`;
+  if (sealed || reply.status === 'SEALED') return `${what} is sealed on a replica`;
+  if (reply.status === 'DELETED') return `${what} is deleted on a replica`;
   return null;
 }
 

@@ -37,10 +37,10 @@ interface Target {
   readonly data: Uint8Array;
 }
 
-/** A write that waits for pages, and the reads that wait for it. */
+/** A write that waits for pages, and what must not overtake it. */
 interface Waiting {
   readonly target: Target;
-  readonly reads: (() => void)[];
+  readonly behind: (() => void)[];
 }
 
 export class FileWriter {
@@ -69,11 +69,11 @@ export class FileWriter {
   delays(inode: Inode, offset: number, length: number, again: () => void): boolean {
     const first = Math.floor(offset / PAGE_BYTES);
     const last = Math.floor((offset + length - 1) / PAGE_BYTES);
-    for (const { target, reads } of this.#waiting) {
+    for (const { target, behind } of this.#waiting) {
       const end = target.offset + target.data.length;
       if (target.inode !== inode || end <= first * PAGE_BYTES) continue;
       if (target.offset >= (last + 1) * PAGE_BYTES) continue;
-      reads.push(again);
+      behind.push(again);
       return true;
     }
     return false;
@@ -127,7 +127,7 @@ export class FileWriter {
     let left = missing.length;
     const failed = new Map<number, HoldfastError>();
     const later = owned(part);
-    const waiting: Waiting = { target: later, reads: [] };
+    const waiting: Waiting = { target: later, behind: [] };
     this.#waiting.add(waiting);
     for (const place of missing) {
       this.#deps.source.fetch(place, 1, (error, data) => {
@@ -139,7 +139,7 @@ export class FileWriter {
         const failure = this.#failure(later, known, failed);
         if (failure !== null) done(failure);
         else this.#attempt(later, known, done);
-        for (const again of waiting.reads) again();
+        for (const again of waiting.behind) again();
       });
     }
   }

@@ -1,7 +1,7 @@
 /** POSIX ACLs against mode bits, as acl(5) tells it. */
 import { test } from 'tap';
 import { applyAccessAcl, chmodAcl, inheritAcl } from '../../src/fuse/acl.js';
-import type { FsError } from '../../src/volume/filesystem-api.js';
+import { errnoOf } from '../volume/harness.js';
 
 const NONE = 0xffff_ffff;
 const OWNER = 1;
@@ -46,16 +46,6 @@ test('a new file inherits the default ACL, cut down to the mode asked for', asyn
   const minimal = acl([OWNER, 7], [GROUP_OWNER, 5], [OTHER, 0]);
   t.same(inheritAcl(minimal, 0o102666), { mode: 0o102640, stored: null });
 });
-
-/** The errno that it throws. */
-function errnoOf(action: () => unknown): string {
-  try {
-    action();
-    return 'none';
-  } catch (thrown) {
-    return (thrown as FsError).errno;
-  }
-}
 
 test('what is no ACL is EINVAL', async (t) => {
   const good = acl([OWNER, 6], [GROUP_OWNER, 4], [OTHER, 0]);

@@ -4,6 +4,7 @@ import { ACL_DEFAULT } from '../../src/fuse/acl.js';
 import { createIn } from '../../src/fuse/creation.js';
 import { type Attributes, FsError, ROOT_INODE } from '../../src/volume/filesystem-api.js';
 import { MemoryFilesystem } from '../fixtures/memory-filesystem.js';
+import { errnoOf } from '../volume/harness.js';
 
 const CALLER = { uid: 1000, gid: 1000 };
 const REGULAR = 0o100000;
@@ -41,16 +42,6 @@ function crowded(): { filesystem: MemoryFilesystem; made: Attributes[]; make: Ma
 }
 
 type Make = (name: Buffer | null, type: number) => void;
-
-/** The errno that it throws. */
-function errnoOf(action: () => unknown): string {
-  try {
-    action();
-    return 'none';
-  } catch (thrown) {
-    return (thrown as FsError).errno;
-  }
-}
 
 test('without room for its ACL there is no file', async (t) => {
   const { filesystem, made, make } = crowded();

@@ -582,90 +582,78 @@ t.test('a lost data page at the end of the log costs itself, not the volume', as
   t.same(await world.replayed(second), expectedLog(25));
 });
 
-t.test('pages are not said to be lost by what nodes answered long before', async (t) => {
+/** An owner in a world where no node has one of the pages that it wrote. */
+async function withLostPage() {
   const world = new OwnerWorld();
   const one = await world.serving();
   await world.appended(one, 5);
   const { segment, firstPage } = one.acked[3] as { segment: SegmentId; firstPage: number };
   const page = `${segment} ${firstPage}`;
   for (const node of world.nodes) node.lost.add(page);
+  const told: { code: string | null } = { code: null };
+  /** Each call to the metadata store takes so long from now on. */
+  const slowStore = (): void => {
+    for (let i = 0; i < 50; i++) one.trips.push(() => ({ requestMs: 3_000, replyMs: 1 }));
+  };
+  const read = (): void => {
+    one.owner.readPages(segment, firstPage, 1, (error) => {
+      told.code = error?.code ?? 'OK';
+    });
+  };
+  return { world, one, page, told, slowStore, read };
+}
+
+t.test('pages are not said to be lost by what nodes answered long before', async (t) => {
+  const { world, one, page, told, read } = await withLostPage();
   one.trips.push(() => ({ requestMs: 4_000, replyMs: 1 }));
-  let told: string | null = null;
-  one.owner.readPages(segment, firstPage, 1, (error) => {
-    told = error?.code ?? 'OK';
-  });
+  read();
   await world.pass(2_000);
-  t.equal(told, null, 'the metadata store is asked first');
+  t.equal(told.code, null, 'the metadata store is asked first');
   for (const node of world.nodes) node.lost.delete(page);
-  await world.until(() => told !== null);
-  t.equal(told, 'OK', 'the disks are back');
+  await world.until(() => told.code !== null);
+  t.equal(told.code, 'OK', 'the disks are back');
 });
 
 t.test('a loss is told while the metadata store is slow at each call', async (t) => {
-  const world = new OwnerWorld();
-  const one = await world.serving();
-  await world.appended(one, 5);
-  const { segment, firstPage } = one.acked[3] as { segment: SegmentId; firstPage: number };
-  for (const node of world.nodes) node.lost.add(`${segment} ${firstPage}`);
-  for (let i = 0; i < 50; i++) one.trips.push(() => ({ requestMs: 3_000, replyMs: 1 }));
-  let told: string | null = null;
-  one.owner.readPages(segment, firstPage, 1, (error) => {
-    told = error?.code ?? 'OK';
-  });
+  const { world, told, slowStore, read } = await withLostPage();
+  slowStore();
+  read();
   await world.pass(30_000);
-  t.equal(told, 'DATA_LOST');
+  t.equal(told.code, 'DATA_LOST');
 });
 
 t.test('a loss that was said once is no reason to believe one long after', async (t) => {
-  const world = new OwnerWorld();
-  const one = await world.serving();
-  await world.appended(one, 5);
-  const { segment, firstPage } = one.acked[3] as { segment: SegmentId; firstPage: number };
-  const page = `${segment} ${firstPage}`;
-  for (const node of world.nodes) node.lost.add(page);
-  const slow = (): void => {
-    for (let i = 0; i < 50; i++) one.trips.push(() => ({ requestMs: 3_000, replyMs: 1 }));
-  };
-  slow();
-  let told: string | null = null;
-  one.owner.readPages(segment, firstPage, 1, (error) => {
-    told = error?.code ?? 'OK';
-  });
+  const { world, one, page, told, slowStore, read } = await withLostPage();
+  slowStore();
+  read();
   await world.pass(2_000);
   const node = world.node(0);
   node.state = 'down';
   await world.pass(60_000);
-  t.equal(told, null, 'it may have the page');
+  t.equal(told.code, null, 'it may have the page');
   one.trips.length = 0;
-  slow();
+  slowStore();
   // Its disk is opened a little later than the node answers.
   node.state = 'up';
   node.log.length = 0;
   await world.until(() => node.log.some(({ type }) => type === 'read'));
   await world.pass(1_000);
   node.lost.delete(page);
-  await world.until(() => told !== null);
-  t.equal(told, 'OK');
+  await world.until(() => told.code !== null);
+  t.equal(told.code, 'OK');
 });
 
 t.test('a loss that is said again is told as it is said, and not after the store', async (t) => {
-  const world = new OwnerWorld();
-  const one = await world.serving();
-  await world.appended(one, 5);
-  const { segment, firstPage } = one.acked[3] as { segment: SegmentId; firstPage: number };
-  for (const node of world.nodes) node.lost.add(`${segment} ${firstPage}`);
-  for (let i = 0; i < 50; i++) one.trips.push(() => ({ requestMs: 3_000, replyMs: 1 }));
-  let told: string | null = null;
-  one.owner.readPages(segment, firstPage, 1, (error) => {
-    told = error?.code ?? 'OK';
-  });
+  const { world, told, slowStore, read } = await withLostPage();
+  slowStore();
+  read();
   const reads = (): number => world.node(0).log.filter(({ type }) => type === 'read').length;
   let readAt = 0;
-  for (let seen = 0; told === null; ) {
+  for (let seen = 0; told.code === null; ) {
     await world.pass(20);
     if (reads() > seen) readAt = world.scheduler.now;
     seen = reads();
   }
-  t.equal(told, 'DATA_LOST');
+  t.equal(told.code, 'DATA_LOST');
   t.ok(world.scheduler.now - readAt < 100, 'while no disk has it');
 });

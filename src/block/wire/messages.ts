@@ -13,7 +13,14 @@ import {
   type SegmentId,
   type VolumeId,
 } from '../../core/ids.js';
-import type { Epoch, PageIndex, Revision, SegmentOffset } from '../../core/units.js';
+import {
+  type Epoch,
+  epoch,
+  offset,
+  type PageIndex,
+  type Revision,
+  type SegmentOffset,
+} from '../../core/units.js';
 import type { Address } from '../../io/network.js';
 
 /** Persistent: these numbers are on the wire. Never reuse one. */
@@ -267,4 +274,9 @@ export interface Reply {
   /** The highest epoch this replica has seen for the segment (0 where it means nothing). */
   readonly maxEpoch: Epoch;
   readonly body: FenceBody | ReadBody | LocateBody | InventoryBody | StatusBody | null;
+}
+
+/** One that says nothing of a segment. */
+export function plainReply(status: StatusName, incarnation: Incarnation): Reply {
+  return { status, incarnation, durableLength: offset(0), maxEpoch: epoch(0), body: null };
 }
