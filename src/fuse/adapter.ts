@@ -87,6 +87,7 @@ export class FilesystemAdapter {
 
   /** Answers now or later. The request's buffer is not in use beyond this call. */
   handle(request: Request, reply: Reply): void {
+    if (reply.isAbandoned) return;
     try {
       if (this.#readOnly && mayChange(request)) reply.error(ERRNO.EROFS);
       else if (!this.#waits(request, reply)) this.#dispatch(request, reply);

@@ -8,6 +8,7 @@ import { type Errno, FsError } from '../volume/filesystem-api.js';
 export const ERRNO = {
   EPERM: 1,
   ENOENT: 2,
+  EINTR: 4,
   EIO: 5,
   ENXIO: 6,
   E2BIG: 7,
@@ -31,7 +32,7 @@ export const ERRNO = {
   ENOTSUP: 95,
   ESTALE: 116,
   EDQUOT: 122,
-} as const satisfies Record<Errno | 'ENOSYS' | 'ENOTTY' | 'EPROTO', number>;
+} as const satisfies Record<Errno | 'EINTR' | 'ENOSYS' | 'ENOTTY' | 'EPROTO', number>;
 
 /**
  * Faults that have a better errno than EIO. A fenced owner answers EIO too: no application knows

@@ -33,6 +33,7 @@ export class GatedRequests {
   readonly #gate: RequestGate;
   readonly #handlers: GatedRequestsHandlers;
   #held: Held[] = [];
+  #isWaiting = false;
   #closed = false;
 
   constructor(gate: RequestGate, handlers: GatedRequestsHandlers) {
@@ -49,7 +50,12 @@ export class GatedRequests {
   /** Keeps a copy of the request until it may pass; answers it with EIO if it never may. */
   hold(bytes: Uint8Array, reply: Reply): void {
     this.#held.push({ bytes: Buffer.from(bytes), reply });
-    if (this.#held.length === 1) this.#wait();
+    this.#wait();
+  }
+
+  /** Forgets what nobody waits for any more. */
+  dropAbandoned(): void {
+    this.#held = this.#held.filter(({ reply }) => !reply.isAbandoned);
   }
 
   /** The connection is over: nobody waits for answers any more. */
@@ -59,7 +65,10 @@ export class GatedRequests {
   }
 
   #wait(): void {
+    if (this.#isWaiting) return;
+    this.#isWaiting = true;
     this.#gate.wait((error) => {
+      this.#isWaiting = false;
       if (this.#closed) return;
       if (error === null) this.#passAll();
       else this.#refuseAll(error);

@@ -29,6 +29,9 @@ export const MAX_IN_FLIGHT_REQUESTS = 1024;
 /** Bytes of WRITEs not yet answered, likewise. */
 export const MAX_IN_FLIGHT_BYTES = 64 * MIB;
 
+/** Who waits for longer than this is looked after so often: whether he was killed meanwhile. */
+export const KILLED_CHECK_MS = 1_000;
+
 /** Requests served in one turn of the event loop, so that network and timers get theirs. */
 export const MAX_REQUESTS_A_WAKEUP = 16;
 

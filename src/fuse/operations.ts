@@ -22,7 +22,7 @@ export interface Request {
   readonly unique: Unique;
   /** The inode that the operation is about: for namespace operations, the directory. */
   readonly inode: Inode;
-  /** The process on whose behalf: 0 when it is the kernel's own doing, or in another namespace. */
+  /** The thread on whose behalf: 0 when it is the kernel's own doing, or in another namespace. */
   readonly pid: number;
   /** Its filesystem uid and gid; not set in what the kernel does by itself (RELEASE, FORGET). */
   readonly caller: Caller;

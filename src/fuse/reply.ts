@@ -3,6 +3,7 @@
  * the session's one reply buffer and hands it to the device, which is done with it on return.
  */
 import { assert } from '../core/assert.js';
+import type { Clock } from '../io/clock.js';
 import type { FuseDevice } from '../io/fuse-device.js';
 import type { Attributes, SpaceReport } from '../volume/filesystem-api.js';
 import {
@@ -20,6 +21,7 @@ import {
   PAYLOAD,
 } from './encode.js';
 import { ERRNO } from './errno.js';
+import { type Late, LateReplies } from './late-replies.js';
 import { MAX_LISTING_BYTES } from './limits.js';
 import { LoggedReplies, type ReplyIntents, type WholeReply } from './logged-replies.js';
 import type { Unique } from './operations.js';
@@ -35,21 +37,32 @@ export type Answer = 'sent' | 'later';
 
 const NO_PARTS: readonly Uint8Array[] = [];
 
+export interface ReplyChannelOptions {
+  readonly device: FuseDevice;
+  readonly clock: Clock;
+  readonly intents: ReplyIntents | null;
+  readonly answered: Answered;
+  /** Some replies were abandoned. */
+  readonly abandoned: () => void;
+}
+
 /** What all replies of a session share. */
 export class ReplyChannel {
   readonly #device: FuseDevice;
   readonly #answered: Answered;
   readonly #logged: LoggedReplies | null;
+  readonly late: LateReplies;
   /** Room for the largest reply that is not file data. Valid only within one synchronous reply. */
   readonly buffer = Buffer.alloc(PAYLOAD + MAX_LISTING_BYTES);
   /** Replies that the kernel did not understand: each is a bug of ours. */
   refused = 0;
 
-  constructor(device: FuseDevice, answered: Answered, intents: ReplyIntents | null) {
+  constructor({ device, clock, intents, answered, abandoned }: ReplyChannelOptions) {
     this.#device = device;
     this.#answered = answered;
     this.#logged =
       intents === null ? null : new LoggedReplies(intents, (reply) => this.#send(reply));
+    this.late = new LateReplies(clock, device, abandoned);
   }
 
   /** A request without a reply is done. */
@@ -82,6 +95,8 @@ export class Reply {
   readonly #heldBytes: number;
   readonly #isChange: boolean;
   #open = true;
+  #late: Late | null = null;
+  #isAbandoned = false;
 
   /** `isChange`: the request may make changes, and must not be done twice. */
   constructor(channel: ReplyChannel, unique: Unique, heldBytes: number, isChange = false) {
@@ -94,6 +109,23 @@ export class Reply {
   /** Whether the request still waits for its answer. */
   get open(): boolean {
     return this.#open;
+  }
+
+  /** Nobody waits for the answer any more, and none that is given is sent. */
+  get isAbandoned(): boolean {
+    return this.#isAbandoned;
+  }
+
+  /** From now on abandoned when the thread that waits for it is killed. */
+  awaitedBy(pid: number): void {
+    this.#late ??= this.#channel.late.enter(this, pid);
+  }
+
+  /** Lets go who waits, who does not live to see the answer. */
+  abandon(): void {
+    this.error(ERRNO.EINTR);
+    this.#open = true;
+    this.#isAbandoned = true;
   }
 
   /** For requests that have no reply (FORGET). */
@@ -173,6 +205,7 @@ export class Reply {
 
   #send(end: number, parts: readonly Uint8Array[] = NO_PARTS, errno = 0): Answer {
     this.#close();
+    if (this.#isAbandoned) return 'sent';
     let length = end;
     for (const part of parts) length += part.length;
     encodeHeader(this.#channel.buffer, this.#unique, errno, length);
@@ -189,5 +222,7 @@ export class Reply {
   #close(): void {
     assert(this.#open, 'a request is answered once');
     this.#open = false;
+    if (this.#late !== null) this.#channel.late.leave(this.#late);
+    this.#late = null;
   }
 }

@@ -9,6 +9,7 @@
  */
 import { assert } from '../core/assert.js';
 import { asFault, HoldfastError } from '../core/errors.js';
+import type { Clock } from '../io/clock.js';
 import type { FuseDevice } from '../io/fuse-device.js';
 import type { Log } from '../io/log.js';
 import type { Filesystem, FsError } from '../volume/filesystem-api.js';
@@ -18,6 +19,7 @@ import { decodeRequest, decodeUnique, type RequestFormat } from './decode.js';
 import { encodeNotify, type InitReply, PAYLOAD } from './encode.js';
 import { ERRNO } from './errno.js';
 import { GatedRequests, type RequestGate } from './gated-requests.js';
+import { isForCallerOnly } from './late-replies.js';
 import { MAX_IN_FLIGHT_BYTES, MAX_IN_FLIGHT_REQUESTS } from './limits.js';
 import { isResent, nameOf, type ReplyIntents } from './logged-replies.js';
 import { negotiate } from './negotiate.js';
@@ -36,6 +38,7 @@ export interface FuseSessionOptions {
   readonly device: FuseDevice;
   readonly filesystem: Filesystem;
   readonly log: Log;
+  readonly clock: Clock;
   readonly readOnly?: boolean;
   /** What a request must pass before the filesystem sees it; default: nothing. */
   readonly gate?: RequestGate;
@@ -86,11 +89,13 @@ export class FuseSession {
   constructor(options: FuseSessionOptions) {
     this.#options = options;
     this.#agreed = null;
-    this.#channel = new ReplyChannel(
-      options.device,
-      (bytes) => this.#answered(bytes),
-      options.intents ?? null,
-    );
+    this.#channel = new ReplyChannel({
+      device: options.device,
+      clock: options.clock,
+      intents: options.intents ?? null,
+      answered: (bytes) => this.#answered(bytes),
+      abandoned: () => this.#gated?.dropAbandoned(),
+    });
     this.#adapter = new FilesystemAdapter({
       filesystem: options.filesystem,
       readOnly: options.readOnly ?? false,
@@ -189,7 +194,8 @@ export class FuseSession {
         return;
       case 'interrupt':
         // File I/O is not interruptible, here as on other filesystems: an operation in the history
-        // cannot be taken back. ENOSYS tells the kernel to stop asking.
+        // cannot be taken back. ENOSYS tells the kernel to stop asking. (late-replies.ts finds out
+        // who was killed.)
         reply.error(ERRNO.ENOSYS);
         return;
       default:
@@ -199,9 +205,10 @@ export class FuseSession {
         }
         if (this.#gated?.holds(operation.op)) {
           this.#gated.hold(buffer.subarray(0, length), reply);
-          return;
+        } else {
+          this.#adapter.handle(request, reply);
         }
-        this.#adapter.handle(request, reply);
+        if (reply.open && isForCallerOnly(request)) reply.awaitedBy(request.pid);
     }
   }
 
@@ -287,6 +294,7 @@ export class FuseSession {
     if (this.#ended) return;
     this.#ended = true;
     this.#options.device.close();
+    this.#channel.late.close();
     this.#gated?.close();
     this.#options.filesystem.commit((failed) => this.#options.onEnd(error ?? failed));
   }

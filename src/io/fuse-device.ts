@@ -21,6 +21,15 @@ export interface FuseDeviceHandlers {
  */
 export type ReplyOutcome = 'sent' | 'gone' | 'refused';
 
+/** A thread that waits for an answer. */
+export interface FuseCaller {
+  /**
+   * Whether its process is ending and cannot before it is answered. False where that is not to be
+   * seen (another PID namespace).
+   */
+  readonly isDying: boolean;
+}
+
 export interface FuseDevice {
   /** To be called once; nothing is delivered before, nor before this call has returned. */
   start(handlers: FuseDeviceHandlers): void;
@@ -30,6 +39,8 @@ export interface FuseDevice {
    * close.
    */
   reply(head: Buffer, length: number, parts: readonly Uint8Array[]): ReplyOutcome;
+  /** Who asks, as a request names him. */
+  caller(pid: number): FuseCaller;
   /** Says that every request delivered is answered: only another one can come next. */
   settled(): void;
   /** Stops (true) or resumes (false) delivery: requests then wait in the kernel. */

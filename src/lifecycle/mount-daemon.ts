@@ -268,8 +268,7 @@ export class MountDaemon {
     const filesystem = present(this.#filesystem, 'a volume is loaded before it is served');
     assert(this.#session === null, 'a connection is served once');
     this.#device = device;
-    const { log, adoption } = this.#deps;
-    const { readOnly } = this.#spec;
+    const { log, clock, adoption } = this.#deps;
     if (adoption !== null && !canResend(adoption)) {
       void this.#abort();
       return;
@@ -279,7 +278,8 @@ export class MountDaemon {
       device: this.#deps.device(),
       filesystem,
       log,
-      readOnly,
+      clock,
+      readOnly: this.#spec.readOnly,
       gate: ownerGate(present(this.#owner, 'an owner')),
       ...(intents === null ? {} : { intents }),
       ...(adoption === null ? {} : { adopted: connectionOf(adoption) }),

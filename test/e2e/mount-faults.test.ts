@@ -1,6 +1,14 @@
 /** What a mount does when its daemon, its keeper, nodes, the metadata store or its rights go. */
 import { once } from 'node:events';
-import { closeSync, existsSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -279,6 +287,51 @@ t.test('without enough nodes a mount says that it waits, and umount leaves it', 
   await second?.start();
   t.equal((await pending).status, 0);
   t.match((await bed.mounts())[0], { state: 'mounted', live: { waitingSince: null } });
+  t.equal((await bed.holdfast('umount', directory)).code, 0);
+});
+
+t.test('who waits for nodes can be killed, and hears of no other signal', async (t) => {
+  await bed.mount('db', directory, '--commit-interval', '60');
+  t.equal(
+    (await shell(`cd ${directory} && mkdir other && echo old > file && sync file`)).status,
+    0,
+  );
+  // The thread that asks is not the one that is left to wait.
+  const fio =
+    'fio --name=read --filename=data --size=8M --rw=randread --direct=1 --ioengine=libaio ' +
+    '--iodepth=4 --thread --time_based --runtime=300';
+  const pidFile = join(bed.root, 'reader');
+  const reader = shell(`cd ${directory} && echo $$ > ${pidFile} && exec ${fio}`);
+  await until('there is something to read', () => existsSync(`${directory}/data`));
+  await sleep(2_000);
+  const [first, second] = bed.cluster.nodes;
+  await first?.kill();
+  await second?.kill();
+  // Until answers from memory are not allowed any more.
+  await sleep(11_000);
+  // In a directory of its own, since the kernel lets one program at a time make names in each.
+  const patient = shell(
+    `cd ${directory}/other && perl -e '$SIG{ALRM} = sub { $heard++ }; alarm 1;
+      mkdir "patient" or die "$!"; print "made after $heard"'`,
+  );
+  const commands = [
+    `timeout -s KILL 3 mkdir ${directory}/killed`,
+    `timeout -s KILL 3 dd if=/dev/zero of=${directory}/file bs=4096 count=1 conv=notrunc,fsync`,
+    `timeout -s KILL 3 cat ${directory}/missing`,
+    `timeout 3 stat ${directory}/another-missing`,
+  ];
+  const ends = commands.map(async (command) => (await shell(command)).status);
+  process.kill(Number(readFileSync(pidFile, 'latin1')), 'SIGKILL');
+  // timeout(1) ends as its program did.
+  ends.push(reader.then(({ status }) => status));
+  t.same(await Promise.race([Promise.all(ends), sleep(15_000)]), [137, 137, 137, 124, null]);
+  await first?.start();
+  await second?.start();
+  t.same(await patient, { status: 0, text: 'made after 1' });
+  t.equal(
+    (await shell(`ls ${directory}/killed; cat ${directory}/file`)).text.split('\n').at(-1),
+    'old',
+  );
   t.equal((await bed.holdfast('umount', directory)).code, 0);
 });
 

@@ -14,6 +14,7 @@ import {
   REQUEST_BUFFER_BYTES,
 } from '../../src/fuse/limits.js';
 import { FuseSession } from '../../src/fuse/session.js';
+import { nodeClock } from '../../src/io/node/clock.js';
 import { NodeFuseDevice } from '../../src/io/node/fuse-device.js';
 import { NodeFuseMounts } from '../../src/io/node/fuse-device-mounts.js';
 import type { Filesystem } from '../../src/volume/filesystem-api.js';
@@ -89,6 +90,7 @@ async function mount(): Promise<void> {
       warn: (fields, message) => console.error(message, fields),
       error: (fields, message) => console.error(message, fields),
     },
+    clock: nodeClock,
     readOnly,
     onReady: (agreed) => console.log(`ready ${JSON.stringify(agreed)}`),
     onEnd: (error) => onEnd(error?.message ?? null),

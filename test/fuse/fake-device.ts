@@ -4,7 +4,12 @@
  */
 import type { HoldfastError } from '../../src/core/errors.js';
 import { IN_HEADER, Opcode } from '../../src/fuse/protocol.js';
-import type { FuseDevice, FuseDeviceHandlers, ReplyOutcome } from '../../src/io/fuse-device.js';
+import type {
+  FuseCaller,
+  FuseDevice,
+  FuseDeviceHandlers,
+  ReplyOutcome,
+} from '../../src/io/fuse-device.js';
 
 export interface SentReply {
   readonly unique: bigint;
@@ -18,6 +23,7 @@ export interface RequestOptions {
   readonly unique?: bigint;
   readonly uid?: number;
   readonly gid?: number;
+  readonly pid?: number;
 }
 
 /** A request's bytes: a header and the body's parts. */
@@ -34,6 +40,7 @@ export function requestBytes(
   header.writeBigUInt64LE(BigInt(options.inode ?? 1), IN_HEADER.NODEID);
   header.writeUInt32LE(options.uid ?? 0, IN_HEADER.UID);
   header.writeUInt32LE(options.gid ?? 0, IN_HEADER.GID);
+  header.writeUInt32LE(options.pid ?? 0, IN_HEADER.PID);
   return Buffer.concat([header, body]);
 }
 
@@ -59,6 +66,9 @@ export class FakeDevice implements FuseDevice {
   readonly pauses: boolean[] = [];
   /** What the next replies come to; 'sent' when empty. */
   readonly outcomes: ReplyOutcome[] = [];
+  readonly dying = new Set<number>();
+  /** Who was looked after, in order. */
+  readonly looks: number[] = [];
   timesSettled = 0;
   closed = false;
   #handlers: FuseDeviceHandlers | null = null;
@@ -76,6 +86,16 @@ export class FakeDevice implements FuseDevice {
     const unique = bytes.readBigUInt64LE(8);
     this.replies.push({ unique, error: bytes.readInt32LE(4), payload: bytes.subarray(16) });
     return outcome;
+  }
+
+  caller(pid: number): FuseCaller {
+    const { dying, looks } = this;
+    return {
+      get isDying() {
+        looks.push(pid);
+        return dying.has(pid);
+      },
+    };
   }
 
   settled(): void {

@@ -7,9 +7,11 @@ import { FuseSession, type FuseSessionOptions } from '../../src/fuse/session.js'
 import { silentLog } from '../../src/io/log.js';
 import { FsError } from '../../src/volume/filesystem-api.js';
 import { MemoryFilesystem } from '../fixtures/memory-filesystem.js';
+import { SimProcess, SimScheduler } from '../fixtures/sim-clock.js';
 import { FakeDevice, requestBytes, u32, u64 } from './fake-device.js';
 
 const ENOENT = -2;
+const EINTR = -4;
 const EIO = -5;
 const EROFS = -30;
 const ENOSYS = -38;
@@ -25,22 +27,27 @@ interface Played {
   readonly filesystem: MemoryFilesystem;
   readonly session: FuseSession;
   readonly ends: (Error | null)[];
+  /** Lets this much time pass. */
+  readonly pass: (ms: number) => void;
 }
 
 function play(options: Partial<FuseSessionOptions> = {}, negotiated = true): Played {
   const device = new FakeDevice();
   const filesystem = new MemoryFilesystem();
   const ends: (Error | null)[] = [];
+  const scheduler = new SimScheduler();
   const session = new FuseSession({
     device,
     filesystem,
     log: silentLog,
+    clock: new SimProcess(scheduler).clock,
     onEnd: (error) => ends.push(error),
     ...options,
   });
   session.start();
   if (negotiated) device.ask('INIT', INIT);
-  return { device, filesystem, session, ends };
+  const pass = (ms: number): void => scheduler.runFor(ms);
+  return { device, filesystem, session, ends, pass };
 }
 
 /** Makes a file by CREATE and returns its inode. */
@@ -540,6 +547,129 @@ test('what waits at the gate when the connection ends is dropped', async (t) => 
   gate.answer();
   t.same(ends, [null]);
   t.equal(filesystem.inodes, 1, 'nothing happens after the last commit');
+});
+
+const KILLED = 7;
+const ALIVE = 8;
+const READ = [u64(0, 0), u32(4096, 0), u64(0), u32(0, 0)];
+
+test('who is killed while it waits gets EINTR within 2 s, and what it asked for ends', (t) => {
+  const gate = new Gate();
+  const { device, filesystem, session, pass } = play({ gate });
+  const inode = create(device, 'file');
+  gate.open = false;
+  const before = device.replies.length;
+  const deliver = (opcode: 'MKDIR' | 'WRITE' | 'RELEASE', unique: bigint, pid: number): void => {
+    const body = {
+      MKDIR: [u32(0o755, 0), `d${unique}\0`],
+      WRITE: write(0, Buffer.alloc(8, 1)),
+      RELEASE: [Buffer.alloc(24)],
+    };
+    device.deliver(
+      requestBytes(
+        opcode,
+        body[opcode],
+        opcode === 'MKDIR' ? { unique, pid } : { unique, pid, inode },
+      ),
+    );
+  };
+  deliver('MKDIR', 100n, KILLED);
+  deliver('MKDIR', 101n, ALIVE);
+  deliver('WRITE', 102n, KILLED);
+  deliver('RELEASE', 103n, KILLED);
+  deliver('MKDIR', 104n, 0);
+  const answers = (): [bigint, number][] =>
+    device.replies.slice(before).map(({ unique, error }) => [unique, error]);
+  pass(3_000);
+  t.same(answers(), [], 'they live');
+  device.dying.add(KILLED).add(0);
+  pass(2_000);
+  t.same(answers(), [
+    [100n, EINTR],
+    [102n, EINTR],
+  ]);
+  t.equal(session.requestsUnderWay, 3);
+  gate.answer();
+  t.same(
+    answers().slice(2),
+    [101n, 103n, 104n].map((unique) => [unique, 0]),
+    'a RELEASE is not lost, nor what nobody knows the asker of',
+  );
+  t.equal(filesystem.lookup(1, Buffer.from('d100')), null, 'it is not done later');
+  t.equal(filesystem.getattr(inode).size, 0);
+  t.not(filesystem.lookup(1, Buffer.from('d101')), null);
+  t.equal(gate.waits, 1);
+  t.equal(session.requestsUnderWay, 0);
+  t.end();
+});
+
+test('a gate whose only waiter was killed is asked once, and lets the next one through', (t) => {
+  const gate = new Gate();
+  const { device, pass } = play({ gate });
+  gate.open = false;
+  device.deliver(requestBytes('GETATTR', GETATTR, { unique: 110n, pid: KILLED }));
+  device.dying.add(KILLED);
+  pass(3_000);
+  device.deliver(requestBytes('GETATTR', GETATTR, { unique: 111n, pid: ALIVE }));
+  t.equal(gate.waits, 1);
+  gate.answer();
+  t.same(
+    device.replies.slice(1).map(({ unique, error }) => [unique, error]),
+    [
+      [110n, EINTR],
+      [111n, 0],
+    ],
+  );
+  t.end();
+});
+
+test('what is under way for somebody who was killed is answered once', async (t) => {
+  const { device, filesystem, session, pass } = play();
+  const inode = create(device, 'file');
+  const ended: (() => void)[] = [];
+  const { read, fsync } = filesystem;
+  filesystem.read = (...args) => void ended.push(() => read.apply(filesystem, args));
+  filesystem.fsync = (...args) => void ended.push(() => fsync.apply(filesystem, args));
+  const before = device.replies.length;
+  for (const pid of [KILLED, ALIVE]) {
+    device.deliver(requestBytes('READ', READ, { unique: BigInt(120 + pid), pid, inode }));
+    const flags = [u64(0), u32(0, 0)];
+    device.deliver(requestBytes('FSYNC', flags, { unique: BigInt(130 + pid), pid, inode }));
+  }
+  device.dying.add(KILLED);
+  pass(2_100);
+  t.same(
+    device.replies.slice(before).map(({ unique, error }) => [unique, error]),
+    [
+      [127n, EINTR],
+      [137n, EINTR],
+    ],
+  );
+  t.same([...new Set(device.looks)], [KILLED, ALIVE]);
+  for (const end of ended) end();
+  await turn();
+  await turn();
+  const rest = device.replies.slice(before + 2).map(({ unique }) => unique);
+  t.same(new Set(rest), new Set([128n, 138n]), 'nothing more for whoever was killed');
+  t.equal(session.requestsUnderWay, 0);
+  device.looks.length = 0;
+  pass(10_000);
+  t.same(device.looks, [], 'nobody is looked after who does not wait');
+});
+
+test('write-back of pages is never taken back, whoever has the misfortune to do it', (t) => {
+  const gate = new Gate();
+  const { device, filesystem, pass } = play({ gate });
+  const inode = create(device, 'file');
+  gate.open = false;
+  const body = [u64(0, 0), u32(8, 1), u64(0), u32(0, 0), Buffer.alloc(8, 1)];
+  device.deliver(requestBytes('WRITE', body, { unique: 140n, pid: KILLED, inode }));
+  device.dying.add(KILLED);
+  pass(5_000);
+  t.equal(device.replies.length, 2, 'INIT and CREATE');
+  gate.answer();
+  t.equal(filesystem.getattr(inode).size, 8);
+  t.end();
 });
 
 test('a listing leaves no reference behind but those of READDIRPLUS entries', async (t) => {

@@ -11,8 +11,9 @@ import { closeSync, readSync, writeSync, writevSync } from 'node:fs';
 import { Socket, type SocketConstructorOpts } from 'node:net';
 import { assert } from '../../core/assert.js';
 import { asFault, HoldfastError } from '../../core/errors.js';
-import type { FuseDevice, FuseDeviceHandlers, ReplyOutcome } from '../fuse-device.js';
+import type { FuseCaller, FuseDevice, FuseDeviceHandlers, ReplyOutcome } from '../fuse-device.js';
 import { BusyPoll } from './busy-poll.js';
+import { NodeFuseCaller } from './fuse-caller.js';
 
 /** libuv's stream over any descriptor, as Node.js calls it. */
 interface Pipe {
@@ -134,6 +135,10 @@ export class NodeFuseDevice implements FuseDevice {
     if (this.#closed || this.#isServing) return;
     if (paused) this.#socket?.pause();
     else this.#socket?.resume();
+  }
+
+  caller(task: number): FuseCaller {
+    return new NodeFuseCaller(task);
   }
 
   settled(): void {
