@@ -56,8 +56,12 @@ export class FileWriter {
       this.#fail(new FsError('EFBIG', 'the file would be too large'), done);
       return;
     }
-    if (target.data.length === 0) this.#deps.history.whenRoom(done);
-    else if (target.data.length <= WRITE_MAX_BYTES) this.#writeFrom(target, 0, done);
+    const { inode, offset, data } = target;
+    let kept = target;
+    if (data.length === 0) this.#deps.history.whenRoom(done);
+    else if (this.delays(inode, offset, data.length, () => this.write(kept, done))) {
+      kept = owned(target);
+    } else if (data.length <= WRITE_MAX_BYTES) this.#writeFrom(target, 0, done);
     else this.#writeFrom(owned(target), 0, done);
   }
 
@@ -65,6 +69,7 @@ export class FileWriter {
    * Whether a write that came before, and waits for its pages, changes a page of this range: then
    * `again` is called once it is over. The kernel keeps a page that was read meanwhile as it was:
    * of an asynchronous direct write it drops what is cached when it sends it, and not at its end.
+   * And the program that a write is of may be dead by then, and another one have written there.
    */
   delays(inode: Inode, offset: number, length: number, again: () => void): boolean {
     const first = Math.floor(offset / PAGE_BYTES);

@@ -180,7 +180,7 @@ export interface Filesystem {
   write(inode: Inode, offset: number, data: Buffer, done: Done): void;
   /**
    * Whether a write of this file has come, and waits for the rest of its pages: then `again` is
-   * called once that is over. Reads wait by themselves.
+   * called once that is over. Reads and writes wait by themselves.
    */
   delays(inode: Inode, again: () => void): boolean;
   /** fallocate(2): KEEP_SIZE 1, PUNCH_HOLE 2, ZERO_RANGE 16. */

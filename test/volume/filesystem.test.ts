@@ -127,6 +127,30 @@ test('a read does not overtake a write that waits for the rest of its pages', as
   ]);
 });
 
+test('a write does not overtake one that waits for the rest of its pages', async (t) => {
+  const bed = new Bed();
+  const inode = bed.file('f');
+  const data = Buffer.alloc(3 * PAGE_BYTES, 'old');
+  bed.write(inode, 0, data);
+  bed.commit();
+  bed.crash();
+  const over: string[] = [];
+  const write = (what: string, offset: number, bytes: Buffer): void => {
+    data.set(bytes, offset);
+    bed.fs.write(inode, offset, bytes, (error) => over.push(`${what}: ${error}`));
+    bytes.fill(0xee);
+  };
+  write('first', 4_000, Buffer.alloc(200, 'first'));
+  // These need nothing of what is there.
+  write('second', 4_096, Buffer.alloc(PAGE_BYTES, 'second'));
+  write('third', 0, Buffer.alloc(PAGE_BYTES, 'third'));
+  write('beside', 2 * PAGE_BYTES, Buffer.alloc(PAGE_BYTES, 'beside'));
+  bed.scheduler.runFor(100);
+  t.same(over, ['beside: null', 'first: null', 'second: null', 'third: null']);
+  t.ok(bed.content(inode).equals(data));
+  t.ok(bed.isReproduced());
+});
+
 test('the data of a write may be changed as soon as the call returns', async (t) => {
   const bed = new Bed({ mount: { cachePages: 1 } });
   const inode = bed.file('a');
