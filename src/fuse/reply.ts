@@ -61,7 +61,7 @@ export class ReplyChannel {
     this.#device = device;
     this.#answered = answered;
     this.#logged =
-      intents === null ? null : new LoggedReplies(intents, (reply) => this.#send(reply));
+      intents === null ? null : new LoggedReplies(intents, (reply) => this.giveAtOnce(reply));
     this.late = new LateReplies(clock, device, abandoned);
   }
 
@@ -72,11 +72,12 @@ export class ReplyChannel {
 
   /** `reply` is in memory that may be used again when this returns. */
   give(reply: WholeReply, isChange: boolean): void {
-    if (this.#logged === null) this.#send(reply);
+    if (this.#logged === null) this.giveAtOnce(reply);
     else this.#logged.give(reply, isChange);
   }
 
-  #send({ unique, head, length, parts, heldBytes }: WholeReply): void {
+  /** For what tells of nothing that has been done. */
+  giveAtOnce({ unique, head, length, parts, heldBytes }: WholeReply): void {
     if (this.#device.reply(head, length, parts) === 'refused') this.#sendEio(unique, head);
     this.#answered(heldBytes);
   }
@@ -123,7 +124,9 @@ export class Reply {
 
   /** Lets go who waits, who does not live to see the answer. */
   abandon(): void {
-    this.error(ERRNO.EINTR);
+    this.#close();
+    encodeHeader(this.#channel.buffer, this.#unique, ERRNO.EINTR, PAYLOAD);
+    this.#channel.giveAtOnce(this.#whole(PAYLOAD, NO_PARTS));
     this.#open = true;
     this.#isAbandoned = true;
   }
@@ -213,10 +216,13 @@ export class Reply {
   }
 
   #give(length: number, parts: readonly Uint8Array[]): Answer {
-    const { buffer: head } = this.#channel;
-    const reply = { unique: this.#unique, head, length, parts, heldBytes: this.#heldBytes };
-    this.#channel.give(reply, this.#isChange);
+    this.#channel.give(this.#whole(length, parts), this.#isChange);
     return 'sent';
+  }
+
+  #whole(length: number, parts: readonly Uint8Array[]): WholeReply {
+    const { buffer: head } = this.#channel;
+    return { unique: this.#unique, head, length, parts, heldBytes: this.#heldBytes };
   }
 
   #close(): void {

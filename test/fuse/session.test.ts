@@ -603,6 +603,31 @@ test('who is killed while it waits gets EINTR within 2 s, and what it asked for 
   t.end();
 });
 
+test('who is killed does not wait for what intents there is no room for', (t) => {
+  const results: number[] = [];
+  const intents = {
+    staged: true,
+    result: ({ low }: { low: number }) => results.push(low),
+    whenWritten: () => {},
+    flush: () => {},
+    dropCarried: () => {},
+  };
+  const gate = new Gate();
+  const { device, session, pass } = play({ gate, intents }, false);
+  intents.staged = false;
+  device.ask('INIT', INIT);
+  intents.staged = true;
+  device.deliver(requestBytes('MKDIR', [u32(0o755, 0), 'd\0'], { unique: 105n, pid: ALIVE }));
+  gate.open = false;
+  device.deliver(requestBytes('MKDIR', [u32(0o755, 0), 'e\0'], { unique: 106n, pid: KILLED }));
+  device.dying.add(KILLED);
+  pass(3_000);
+  t.match(device.replies.slice(1), [{ unique: 106n, error: EINTR }]);
+  t.same(results, [105], 'and none of his has to be remembered');
+  t.equal(session.requestsUnderWay, 1);
+  t.end();
+});
+
 test('a gate whose only waiter was killed is asked once, and lets the next one through', (t) => {
   const gate = new Gate();
   const { device, pass } = play({ gate });
