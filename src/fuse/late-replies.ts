@@ -13,7 +13,9 @@ import type { Request } from './operations.js';
 export interface Late extends Linked<Late> {
   readonly reply: { abandon(): void };
   readonly pid: number;
-  /** Known since the first look: most are answered before that. */
+  /** It was there at the look before this one: most are answered before that. */
+  isLong: boolean;
+  /** Known once it is long. */
   caller: FuseCaller | null;
 }
 
@@ -33,7 +35,7 @@ export class LateReplies {
 
   /** A reply that somebody waits for; it leaves when it is given. */
   enter(reply: Late['reply'], pid: number): Late {
-    const late: Late = { reply, pid, caller: null, before: null, after: null };
+    const late: Late = { reply, pid, isLong: false, caller: null, before: null, after: null };
     this.#late.push(late);
     this.#watch();
     return late;
@@ -62,12 +64,14 @@ export class LateReplies {
     let next: Late | null = null;
     for (let late = this.#late.first; late !== null; late = next) {
       next = late.after;
-      if (late.caller === null) {
-        late.caller = this.#device.caller(late.pid);
-      } else if (late.caller.isDying) {
-        late.reply.abandon();
-        isAnyAbandoned = true;
+      if (!late.isLong) {
+        late.isLong = true;
+        continue;
       }
+      late.caller ??= this.#device.caller(late.pid);
+      if (!late.caller.isDying) continue;
+      late.reply.abandon();
+      isAnyAbandoned = true;
     }
     if (isAnyAbandoned) this.#abandoned();
   }

@@ -67,7 +67,8 @@ export class FakeDevice implements FuseDevice {
   /** What the next replies come to; 'sent' when empty. */
   readonly outcomes: ReplyOutcome[] = [];
   readonly dying = new Set<number>();
-  /** Who was looked after, in order. */
+  /** Who was looked up, in order; and looked after. */
+  readonly lookedUp: number[] = [];
   readonly looks: number[] = [];
   timesSettled = 0;
   closed = false;
@@ -90,6 +91,7 @@ export class FakeDevice implements FuseDevice {
 
   caller(pid: number): FuseCaller {
     const { dying, looks } = this;
+    this.lookedUp.push(pid);
     return {
       get isDying() {
         looks.push(pid);

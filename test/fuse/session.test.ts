@@ -603,6 +603,30 @@ test('who is killed while it waits gets EINTR within 2 s, and what it asked for 
   t.end();
 });
 
+test('nobody is looked up who waits for less than a second', (t) => {
+  const gate = new Gate();
+  const { device, pass } = play({ gate });
+  gate.open = false;
+  const ask = (pid: number): void =>
+    device.deliver(requestBytes('GETATTR', GETATTR, { unique: BigInt(pid), pid }));
+  ask(20);
+  pass(900);
+  ask(22);
+  pass(200);
+  t.same(device.lookedUp, [], 'the first has only just waited for so long');
+  pass(700);
+  gate.answer();
+  gate.open = false;
+  ask(24);
+  pass(1_000);
+  t.same(device.lookedUp, [], 'those from before have their answer');
+  pass(1_000);
+  t.same(device.lookedUp, [24]);
+  pass(5_000);
+  t.same(device.lookedUp, [24], 'once');
+  t.end();
+});
+
 test('who is killed does not wait for what intents there is no room for', (t) => {
   const results: number[] = [];
   const intents = {
