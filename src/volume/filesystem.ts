@@ -30,7 +30,8 @@ import {
 import { Handles } from './handles.js';
 import type { History } from './history.js';
 import { InodeOperations } from './inode-operations.js';
-import { FILE_MAX_BYTES, INODE_BYTES, SLOT_RANGE } from './limits.js';
+import { Field } from './inode-table.js';
+import { FILE_MAX_BYTES, INODE_BYTES, LEAVING_MS, SLOT_RANGE } from './limits.js';
 import { isRegular, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from './mode.js';
 import { Namespace } from './namespace.js';
 import { PageSource } from './page-source.js';
@@ -70,6 +71,7 @@ export class VolumeFilesystem implements Filesystem {
   readonly #space: FileSpace;
   readonly #handles: Handles;
   readonly #endings: Endings;
+  readonly #clock: Clock;
   readonly #readOnly: boolean;
   #sizeBytes: number;
 
@@ -77,6 +79,7 @@ export class VolumeFilesystem implements Filesystem {
     const { owner, clock, state, history } = parts;
     this.state = state;
     this.history = history;
+    this.#clock = clock;
     this.#sizeBytes = parts.sizeBytes;
     this.#readOnly = parts.readOnly ?? false;
     this.#handles = new Handles(state, parts.adopted);
@@ -130,10 +133,25 @@ export class VolumeFilesystem implements Filesystem {
   }
 
   #requireBytes(bytes: number): void {
-    const fits = (): boolean => this.state.usedBytes + bytes <= this.#sizeBytes;
+    const needed = (): number => this.state.usedBytes + bytes - this.#sizeBytes;
+    const fits = (): boolean => needed() <= 0;
     if (bytes <= 0 || fits()) return;
     this.#endings.hurry(fits);
-    if (!fits()) throw new FsError('ENOSPC', 'the volume is full');
+    if (needed() > this.#leavingBytes()) throw new FsError('ENOSPC', 'the volume is full');
+  }
+
+  /**
+   * What is free but for the kernel's FORGET, which comes behind the close(2) or unlink(2) that it
+   * tells of, and behind what the program does next. For a moment only: for as long as somebody
+   * still has the inode otherwise, a volume must not hold more than its size.
+   */
+  #leavingBytes(): number {
+    const { inodes } = this.state;
+    let bytes = 0;
+    for (const slot of this.#handles.leaving(this.#clock.monotonic() - LEAVING_MS)) {
+      bytes += inodes.get(slot, Field.pages) * PAGE_BYTES + INODE_BYTES;
+    }
+    return bytes;
   }
 
   #requireWritable(): void {
@@ -156,6 +174,7 @@ export class VolumeFilesystem implements Filesystem {
   #endIfUnheld(slot: number, byForget: boolean): void {
     if (this.#readOnly || this.history.failure !== null) return;
     if (this.#handles.mayEnd(slot, byForget)) this.#endings.end(slot);
+    else this.#handles.noteLeaving(slot, this.#clock.monotonic());
   }
 
   /** Ends all orphans: when the volume is mounted afresh, and nobody can hold them. */

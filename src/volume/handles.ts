@@ -5,6 +5,7 @@
  * A daemon that took over a living mount does not know what the kernel looked up before: then an
  * orphan ends with its FORGET, which the kernel sends after the last close, and not before.
  */
+import type { Monotonic } from '../core/units.js';
 import type { VolumeState } from './state.js';
 
 export class Handles {
@@ -14,6 +15,8 @@ export class Handles {
   #lookups = new Uint32Array(1024);
   readonly #opens = new Map<number, number>();
   readonly #known = new Set<number>();
+  /** Orphans, and since when the kernel has had reason to forget them. */
+  readonly #leaving = new Map<number, Monotonic>();
 
   constructor(state: VolumeState, adopted: boolean) {
     this.#state = state;
@@ -54,13 +57,34 @@ export class Handles {
   freed(slot: number): void {
     this.#opens.delete(slot);
     this.#known.delete(slot);
+    this.#leaving.delete(slot);
     if (slot < this.#lookups.length) this.#lookups[slot] = 0;
   }
 
   /** Whether an orphan may end now; `byForget` when the kernel has just forgotten it. */
   mayEnd(slot: number, byForget: boolean): boolean {
-    if (!this.#state.orphans.has(slot) || this.#opens.has(slot)) return false;
-    if ((this.#lookups[slot] ?? 0) > 0) return false;
-    return byForget || !this.#adopted || this.#known.has(slot);
+    if (!this.#isClosed(slot) || (this.#lookups[slot] ?? 0) > 0) return false;
+    return byForget || this.#knows(slot);
+  }
+
+  #isClosed(slot: number): boolean {
+    return this.#state.orphans.has(slot) && !this.#opens.has(slot);
+  }
+
+  #knows(slot: number): boolean {
+    return !this.#adopted || this.#known.has(slot);
+  }
+
+  /** An inode was closed, or has lost a name. */
+  noteLeaving(slot: number, now: Monotonic): void {
+    if (!this.#isClosed(slot) || !this.#knows(slot) || this.#leaving.has(slot)) return;
+    this.#leaving.set(slot, now);
+  }
+
+  /** The orphans that are closed, and first were so at `since` or later. */
+  leaving(since: number): number[] {
+    const isLeaving = ([slot, at]: [number, Monotonic]): boolean =>
+      at >= since && this.#isClosed(slot);
+    return [...this.#leaving].filter(isLeaving).map(([slot]) => slot);
   }
 }

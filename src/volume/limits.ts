@@ -66,6 +66,8 @@ export const CHECKPOINT_WORTH = 1 / 16;
 /** Bytes of leaf images in one checkpoint record's pages. */
 export const IMAGE_BATCH_BYTES = 1 * MIB;
 
+/** For so long after its last close or name the space of an orphan may be had in advance. */
+export const LEAVING_MS = 1_000;
 /** Chunks (MiB) of a file without a name that are given up in one turn; and inodes. */
 export const ENDING_CHUNKS = 1_024;
 export const ENDING_INODES = 1_024;

@@ -342,6 +342,34 @@ test('an unlinked file lives until nobody holds it', async (t) => {
   t.ok(bed.isReproduced());
 });
 
+test('space that the kernel gives up in a moment can be had now, but not for ever', async (t) => {
+  const bed = new Bed({ sizeBytes: 1 * MIB });
+  const other = bed.file('other');
+  const big = bed.file('big');
+  const large = pattern(900_000, 1);
+  bed.fs.open(big);
+  t.equal(bed.write(big, 0, large), null);
+  bed.fs.unlink(ROOT, name('big'));
+  t.match(bed.write(other, 0, large), { errno: 'ENOSPC' }, 'it is open');
+  bed.fs.close(big);
+  t.equal(bed.write(other, 0, large), null, 'the kernel forgets it in a moment');
+  t.match(bed.write(other, MIB, large), { errno: 'ENOSPC' }, 'that was all');
+  t.equal(bed.fs.statfs().freeBytes, 0);
+  bed.fs.forget(big, 1);
+  t.ok(bed.fs.statfs().freeBytes > 0);
+  bed.fs.unlink(ROOT, name('other'));
+  const next = bed.file('next');
+  t.equal(bed.write(next, 0, pattern(4_096, 1)), null);
+  bed.scheduler.runFor(1_100);
+  t.match(bed.write(next, 0, large), { errno: 'ENOSPC' }, 'the kernel has it in use');
+  bed.fs.open(other);
+  bed.fs.close(other);
+  t.match(bed.write(next, 0, large), { errno: 'ENOSPC' }, 'and it counts once only');
+  bed.fs.forget(other, 1);
+  t.equal(bed.write(next, 0, large), null);
+  t.ok(bed.isReproduced());
+});
+
 test('a mount that outlived its daemon keeps orphans until they are forgotten', async (t) => {
   const bed = new Bed({ mount: { adopted: { intents: null } } });
   const inode = bed.file('a');
