@@ -245,14 +245,12 @@ export class Extents {
 
   /** Lets a range share the pages of another (of another file, or not overlapping). */
   share(from: number, page: number, to: number, toPage: number, count: number): number {
-    const runs: { at: number; run: Run }[] = [];
-    for (let at = 0; at < count; ) {
-      const run = this.run(from, page + at, count - at);
-      runs.push({ at, run });
-      at += run.count;
-    }
-    let grown = 0;
-    for (const { at, run } of runs) grown += this.set(to, toPage + at, run.count, run.place);
+    const runs: { at: number; length: number; place: number }[] = [];
+    this.#scan(from, page, page + count, (_slot, at, length, place) => {
+      runs.push({ at: at - page, length, place });
+    });
+    let grown = this.#clear(to, toPage, toPage + count);
+    for (const { at, length, place } of runs) grown += this.set(to, toPage + at, length, place);
     return grown;
   }
 

@@ -294,6 +294,26 @@ test('copied ranges share pages until one side is written', async (t) => {
   );
 });
 
+test('a hole is copied at once, however large, and makes one', async (t) => {
+  const bed = new Bed();
+  const TIB = 1024 * 1024 * MIB;
+  const a = bed.file('a');
+  const b = bed.file('b');
+  bed.write(a, 3 * MIB, 'near');
+  bed.write(a, 8 * TIB - MIB, 'far');
+  bed.fs.setattr(a, { size: 8 * TIB });
+  bed.write(b, 5 * MIB, pattern(3 * MIB, 1));
+  bed.write(b, 8 * TIB, pattern(3 * MIB, 2));
+  const since = performance.now();
+  t.equal(bed.fs.copyRange(a, 0, b, 2 * MIB, 8 * TIB), 8 * TIB);
+  t.ok(performance.now() - since < 1_000, 'nothing is done for each MiB of it');
+  t.equal(bed.read(b, 5 * MIB, 4).toString(), 'near');
+  t.equal(bed.read(b, 8 * TIB + MIB, 3).toString(), 'far');
+  t.ok(bed.read(b, 6 * MIB, MIB).equals(Buffer.alloc(MIB)));
+  t.equal(bed.fs.getattr(b).blocks, (2 + MIB / PAGE_BYTES) * 8, 'and what was behind stays');
+  t.ok(bed.isReproduced());
+});
+
 test('a full volume says so, and gives space back', async (t) => {
   const bed = new Bed({ sizeBytes: 1 * MIB });
   const inode = bed.file('a');
