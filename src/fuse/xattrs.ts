@@ -27,6 +27,7 @@ function requireKnown(name: string): void {
 export function setXattr(filesystem: Filesystem, inode: Inode, request: SetXattr): void {
   const { name, flags, killSgid } = request;
   requireKnown(name);
+  if (NAMESPACES.includes(name)) throw new FsError('EINVAL', 'an attribute without a name');
   if (name !== ACL_ACCESS) {
     filesystem.setxattr(inode, name, Buffer.from(request.value), flags);
     return;

@@ -13,8 +13,10 @@ import { FakeDevice, requestBytes, u32, u64 } from './fake-device.js';
 const ENOENT = -2;
 const EINTR = -4;
 const EIO = -5;
+const EINVAL = -22;
 const EROFS = -30;
 const ENOSYS = -38;
+const ENOTSUP = -95;
 const ENOTTY = -25;
 const ENAMETOOLONG = -36;
 
@@ -226,6 +228,17 @@ test('bit 63 of a resent request comes back in its reply', async (t) => {
   const unique = (1n << 63n) | 12_345_678_901n;
   const reply = device.ask('GETATTR', [u32(0, 0), u64(0)], { unique });
   t.equal(reply.unique, unique);
+});
+
+test('an attribute has a name behind its namespace', (t) => {
+  const { device } = play();
+  const inode = create(device, 'file');
+  const set = (name: string): number =>
+    device.ask('SETXATTR', [u32(1, 0, 0, 0), `${name}\0`, Buffer.from('v')], { inode }).error;
+  t.equal(set('user.a'), 0);
+  t.equal(set('user.'), EINVAL, 'as elsewhere, where no copy could be made of it');
+  t.equal(set('other.a'), ENOTSUP);
+  t.end();
 });
 
 test('what is not there is answered once and remembered by the kernel', async (t) => {
