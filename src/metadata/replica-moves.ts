@@ -22,6 +22,7 @@ import { parseJson } from './encoding.js';
 import { chunkKey, ROOT } from './keys.js';
 import { RANGE_PAGE } from './limits.js';
 import { METADATA_SCHEMA, type Replica } from './model.js';
+import { notRemoved } from './node-states.js';
 import { type ChunkEntry, encodeChunk } from './sealed-chunks.js';
 import type { Compare, KeyValue, MetadataStore, Operation } from './store.js';
 import type { StoredChunk, VersionedVolume } from './stored-volume.js';
@@ -142,7 +143,10 @@ export class ReplicaMoves {
     );
   }
 
-  /** The copy is complete: `filling` joins the list, and `drop`, if any, leaves it. */
+  /**
+   * The copy is complete: `filling` joins the list, and `drop`, if any, leaves it. Not where the
+   * node of `filling` was removed meanwhile: what it holds does not count, and it may be wiped.
+   */
   finish(volume: VersionedVolume, move: VersionedMove, drop: Replica | null): Promise<MoveOutcome> {
     const place = placeOf(volume, move.segment);
     const { filling } = move;
@@ -156,7 +160,8 @@ export class ReplicaMoves {
     );
     const key = chunkKey(move.volume, number);
     const leaving = drop === null ? move.leaving : [...without(move.leaving, drop), plain(drop)];
-    return this.#transact([{ key, modRevision }], move, { filling: null, instead: null, leaving }, [
+    const compare = [{ key, modRevision }, notRemoved(filling.node)];
+    return this.#transact(compare, move, { filling: null, instead: null, leaving }, [
       { type: 'put', key, value: encodeChunk(move.volume, changed) },
     ]);
   }

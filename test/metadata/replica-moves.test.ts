@@ -136,6 +136,17 @@ test('what was changed meanwhile is not overwritten, and only who leads changes 
   );
 });
 
+test('a copy on a node that was removed meanwhile does not join the list', async (t) => {
+  const bed = moving();
+  const { world, moves, store, clock } = bed;
+  await world.wait(moves.begin(await bed.volume(), await bed.move(), FOUR, null));
+  await world.wait(removeNode(store, clock, FOUR.node));
+  const finished = moves.finish(await bed.volume(), await bed.move(), A);
+  t.equal(await world.wait(finished), 'changed');
+  t.same(await bed.listed(), THREE);
+  t.equal(await bed.droppable(A), 'refused', 'what it would have taken the place of stays');
+});
+
 test('a segment that is deleted while it is copied leaves a copy to be dropped', async (t) => {
   const bed = moving();
   const { world, moves } = bed;
