@@ -74,8 +74,11 @@ export class DirectoryCache {
 
   isLive(node: NodeId): boolean {
     if (this.#live.has(node)) return true;
-    const inGrace = this.#options.clock.monotonic() < this.#graceEnds;
-    return inGrace && this.#liveBefore.has(node);
+    return this.#inGrace && this.#liveBefore.has(node);
+  }
+
+  get #inGrace(): boolean {
+    return this.#options.clock.monotonic() < this.#graceEnds;
   }
 
   placement(replicas: number): PlacementRecord | null {
@@ -89,7 +92,8 @@ export class DirectoryCache {
   #setConnected(connected: boolean): void {
     this.#connected = connected;
     if (!connected) {
-      for (const node of this.#live) this.#liveBefore.add(node);
+      const before = this.#inGrace ? this.#liveBefore : [];
+      this.#liveBefore = new Set([...before, ...this.#live]);
       return;
     }
     if (this.#wasConnected) {

@@ -179,6 +179,40 @@ test('a node registers again in a store put back, and never in another cluster',
   await world.wait(registration.stop());
 });
 
+test('a node that died before an outage is not called live after it', async (t) => {
+  const world = new SimStores();
+  const { store, process } = world.connect();
+  const { clock } = process;
+  const directory = new DirectoryCache({ store, clock, log: new RecordedLog() });
+  const outage = async (ms: number): Promise<void> => {
+    store.setReachable(false);
+    await world.pass(ms);
+    store.setReachable(true);
+    await world.until(() => directory.connected);
+  };
+  const put = { type: 'put', key: liveKey(NODE), value: 'a' } as const;
+  world.server.transact([], [put]);
+  await world.pass(1_000);
+  await outage(10_000);
+  await world.pass(60_000);
+  t.ok(directory.isLive(NODE));
+  world.server.transact([], [{ type: 'delete', key: liveKey(NODE) }]);
+  await world.pass(1_000);
+  t.notOk(directory.isLive(NODE), 'it has died');
+  await outage(1_000);
+  t.notOk(directory.isLive(NODE), 'and an outage does not bring it back');
+  world.server.transact([], [put]);
+  await world.pass(1_000);
+  store.setReachable(false);
+  await world.pass(1_000);
+  world.server.transact([], [{ type: 'delete', key: liveKey(NODE) }]);
+  store.setReachable(true);
+  await world.until(() => directory.connected);
+  await outage(1_000);
+  t.ok(directory.isLive(NODE), 'one that lived has its time after the second of two outages, too');
+  directory.close();
+});
+
 test('the directory answers while the store is away and gives grace afterwards', async (t) => {
   const world = new SimStores();
   const { store, process } = world.connect();
