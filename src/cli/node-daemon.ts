@@ -28,7 +28,8 @@ import { nodeRandom } from '../io/node/random.js';
 import { tcpNetwork } from '../io/node/tcp.js';
 import { readCluster } from '../metadata/cluster.js';
 import { METADATA_SCHEMA, type NodeRecord } from '../metadata/model.js';
-import { listNodes } from '../metadata/nodes.js';
+import { isRemoved } from '../metadata/node-states.js';
+import { listNodes, wasRemoved } from '../metadata/nodes.js';
 import type { MetadataStore } from '../metadata/store.js';
 import type { ScrubbedDisks } from '../replication/scrubber.js';
 import { EXIT_CODES } from './errors.js';
@@ -57,6 +58,7 @@ const LASTING: readonly ErrorCode[] = [
   'INVALID_ARGUMENT',
   'UNAUTHENTICATED',
   'WRONG_CLUSTER',
+  'CONFLICT',
   'VERSION',
 ];
 
@@ -147,6 +149,8 @@ export class NodeDaemon {
         const { cluster } = await readCluster(store);
         this.#identity ??= { cluster, node: idFromBytes<NodeId>(nodeRandom.bytes(16)) };
         checkCluster(this.#identity, cluster, store.name);
+        const { node } = this.#identity;
+        if (await isRemoved(store, node)) throw wasRemoved(node);
         // Later than this daemon's start; before, it is done once the disks are locked.
         if (this.#disks.length > 0) await this.#checkNoTwin(store, this.#identity);
         if (!this.#isJoining) return;

@@ -7,7 +7,7 @@
  */
 import { assert } from '../core/assert.js';
 import { HoldfastError } from '../core/errors.js';
-import type { ClusterId } from '../core/ids.js';
+import type { ClusterId, NodeId } from '../core/ids.js';
 import { LEASE_TTL_SECONDS } from '../core/limits.js';
 import type { Clock } from '../io/clock.js';
 import type { Log } from '../io/log.js';
@@ -87,9 +87,7 @@ export class NodeRegistration {
     const { node } = this.#record;
     if (await isRemoved(store, node)) {
       this.#setRegistered(false);
-      const hint = 'What it holds does not count. To use its disks again, empty their directories.';
-      const message = `this node, ${node}, was removed from the cluster`;
-      throw new HoldfastError('CONFLICT', message, { hint });
+      throw wasRemoved(node);
     }
     const { id: lease } = await loop.lease();
     const record = this.#record;
@@ -131,6 +129,13 @@ export class NodeRegistration {
     this.#registered = registered;
     this.#options.onChange?.(registered);
   }
+}
+
+/** For a node that is started, or runs, although it is no part of the cluster any more. */
+export function wasRemoved(node: NodeId): HoldfastError {
+  const hint = 'What it holds does not count. To use its disks again, empty their directories.';
+  const message = `this node, ${node}, was removed from the cluster`;
+  return new HoldfastError('CONFLICT', message, { hint });
 }
 
 /** Every node that ever registered, by id. */

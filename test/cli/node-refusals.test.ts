@@ -151,6 +151,8 @@ t.test('an empty directory where a disk of this node should be', async (t) => {
   t.equal(removed.code, 0, removed.err);
   const anew = await place.start(t, place.args(place.directory('anew'), ...listen));
   t.not(anew.ready.node, ready.node, 'and so is a whole node');
+  const back = await holdfast(plain(place.args(one)));
+  refused(t, back, 18, /this node, .* was removed from the cluster.*empty their directories/, 'rm');
 });
 
 t.test('superblocks that it cannot or must not read', async (t) => {
