@@ -159,6 +159,6 @@ function mountedThere(presence: PresenceRecord, { name }: VolumeRecord): Holdfas
   const by = `on ${host} at ${mountPoint} by process ${pid} since ${since}`;
   const hint =
     `Unmount it there. If ${host} is dead, that shows within ${LEASE_TTL_SECONDS} s: ` +
-    'try again, or use --wait 15.';
+    'try again then (holdfast mount waits for it with --wait 15).';
   return new HoldfastError('CONFLICT', `"${name}" is mounted ${by}`, { hint });
 }

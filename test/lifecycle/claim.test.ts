@@ -139,7 +139,11 @@ t.test('one that ends here is waited for', async (t) => {
 t.test('mounted elsewhere: says where, and what to do if that is dead', async (t) => {
   const turn = new Turn();
   await turn.present('there');
-  const told = { code: 'CONFLICT', message: /on there at \/mnt\/db/, hint: /within 10 s.*--wait/ };
+  const told = {
+    code: 'CONFLICT',
+    message: /on there at \/mnt\/db/,
+    hint: /within 10 s.*holdfast mount waits.*--wait 15/,
+  };
   await t.rejects(turn.wait(), told);
   realClock.after(300, () => void turn.absent());
   await turn.wait(5_000);
