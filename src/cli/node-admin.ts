@@ -7,7 +7,7 @@
 import type { Command } from 'commander';
 import { parseDuration } from '../core/durations.js';
 import { HoldfastError, invalid } from '../core/errors.js';
-import type { NodeId } from '../core/ids.js';
+import type { Incarnation, NodeId } from '../core/ids.js';
 import { formatSize } from '../core/sizes.js';
 import type { NodeRecord, VolumeRecord } from '../metadata/model.js';
 import {
@@ -29,7 +29,7 @@ import { checkSession } from './node-secret.js';
 import { addExamples, printResult, showProgress } from './output.js';
 import { diskScrubText, scrubProblems } from './scrub-text.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
-import { askNode, nodeName, stateText } from './survey.js';
+import { askNode, nodeName, stateText, usableDisks } from './survey.js';
 import { table } from './text.js';
 
 interface DrainOptions extends SessionOptions {
@@ -305,7 +305,9 @@ async function rmNode(word: string, options: RemoveOptions): Promise<void> {
     const record = findNode(cluster.nodes, word);
     await checkSession(session);
     const there = await answering(session, cluster);
-    const held = holdingsOf(record.node, cluster.volumes, (node) => there.has(node));
+    const held = holdingsOf(record.node, cluster.volumes, ({ incarnation }) => {
+      return there.has(incarnation);
+    });
     if (options.acceptLoss !== true) refuseLoss(record, held);
     if (options.force !== true && options.acceptLoss !== true) refuseUsed(cluster, record, held);
     await removeNode(session.store, session.clock, record.node);
@@ -319,15 +321,11 @@ async function rmNode(word: string, options: RemoveOptions): Promise<void> {
   });
 }
 
-/** Nodes that live and answer now: a registration outlives its node by seconds. */
-async function answering(session: Session, cluster: Cluster): Promise<ReadonlySet<NodeId>> {
-  const there = new Set<NodeId>();
-  const asked = cluster.nodes.map(async (record) => {
-    const { disks } = await askNode(session, cluster.directory, record);
-    if (disks !== null && cluster.directory.isLive(record.node)) there.add(record.node);
-  });
-  await Promise.all(asked);
-  return there;
+/** Disks that work, of nodes that live and answer now: a registration outlives both. */
+async function answering(session: Session, cluster: Cluster): Promise<ReadonlySet<Incarnation>> {
+  const { directory, nodes } = cluster;
+  const asked = nodes.map((record) => askNode(session, directory, record));
+  return usableDisks((await Promise.all(asked)).filter(({ live }) => live));
 }
 
 function refuseLoss(record: NodeRecord, { only, needed }: Holdings): void {

@@ -3,7 +3,7 @@
  * `holdfast node`; the metadata store alone is asked.
  */
 import type { NodeId } from '../core/ids.js';
-import type { PlannedSegment, VolumeRecord } from '../metadata/model.js';
+import type { PlannedSegment, Replica, VolumeRecord } from '../metadata/model.js';
 import type { Directory } from '../replication/directory.js';
 import type { Session } from './session.js';
 
@@ -37,12 +37,12 @@ export async function allVolumes(session: Session): Promise<VolumeRecord[]> {
 export function holdingsOf(
   node: NodeId,
   volumes: readonly VolumeRecord[],
-  isThere: (node: NodeId) => boolean,
+  isThere: (replica: Replica) => boolean,
 ): Holdings {
   const names = ({ replicas }: PlannedSegment): boolean =>
     replicas.some((one) => one.node === node);
   const others = ({ replicas }: PlannedSegment): number =>
-    replicas.filter((one) => one.node !== node && isThere(one.node)).length;
+    replicas.filter((one) => one.node !== node && isThere(one)).length;
   let sealedSegments = 0;
   let sealedBytes = 0;
   let openSegments = 0;
@@ -69,7 +69,9 @@ export function holdingsOf(
   return { sealedSegments, sealedBytes, openSegments, mostReplicas, ...lists };
 }
 
-/** Answers whether a node counts as there: it lives, by its registration. */
-export function livingIn(directory: Directory): (node: NodeId) => boolean {
-  return (node) => directory.isLive(node);
+/** Answers whether a copy counts as there: its node lives and has its disk, by registrations. */
+export function livingIn(directory: Directory): (replica: Replica) => boolean {
+  const living = directory.nodes().filter(({ node }) => directory.isLive(node));
+  const there = new Set(living.flatMap(({ disks }) => disks.map((disk) => disk.incarnation)));
+  return ({ incarnation }) => there.has(incarnation);
 }

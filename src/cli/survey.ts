@@ -5,7 +5,7 @@
 import { type DiskStatus, NODE_STATUS } from '../block/wire/messages.js';
 import { type ErrorCode, HoldfastError } from '../core/errors.js';
 import type { Incarnation } from '../core/ids.js';
-import type { NodeRecord, VolumeRecord } from '../metadata/model.js';
+import type { NodeRecord, Replica, VolumeRecord } from '../metadata/model.js';
 import { type NodeWish, readNodeWishes } from '../metadata/node-states.js';
 import { changeOf, checkSize } from '../metadata/stored-volume.js';
 import type { Directory } from '../replication/directory.js';
@@ -89,6 +89,19 @@ export async function askNode(
     const { message: problem, code: problemCode } = thrown;
     return { record, live, disks: null, problem, problemCode, clock: null };
   }
+}
+
+/** Disks that take what is written, and from which copies are made. */
+export function usableDisks(nodes: readonly NodeAnswer[]): ReadonlySet<Incarnation> {
+  return disksIn(nodes, ({ state }) => state !== 'failed');
+}
+
+function disksIn(
+  nodes: readonly NodeAnswer[],
+  isMeant: (disk: DiskStatus) => boolean,
+): ReadonlySet<Incarnation> {
+  const found = nodes.flatMap(({ disks }) => disks ?? []).filter(isMeant);
+  return new Set(found.map(({ incarnation }) => incarnation));
 }
 
 export function nodeName({ node, address }: NodeRecord): string {
@@ -192,9 +205,9 @@ function silence(name: string, { problem, problemCode }: NodeAnswer): NodeFault 
 
 /** Which volumes could lose data, or cannot be written, because of nodes that do not answer. */
 export function volumeProblems({ volumes, nodes, unusable }: Survey): string[] {
-  const here = new Set(
-    nodes.flatMap(({ disks }) => (disks ?? []).map(({ incarnation }) => incarnation)),
-  );
+  const works = usableDisks(nodes);
+  // One that has failed may still be read.
+  const answers = disksIn(nodes, () => true);
   const takers = nodes.filter(({ wish }) => wish.drain === undefined).length;
   const found = volumes.flatMap((volume) => {
     const problems: string[] = [];
@@ -202,12 +215,12 @@ export function volumeProblems({ volumes, nodes, unusable }: Survey): string[] {
       const has = `keeps ${volume.replicas} copies on as many nodes`;
       problems.push(`volume ${volume.name}: ${has}, and ${takers} take part`);
     }
-    const missing = (replicas: readonly { readonly incarnation: Incarnation }[]): number =>
+    const missing = (replicas: readonly Replica[], here = works): number =>
       replicas.filter(({ incarnation }) => !here.has(incarnation)).length;
     const reduced = [...volume.sealed, ...volume.open].filter(
       ({ replicas }) => missing(replicas) > 0 || replicas.length < volume.replicas,
     );
-    const lost = reduced.filter(({ replicas }) => missing(replicas) === replicas.length);
+    const lost = reduced.filter(({ replicas }) => missing(replicas, answers) === replicas.length);
     if (reduced.length > 0) {
       problems.push(`volume ${volume.name}: ${reduced.length} segments have too few replicas now`);
     }

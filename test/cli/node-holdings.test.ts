@@ -1,10 +1,12 @@
 /** What a node is counted on for, and which node is meant: what `holdfast node` decides on. */
 import t from 'tap';
 import { findNode } from '../../src/cli/node-admin.js';
-import { holdingsOf } from '../../src/cli/node-holdings.js';
+import { holdingsOf, livingIn } from '../../src/cli/node-holdings.js';
+import { type NodeAnswer, usableDisks, volumeProblems } from '../../src/cli/survey.js';
 import type { Incarnation, NodeId } from '../../src/core/ids.js';
 import { epoch, lsn, offset } from '../../src/core/units.js';
-import type { NodeRecord, SealedSegment, VolumeRecord } from '../../src/metadata/model.js';
+import type { NodeRecord, Replica, SealedSegment, VolumeRecord } from '../../src/metadata/model.js';
+import type { Directory } from '../../src/replication/directory.js';
 import { volumeRecord } from '../fixtures/volume-record.js';
 import { fresh, id, segmentId, THREE, VOLUME } from '../metadata/samples.js';
 
@@ -29,7 +31,7 @@ t.test('copies are counted, and those that nobody else has', async (t) => {
     { sealedSegments: 1 },
   );
   const alone = volume({ sealed: [sealed('1')] });
-  t.same(holdingsOf(A, [alone], (node) => node === A).only, ['data'], 'the others are down');
+  t.same(holdingsOf(A, [alone], ({ node }) => node === A).only, ['data'], 'the others are down');
   t.same(holdingsOf(A, [alone], () => true).mostReplicas, { replicas: 3, volume: 'data' });
 });
 
@@ -39,10 +41,48 @@ t.test(
     const open = [{ ...fresh('1'), createEpoch: epoch(1) }];
     const written = volume({ open });
     t.same(holdingsOf(A, [written], () => true).needed, [], 'two of three are enough');
-    t.same(holdingsOf(A, [written], (node) => node !== B).needed, ['data']);
+    t.same(holdingsOf(A, [written], ({ node }) => node !== B).needed, ['data']);
     t.equal(holdingsOf(A, [written], () => true).openSegments, 1);
   },
 );
+
+t.test('a disk that its node has lost, or that has failed, has no copy', async (t) => {
+  const [one, two] = THREE as [Replica, Replica];
+  const pair = volume({ replicas: 2, sealed: [sealed('1', [one, two])] });
+  const known = ({ node, incarnation }: Replica): NodeRecord => {
+    const disks = [{ incarnation, capacityBytes: 1 }];
+    return { schema: 1, node, address: node, zone: 'z', disks, version: '1' };
+  };
+  const registered = (nodes: NodeRecord[]): Directory => ({
+    nodes: () => nodes,
+    isLive: () => true,
+    address: () => null,
+    placement: () => null,
+  });
+  const both = livingIn(registered([known(one), known(two)]));
+  t.same(holdingsOf(A, [pair], both).only, []);
+  const replaced = { ...two, incarnation: id<Incarnation>('f') };
+  const anew = livingIn(registered([known(one), known(replaced)]));
+  t.same(holdingsOf(A, [pair], anew).only, ['data'], 'B lives, with an empty disk');
+
+  const answer = (on: Replica, state: 'ok' | 'full' | 'failed'): NodeAnswer => {
+    const { incarnation } = on;
+    const disk = { incarnation, state, totalBytes: 1, freeBytes: 1, segments: 1 };
+    const rest = { live: true, problem: null, problemCode: null, clock: null };
+    return { record: known(on), disks: [disk], ...rest };
+  };
+  t.same([...usableDisks([answer(one, 'full'), answer(two, 'failed')])], [one.incarnation]);
+  const nodes = [
+    { ...answer(one, 'ok'), wish: {} },
+    { ...answer(two, 'failed'), wish: {} },
+  ];
+  const open = [{ ...fresh('2'), createEpoch: epoch(1), replicas: [one, two] }];
+  const written = { ...pair, ackQuorum: 2, open };
+  t.same(volumeProblems({ nodes, volumes: [written], unusable: [] }), [
+    'volume data: 2 segments have too few replicas now',
+    'volume data: cannot be written now',
+  ]);
+});
 
 t.test('a node is named by the first digits of its id, or its address', async (t) => {
   const disks = [{ incarnation: id<Incarnation>('1'), capacityBytes: 1 }];
