@@ -11,7 +11,7 @@ import { NodeMachineCommands } from '../io/node/machine-commands.js';
 import { postTo } from '../io/node/post-client.js';
 import { AgentMachine } from '../lifecycle/agent-client.js';
 import { pathOf } from '../lifecycle/agent-protocol.js';
-import type { NodeSpace } from '../lifecycle/catalog.js';
+import type { NodeTold } from '../lifecycle/catalog.js';
 import { shutOut } from '../lifecycle/fence.js';
 import { LocalMachine } from '../lifecycle/local-machine.js';
 import type { MachineVolumes } from '../lifecycle/machine.js';
@@ -62,7 +62,7 @@ export function lifecycleOf(session: Session, options: LifecycleOptions = {}): S
   return new StoredVolumes({
     ...{ clock, random, store, lockWaitMs },
     machine: machineOf(location, process.env, options),
-    space: () => freeSpace(session),
+    ask: () => askNodes(session),
     shutOut: async (record, timeoutMs) => {
       const directory = await session.directory();
       const { log, clients: requests } = session;
@@ -123,8 +123,8 @@ function absoluteLocation({
   };
 }
 
-/** Of the nodes that answer. */
-async function freeSpace(session: Session): Promise<NodeSpace[]> {
+/** What the nodes that answer tell. */
+export async function askNodes(session: Session): Promise<NodeTold[]> {
   const directory = await session.directory();
   const live = directory.nodes().filter(({ node }) => directory.isLive(node));
   const answers = await Promise.all(
@@ -133,7 +133,8 @@ async function freeSpace(session: Session): Promise<NodeSpace[]> {
         const { body } = await ask(session.clients, { node, address }, NODE_STATUS);
         if (body?.type !== 'status') return [];
         const healthy = body.disks.filter(({ state }) => state === 'ok');
-        return [{ zone, freeBytes: healthy.reduce((sum, disk) => sum + disk.freeBytes, 0) }];
+        const freeBytes = healthy.reduce((sum, disk) => sum + disk.freeBytes, 0);
+        return [{ zone, freeBytes, wallMs: body.wallMs }];
       } catch (thrown) {
         if (!(thrown instanceof HoldfastError)) throw thrown;
         return [];

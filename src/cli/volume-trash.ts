@@ -8,9 +8,12 @@ import { formatDuration, parseDuration } from '../core/durations.js';
 import { HoldfastError, invalid } from '../core/errors.js';
 import { formatSize } from '../core/sizes.js';
 import type { VolumeFacts } from '../metadata/model.js';
+import type { VersionedHead } from '../metadata/stored-volume.js';
 import { isExpired, type PurgeRule } from '../metadata/trash.js';
+import { agreedTime } from '../replication/expiry.js';
 import { type PurgeOutcome, purgeVolume } from '../replication/purge.js';
 import { parsed, resolveSettings } from './config.js';
+import { askNodes } from './lifecycle.js';
 import { checkSession } from './node-secret.js';
 import { addExamples, printResult, showProgress } from './output.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
@@ -79,7 +82,9 @@ async function remove(name: string, options: RemoveOptions): Promise<void> {
   await Session.run(options, async (session) => {
     const { record } = await findInUse(session, name);
     if (isPurge) await checkSession(session);
-    const removal = { keepMs: isPurge ? 0 : retention, force: options.force === true };
+    const told = await askNodes(session);
+    const wallMs = Math.max(session.clock.wall(), ...told.map((one) => one.wallMs));
+    const removal = { keepMs: isPurge ? 0 : retention, force: options.force === true, wallMs };
     const removed = (await session.trash.remove(record.volume, removal)).record;
     if (isPurge) {
       await purgeAll(session, [removed], options);
@@ -125,16 +130,28 @@ async function purgeVolumes(words: readonly string[], options: PurgeCommandOptio
     throw invalid('which volumes?', 'Name volumes in the trash, or say --expired.');
   }
   await Session.run(options, async (session) => {
-    const now = session.clock.wall();
-    const found =
-      options.expired === true
-        ? (await session.trash.list()).filter(({ record }) => isExpired(record, now))
-        : await Promise.all(words.map((word) => session.trash.find(word)));
     await checkSession(session);
-    const rule = options.expired === true ? { wallMs: now } : {};
-    const records = found.map(({ record }) => record);
-    await purgeAll(session, records, { ...options, ...rule });
+    if (options.expired !== true) {
+      const named = await Promise.all(words.map((word) => session.trash.find(word)));
+      await purgeAll(session, factsOf(named), options);
+      return;
+    }
+    const { store, clock, clients: requests } = session;
+    const all = await session.trash.list();
+    const isAny = all.some(({ record }) => isExpired(record, clock.wall()));
+    const wallMs = isAny ? await agreedTime({ store, clock, requests }) : clock.wall();
+    if (wallMs === null) {
+      const hint = 'Start the nodes, or name the volumes.';
+      const message = 'too few nodes tell their time to say what has expired';
+      throw new HoldfastError('UNAVAILABLE', message, { hint });
+    }
+    const expired = all.filter(({ record }) => isExpired(record, wallMs));
+    await purgeAll(session, factsOf(expired), { ...options, wallMs });
   });
+}
+
+function factsOf(volumes: readonly VersionedHead[]): VolumeFacts[] {
+  return volumes.map(({ record }) => record);
 }
 
 interface Purged {

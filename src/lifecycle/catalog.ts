@@ -41,10 +41,13 @@ const DEFAULT_REPLICAS = 3;
 const DEFAULT_KEEP_MS = 7 * 24 * 3_600_000;
 const LIST_MAX = 1_000;
 
-/** What a node's disks have room for, as it tells. */
-export interface NodeSpace {
+/** What a node tells of itself. */
+export interface NodeTold {
   readonly zone: string;
+  /** What its disks have room for. */
   readonly freeBytes: number;
+  /** What its clock says. */
+  readonly wallMs: number;
 }
 
 export interface CatalogDeps {
@@ -52,7 +55,7 @@ export interface CatalogDeps {
   readonly clock: Clock;
   readonly random: Random;
   /** Asks every node that lives; those that do not answer are left out. */
-  readonly space: () => Promise<readonly NodeSpace[]>;
+  readonly ask: () => Promise<readonly NodeTold[]>;
 }
 
 /** What volumes are seen against: read once for a whole list. */
@@ -192,7 +195,9 @@ export class Catalog {
     if (record === null) return;
     const { keepMs = DEFAULT_KEEP_MS, force = false } = options;
     try {
-      await this.trash.remove(record.volume, { keepMs, force });
+      const told = await this.#deps.ask();
+      const wallMs = Math.max(this.#deps.clock.wall(), ...told.map((one) => one.wallMs));
+      await this.trash.remove(record.volume, { keepMs, force, wallMs });
     } catch (thrown) {
       // Purged meanwhile.
       if (!(thrown instanceof HoldfastError && thrown.code === 'NOT_FOUND')) throw thrown;
@@ -226,7 +231,7 @@ export class Catalog {
     readonly replicas?: number;
   }): Promise<Capacity> {
     const { zones, replicas = DEFAULT_REPLICAS } = options;
-    const spaces = await this.#deps.space();
+    const spaces = await this.#deps.ask();
     const free = spaces
       .filter(({ zone }) => zones === undefined || zones.includes(zone))
       .map(({ freeBytes }) => freeBytes);

@@ -46,6 +46,11 @@ export interface Removal {
   readonly keepMs: number | null;
   /** Also when its last owner did not release it. */
   readonly force: boolean;
+  /**
+   * What time it is, where more clocks than our own were asked: the latest of them, as by one that
+   * is behind its time could be over at once.
+   */
+  readonly wallMs?: number;
 }
 
 /** What must hold for a purge to begin. */
@@ -107,7 +112,7 @@ export class VolumeTrash {
    * Takes the volume out of use and frees its name. CONFLICT when somebody has it mounted, when it
    * is attached to a machine, or (without `force`) when its last owner did not release it.
    */
-  remove(volume: VolumeId, { keepMs, force }: Removal): Promise<VersionedVolume> {
+  remove(volume: VolumeId, { keepMs, force, wallMs }: Removal): Promise<VersionedVolume> {
     return this.#change(volume, async ({ record }) => {
       if (record.trash !== undefined) return null;
       const name = await this.#store.get(nameKey(record.name));
@@ -115,7 +120,7 @@ export class VolumeTrash {
       await this.refuseMounted(record);
       await this.#refuseAttached(record);
       if (!force) refuseUnreleased(record);
-      const now = this.#clock.wall();
+      const now = wallMs ?? this.#clock.wall();
       const at = (ms: number): string => new Date(ms).toISOString();
       const keptUntil = keepMs === null ? null : at(now + keepMs);
       return {

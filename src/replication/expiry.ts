@@ -77,7 +77,7 @@ export class TrashExpiry {
     try {
       const removed = (await this.#trash.list()).map(({ record }) => record);
       if (!removed.some((record) => isExpired(record, clock.wall()))) return;
-      const now = await this.#agreedTime();
+      const now = await agreedTime(this.#options);
       if (now === null) {
         log.warn({}, 'Too few nodes tell their time: nothing in the trash expires now.');
         return;
@@ -91,26 +91,6 @@ export class TrashExpiry {
       const { code, message } = thrown;
       log.warn({ code, error: message }, 'The trash could not be looked through; trying again.');
     }
-  }
-
-  /** The earliest that a clock says; null when too few nodes answer. */
-  async #agreedTime(): Promise<number | null> {
-    const { store, clock, requests } = this.#options;
-    const nodes = await listNodes(store);
-    const asked = nodes.map(({ node, address }) => {
-      return new Promise<number | null>((resolve) => {
-        requests.send(
-          { node, address },
-          NODE_STATUS,
-          REQUEST_TIMEOUT_MS,
-          (_, reply: Reply | null) => {
-            resolve(reply?.body?.type === 'status' ? reply.body.wallMs : null);
-          },
-        );
-      });
-    });
-    const told = (await Promise.all(asked)).filter((wallMs) => wallMs !== null);
-    return told.length * 2 > nodes.length ? Math.min(clock.wall(), ...told) : null;
   }
 
   async #purge({ volume, name }: VolumeFacts, wallMs: number): Promise<void> {
@@ -140,4 +120,23 @@ export class TrashExpiry {
       this.#directory = directory;
     });
   }
+}
+
+/** The earliest that a clock says, ours among them; null when too few nodes answer. */
+export async function agreedTime({
+  store,
+  clock,
+  requests,
+}: Pick<TrashExpiryOptions, 'store' | 'clock' | 'requests'>): Promise<number | null> {
+  const nodes = await listNodes(store);
+  const asked = nodes.map(({ node, address }) => {
+    return new Promise<number | null>((resolve) => {
+      const told = (_: unknown, reply: Reply | null): void => {
+        resolve(reply?.body?.type === 'status' ? reply.body.wallMs : null);
+      };
+      requests.send({ node, address }, NODE_STATUS, REQUEST_TIMEOUT_MS, told);
+    });
+  });
+  const told = (await Promise.all(asked)).filter((wallMs) => wallMs !== null);
+  return told.length * 2 > nodes.length ? Math.min(clock.wall(), ...told) : null;
 }

@@ -1,6 +1,6 @@
 /** What the metadata store knows of volumes: created, listed, changed, attached, fenced. */
 import { test } from 'tap';
-import type { OwnerId } from '../../src/core/ids.js';
+import type { OwnerId, VolumeId } from '../../src/core/ids.js';
 import { GIB } from '../../src/core/units.js';
 import { mirrored } from '../../src/lifecycle/catalog.js';
 import type { MachineVolumes } from '../../src/lifecycle/machine.js';
@@ -16,7 +16,9 @@ import { SimStores } from '../metadata/sim-store.js';
 
 /** No volume is ever mounted here. */
 const machine = { name: 'here', list: async () => [] } as unknown as MachineVolumes;
-const FREE = [10, 20, 30, 40].map((free, at) => ({ zone: `z${at % 2}`, freeBytes: free * GIB }));
+const FREE = [10, 20, 30, 40].map((free, at) => ({
+  ...{ zone: `z${at % 2}`, freeBytes: free * GIB, wallMs: 0 },
+}));
 
 class Rig {
   readonly world = new SimStores();
@@ -24,11 +26,12 @@ class Rig {
   readonly store = this.#connected.store;
   readonly volumes = new Volumes(this.store, this.#connected.process.clock, this.world.random);
   readonly shutOut: string[] = [];
+  told = FREE;
   #owners = 100;
   readonly lifecycle = new StoredVolumes({
     ...{ store: this.store, clock: this.#connected.process.clock, random: this.world.random },
     machine,
-    space: async () => FREE,
+    ask: async () => this.told,
     shutOut: (record) => this.#shutOut(record),
   });
 
@@ -197,6 +200,16 @@ test('a volume is attached to one machine', async (t) => {
   t.same(rig.shutOut, [], 'nobody was there to be fenced');
 });
 
+test('a clock that is behind does not end the time of what is removed by it', async (t) => {
+  const rig = new Rig();
+  const { id } = await rig.create('db');
+  const ahead = Date.parse('2040-01-01T00:00:00Z');
+  rig.told = FREE.map((one, at) => ({ ...one, wallMs: at === 1 ? ahead : 0 }));
+  await rig.wait(rig.lifecycle.remove(id, { keepMs: 86_400_000 }));
+  const found = await rig.wait(rig.volumes.get(id as VolumeId));
+  t.match(found?.record.trash, { keptUntil: '2040-01-02T00:00:00.000Z' });
+});
+
 test('a machine takes as many volumes as its driver said', async (t) => {
   const rig = new Rig();
   const { lifecycle } = rig;
@@ -220,7 +233,7 @@ test('two that attach at once: one has it', async (t) => {
   const other = new StoredVolumes({
     ...{ store: rig.world.connect().store, clock: rig.world.connect().process.clock, machine },
     random: rig.world.random,
-    space: async () => [],
+    ask: async () => [],
     shutOut: () => Promise.reject(new Error('not here')),
   });
   const both = await rig.wait(
