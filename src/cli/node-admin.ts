@@ -5,6 +5,7 @@
  * INVARIANT: nothing is taken out of the cluster that would lose data, unless told so in words.
  */
 import type { Command } from 'commander';
+import type { InventoryEntry } from '../block/wire/messages.js';
 import { parseDuration } from '../core/durations.js';
 import { HoldfastError, invalid } from '../core/errors.js';
 import type { Incarnation, NodeId } from '../core/ids.js';
@@ -24,7 +25,15 @@ import type { Directory } from '../replication/directory.js';
 import { updatePlacement } from '../replication/placement-table.js';
 import { EXIT_INTERRUPTED } from './errors.js';
 import { untilInterrupted } from './interrupt.js';
-import { allVolumes, type Holdings, holdingsOf, livingIn } from './node-holdings.js';
+import { segmentsOn } from './inventory.js';
+import {
+  allVolumes,
+  type FoundCopies,
+  foundIn,
+  type Holdings,
+  holdingsOf,
+  livingIn,
+} from './node-holdings.js';
 import { checkSession } from './node-secret.js';
 import { addExamples, printResult, showProgress } from './output.js';
 import { diskScrubText, scrubProblems } from './scrub-text.js';
@@ -304,10 +313,8 @@ async function rmNode(word: string, options: RemoveOptions): Promise<void> {
     const cluster = await look(session);
     const record = findNode(cluster.nodes, word);
     await checkSession(session);
-    const there = await answering(session, cluster);
-    const held = holdingsOf(record.node, cluster.volumes, ({ incarnation }) => {
-      return there.has(incarnation);
-    });
+    const copies = await copiesBeside(session, cluster, record);
+    const held = holdingsOf(record.node, cluster.volumes, foundIn(copies));
     if (options.acceptLoss !== true) refuseLoss(record, held);
     if (options.force !== true && options.acceptLoss !== true) refuseUsed(cluster, record, held);
     await removeNode(session.store, session.clock, record.node);
@@ -321,11 +328,27 @@ async function rmNode(word: string, options: RemoveOptions): Promise<void> {
   });
 }
 
-/** Disks that work, of nodes that live and answer now: a registration outlives both. */
-async function answering(session: Session, cluster: Cluster): Promise<ReadonlySet<Incarnation>> {
-  const { directory, nodes } = cluster;
-  const asked = nodes.map((record) => askNode(session, directory, record));
-  return usableDisks((await Promise.all(asked)).filter(({ live }) => live));
+/** What other nodes have that live and answer now: a registration outlives its node. */
+async function copiesBeside(
+  session: Session,
+  { directory, nodes }: Cluster,
+  { node }: NodeRecord,
+): Promise<FoundCopies> {
+  const copies = new Map<Incarnation, readonly InventoryEntry[]>();
+  const others = nodes.filter((one) => one.node !== node && directory.isLive(one.node));
+  const asked = others.map(async (other) => {
+    for (const incarnation of usableDisks([await askNode(session, directory, other)])) {
+      const entries = await segmentsOn(session.clients, other, incarnation).catch(leftOut);
+      if (entries !== null) copies.set(incarnation, entries);
+    }
+  });
+  await Promise.all(asked);
+  return copies;
+}
+
+function leftOut(thrown: unknown): null {
+  if (thrown instanceof HoldfastError) return null;
+  throw thrown;
 }
 
 function refuseLoss(record: NodeRecord, { only, needed }: Holdings): void {

@@ -2,9 +2,11 @@
  * What the cluster counts on a node for: its copies, by what would become of them without it. For
  * `holdfast node`; the metadata store alone is asked.
  */
-import type { NodeId } from '../core/ids.js';
-import type { PlannedSegment, Replica, VolumeRecord } from '../metadata/model.js';
+import type { InventoryEntry } from '../block/wire/messages.js';
+import type { Incarnation, NodeId } from '../core/ids.js';
+import type { PlannedSegment, Replica, SealedSegment, VolumeRecord } from '../metadata/model.js';
 import type { Directory } from '../replication/directory.js';
+import { isWhole } from '../replication/repair-survey.js';
 import type { Session } from './session.js';
 
 /** What one node holds, as volumes' records name it. */
@@ -23,6 +25,26 @@ export interface Holdings {
   readonly mostReplicas: { readonly replicas: number; readonly volume: string } | null;
 }
 
+/** Whether a copy counts as there: of a segment that is sealed so; null: of one that is open. */
+export type IsThere = (replica: Replica, sealed: SealedSegment | null) => boolean;
+
+/** What is on disks that work, of nodes that answer. */
+export type FoundCopies = ReadonlyMap<Incarnation, readonly InventoryEntry[]>;
+
+/** Whether copies were found, those of sealed segments whole: one that is listed may lack much. */
+export function foundIn(copies: FoundCopies): IsThere {
+  const found = new Map(
+    [...copies].map(([incarnation, entries]) => {
+      return [incarnation, new Map(entries.map((entry) => [entry.segment, entry]))];
+    }),
+  );
+  return ({ incarnation }, sealed) => {
+    const entries = found.get(incarnation);
+    if (entries === undefined || sealed === null) return entries !== undefined;
+    return isWhole(sealed, entries.get(sealed.segment));
+  };
+}
+
 /** All volumes, those in the trash as well, but for those whose segments are being deleted. */
 export async function allVolumes(session: Session): Promise<VolumeRecord[]> {
   const listed = [...(await session.volumes.list()), ...(await session.trash.list())];
@@ -37,12 +59,12 @@ export async function allVolumes(session: Session): Promise<VolumeRecord[]> {
 export function holdingsOf(
   node: NodeId,
   volumes: readonly VolumeRecord[],
-  isThere: (replica: Replica) => boolean,
+  isThere: IsThere,
 ): Holdings {
   const names = ({ replicas }: PlannedSegment): boolean =>
     replicas.some((one) => one.node === node);
-  const others = ({ replicas }: PlannedSegment): number =>
-    replicas.filter((one) => one.node !== node && isThere(one)).length;
+  const others = ({ replicas }: PlannedSegment, sealed: SealedSegment | null): number =>
+    replicas.filter((one) => one.node !== node && isThere(one, sealed)).length;
   let sealedSegments = 0;
   let sealedBytes = 0;
   let openSegments = 0;
@@ -55,12 +77,12 @@ export function holdingsOf(
     for (const one of sealed.filter(names)) {
       sealedSegments += 1;
       sealedBytes += one.end;
-      if (one.end > 0 && others(one) === 0) only.add(name);
+      if (one.end > 0 && others(one, one) === 0) only.add(name);
     }
     for (const one of open.filter(names)) {
       openSegments += 1;
       const enough = Math.max(ackQuorum, one.replicas.length - ackQuorum + 1);
-      if (others(one) < enough) needed.add(name);
+      if (others(one, null) < enough) needed.add(name);
     }
     openSegments += planned.filter(names).length;
     if ([...open, ...planned].some(names)) openIn.add(name);
@@ -70,7 +92,7 @@ export function holdingsOf(
 }
 
 /** Answers whether a copy counts as there: its node lives and has its disk, by registrations. */
-export function livingIn(directory: Directory): (replica: Replica) => boolean {
+export function livingIn(directory: Directory): IsThere {
   const living = directory.nodes().filter(({ node }) => directory.isLive(node));
   const there = new Set(living.flatMap(({ disks }) => disks.map((disk) => disk.incarnation)));
   return ({ incarnation }) => there.has(incarnation);

@@ -427,6 +427,11 @@ export class RepairSurvey {
   }
 }
 
+/** Whether a copy is sealed, or lacks nothing but that. */
+export function isWhole(sealed: SealedSegment, copy: InventoryEntry | undefined): boolean {
+  return copy?.state === 'sealed' || hasAllOf(sealed, copy);
+}
+
 /** Whether a copy that is not sealed lacks nothing but that. */
 function hasAllOf({ end, crc }: SealedSegment, copy: InventoryEntry | undefined): boolean {
   if (end === 0) return true;

@@ -1,7 +1,8 @@
 /** What a node is counted on for, and which node is meant: what `holdfast node` decides on. */
 import t from 'tap';
+import type { InventoryEntry } from '../../src/block/wire/messages.js';
 import { findNode } from '../../src/cli/node-admin.js';
-import { holdingsOf, livingIn } from '../../src/cli/node-holdings.js';
+import { foundIn, holdingsOf, livingIn } from '../../src/cli/node-holdings.js';
 import { type NodeAnswer, usableDisks, volumeProblems } from '../../src/cli/survey.js';
 import type { Incarnation, NodeId } from '../../src/core/ids.js';
 import { epoch, lsn, offset } from '../../src/core/units.js';
@@ -82,6 +83,23 @@ t.test('a disk that its node has lost, or that has failed, has no copy', async (
     'volume data: 2 segments have too few replicas now',
     'volume data: cannot be written now',
   ]);
+});
+
+t.test('a copy that is listed and not whole does not stand for another', async (t) => {
+  const [one, two] = THREE as [Replica, Replica];
+  const segment = sealed('1', [one, two]);
+  const pair = volume({ replicas: 2, sealed: [segment] });
+  const entry = (changes: Partial<InventoryEntry>): InventoryEntry => ({
+    ...{ segment: segment.segment, volume: VOLUME, createEpoch: epoch(1), maxEpoch: epoch(1) },
+    ...{ length: segment.end, state: 'sealed', crc: segment.crc, suspectFrom: null, ...changes },
+  });
+  const only = (...entries: InventoryEntry[]) =>
+    holdingsOf(A, [pair], foundIn(new Map([[two.incarnation, entries]]))).only;
+  t.same(only(entry({})), []);
+  t.same(only(entry({ state: 'open' })), [], 'it lacks nothing but its SEAL');
+  t.same(only(entry({ state: 'open', length: offset(4096) })), ['data']);
+  t.same(only(entry({ state: 'tombstone', length: offset(0) })), ['data']);
+  t.same(only(), ['data'], 'it was never made');
 });
 
 t.test('a node is named by the first digits of its id, or its address', async (t) => {
