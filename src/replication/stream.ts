@@ -150,7 +150,7 @@ export function addHeader(stream: Stream, header: SegmentHeader, now: Monotonic)
 
 /** How many of these entries make the next batch; 0 when the segment may not grow any more. */
 export function fitting(
-  { nextOffset }: Stream,
+  { nextOffset }: Pick<Stream, 'nextOffset'>,
   entries: readonly QueuedEntry[],
   segmentHardBytes: number,
 ): number {
@@ -168,6 +168,11 @@ export function fitting(
     count += 1;
   }
   return count;
+}
+
+/** Whether a batch can take the entry at all: one that is too large would be queued for ever. */
+export function fitsBatch(queued: QueuedEntry): boolean {
+  return fitting({ nextOffset: offset(0) }, [queued], BATCH_MAX_BYTES) === 1;
 }
 
 /** Encodes a batch of these entries, which follow the ones before them, at the end. */

@@ -40,6 +40,7 @@ import {
   type DropReason,
   endSeq,
   type Follower,
+  fitsBatch,
   fitting,
   frozenEnd,
   letGo,
@@ -172,6 +173,7 @@ export function stepWriter(state: WriterState, event: WriterEvent): WriterEffect
   switch (event.type) {
     case 'append':
       assert(event.queued.lsn === state.nextLsn, 'LSNs are given out in order');
+      assert(fitsBatch(event.queued), 'an entry fits into a batch');
       state.nextLsn = lsn(state.nextLsn + 1);
       state.queue.push(event.queued);
       state.queuedBytes += event.queued.bytes;

@@ -3,6 +3,7 @@ import t from 'tap';
 import type { StatusName } from '../../src/block/wire/messages.js';
 import { present } from '../../src/core/assert.js';
 import type { Incarnation, NodeId, SegmentId, VolumeId } from '../../src/core/ids.js';
+import { BATCH_MAX_BYTES } from '../../src/core/limits.js';
 import { type Epoch, epoch, type Monotonic, offset, PAGE_BYTES } from '../../src/core/units.js';
 import type { OpenSegment } from '../../src/metadata/model.js';
 import {
@@ -200,3 +201,13 @@ checkTranscripts(
   },
   (scenario, seen) => t.equal(seen, scenario.text, scenario.title),
 );
+
+t.test('what no batch takes is refused, and does not wait in the queue for ever', async (t) => {
+  const script = new Script();
+  script.run(['start']);
+  script.run(['pages', String(BATCH_MAX_BYTES / PAGE_BYTES)]);
+  t.throws(() => script.run(['append', '1']), /an entry fits into a batch/);
+  script.run(['pages', String(BATCH_MAX_BYTES / PAGE_BYTES - 1)]);
+  script.run(['append', '1']);
+  t.same(script.state?.queue, []);
+});
