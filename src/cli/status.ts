@@ -2,13 +2,14 @@
 import type { Command } from 'commander';
 import type { DiskStatus } from '../block/wire/messages.js';
 import { formatSize } from '../core/sizes.js';
-import { type RepairReport, readRepairReport } from '../metadata/repair-report.js';
+import { readRepairReport } from '../metadata/repair-report.js';
 import { readScrubs } from '../metadata/scrub-progress.js';
 import { readSettings } from '../metadata/settings.js';
 import { scrubText } from './cluster-set.js';
 import { EXIT_PROBLEMS } from './errors.js';
 import { wrongSecret } from './node-secret.js';
 import { addExamples, printResult } from './output.js';
+import { copiesAway, repairText } from './repair-text.js';
 import { scrubProblems, scrubSummary } from './scrub-text.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
 import {
@@ -69,29 +70,13 @@ async function status(options: SessionOptions): Promise<void> {
       `cluster ${cluster}, generation ${generation}, metadata in ${metadata}`,
       nodeTable(nodes),
       volumeTable(volumes),
-      ...(repair === null ? [] : [repairText(repair)]),
+      ...(repair === null ? [] : [repairText(repair, copiesAway(volumes, nodes), settings)]),
       `scrub: ${scrubText(settings)}${scrubSummary(disks)}`,
       problems.length === 0 ? 'All is well.' : problems.map((one) => `! ${one}`).join('\n'),
     ].join('\n\n');
     printResult(options.json === true, value, text);
     if (problems.length > 0) process.exitCode = EXIT_PROBLEMS;
   });
-}
-
-function repairText(report: RepairReport): string {
-  const { copies, bytes, running, endangered, unreadable, leaving, balancing } = report;
-  const most = formatSize(report.bytesPerSecondMax);
-  const rate = `${formatSize(report.bytesPerSecond)}/s of ${most}/s`;
-  const words = [
-    copies > 0
-      ? `${copies} copies to make (${formatSize(bytes)}), ${running} under way, ${rate}`
-      : '',
-    endangered > 0 ? `${endangered} segments with a single copy` : '',
-    unreadable > 0 ? `${unreadable} segments without a copy that answers` : '',
-    leaving > 0 ? `${leaving} copies on nodes that are drained` : '',
-    balancing ? 'balancing disks' : '',
-  ].filter((one) => one !== '');
-  return `repair: ${words.length === 0 ? 'nothing to do' : words.join('; ')}`;
 }
 
 /** SIZE and FREE are those of the disks' file systems, whatever else stands on them. */
