@@ -233,7 +233,7 @@ export class Scrubber {
       const read = { type: 'read', incarnation, segment, page: pageIndex(page), count } as const;
       const { status } = await this.#ask(read);
       if (status === 'INCARNATION' || status === 'BUSY') return null;
-      if (status === 'DISK') return false;
+      if (status === 'DISK') return this.#works(incarnation) ? false : null;
       if (status !== 'OK') return true;
       place.readBytes += count * PAGE_BYTES;
     }
@@ -251,7 +251,7 @@ export class Scrubber {
     }
     const records = new Map<VolumeId, VersionedVolume>();
     for (const [segment, volume] of [...marked]) {
-      if (this.#isStopped) return;
+      if (this.#isStopped || !this.#works(place.incarnation)) return;
       marked.delete(segment);
       const why = await this.#mendOne(place, volume, segment, records);
       this.#judge(place, { volume, segment }, why);
@@ -342,6 +342,11 @@ export class Scrubber {
       const { code, message: error } = thrown;
       if (message !== '') this.#options.log.warn({ code, error }, message);
     }
+  }
+
+  /** What a disk that has failed does not read says nothing of single copies. */
+  #works(incarnation: Incarnation): boolean {
+    return this.#options.disks.incarnations().includes(incarnation);
   }
 
   #ask(request: Request): Promise<Reply> {

@@ -25,6 +25,9 @@ class Bed {
   hasSources = true;
   /** Rots anew, where somebody reads it, as soon as it was repaired and read to its end. */
   rotsAnew: SegmentId | null = null;
+  /** From its read on the whole disk has failed. */
+  failsAt: SegmentId | null = null;
+  hasFailed = false;
   /** Segments read, in order, each time once. */
   reads: SegmentId[] = [];
   copies: SegmentId[] = [];
@@ -47,7 +50,7 @@ class Bed {
     const { clock } = this.#client.process;
     const { store, log } = this;
     const disks = {
-      incarnations: () => [this.#disk],
+      incarnations: () => (this.hasFailed ? [] : [this.#disk]),
       handle: (request: Request, reply: (reply: Reply) => void): void => {
         clock.after(1, () => {
           reply(this.#answer(request));
@@ -80,7 +83,8 @@ class Bed {
     if (request.type === 'read') {
       const { segment } = request;
       if (this.reads.at(-1) !== segment) this.reads.push(segment);
-      if (!this.bad.has(segment)) {
+      this.hasFailed ||= segment === this.failsAt;
+      if (!this.bad.has(segment) && !this.hasFailed) {
         this.#rot(request);
         return reply('OK');
       }
@@ -89,6 +93,7 @@ class Bed {
     }
     if (request.type !== 'copy') throw new Error(request.type);
     this.copies.push(request.segment);
+    if (this.hasFailed) return reply('DISK');
     if (!this.hasSources) return reply('BUSY');
     this.bad.delete(request.segment);
     return reply('OK');
@@ -178,6 +183,20 @@ t.test('what rots is repaired; what cannot be is told, and tried again', async (
   await bed.world.pass(20_000);
   t.same(bed.copies, [other], 'somebody read it, long before the next pass');
   t.match(await bed.told(), { repaired: 2, rotten: 0 });
+  await bed.world.wait(scrubber.stop());
+});
+
+t.test('a disk that fails is not verified, and what it has is not called rotten', async (t) => {
+  const bed = new Bed();
+  const [first, second = segmentId('b')] = SEGMENTS;
+  bed.failsAt = second;
+  const scrubber = bed.scrubber();
+  scrubber.start();
+  await bed.world.pass(200_000);
+  t.match(await bed.told(), { endedAt: null, after: first, rotten: 0 });
+  t.same(bed.reads, [first, second]);
+  t.same(bed.copies, []);
+  t.same(bed.log.messages, []);
   await bed.world.wait(scrubber.stop());
 });
 
