@@ -194,13 +194,18 @@ export class EmbeddedServer {
     const ttl = this.#database.engine.leaseTtl(id);
     if (ttl === null || this.#closing !== null) return;
     this.#expiries.get(id)?.cancel();
+    // Behind a slow disk it may be renewed by what came before its end, and waits as this does.
+    const end = async (): Promise<void> => {
+      if (this.#expiries.get(id) === timer) await this.#endLease(id);
+    };
     const expire = (): void => {
-      this.#inTurn(() => this.#endLease(id)).catch((thrown: unknown) => {
+      this.#inTurn(end).catch((thrown: unknown) => {
         if (!(thrown instanceof HoldfastError)) throw thrown;
         if (this.#database.failed) void this.close();
       });
     };
-    this.#expiries.set(id, this.#options.clock.after(ttl * 1000, expire));
+    const timer = this.#options.clock.after(ttl * 1000, expire);
+    this.#expiries.set(id, timer);
   }
 
   #publish(events: readonly WatchEvent[]): void {

@@ -7,6 +7,8 @@ import { Level } from 'level';
 import { type Test, test } from 'tap';
 import { revision } from '../../src/core/units.js';
 import { EmbeddedStore } from '../../src/metadata/embedded.js';
+import { EmbeddedDatabase } from '../../src/metadata/embedded-database.js';
+import { EmbeddedServer } from '../../src/metadata/embedded-server.js';
 import { metadataStoreContract, Recorder } from '../contract/metadata-store.js';
 import { presenceContract } from '../contract/presence.js';
 import { realClock, realRandom, temporaryDirectory, until } from './real-parts.js';
@@ -91,6 +93,41 @@ test('embedded: two processes share one store, and the survivor goes on', async 
   t.equal(await next.ask('serving'), 'serving true');
   t.same(recorder.problems, []);
 });
+
+test('embedded: a lease that was renewed in time stays, however slow the disk is', async (t) => {
+  const directory = temporaryDirectory(t);
+  const database = await EmbeddedDatabase.open(`${directory}/db`);
+  if (database === null) throw new Error('nobody else has it');
+  const write = database.apply.bind(database);
+  let slowMs = 0;
+  database.apply = async (operations) => {
+    await new Promise((resolve) => setTimeout(resolve, slowMs));
+    return write(operations);
+  };
+  const parts = { clock: realClock, random: realRandom };
+  const server = await EmbeddedServer.start({
+    ...{ ...parts, database, socketPath: `${directory}/socket` },
+  });
+  t.teardown(() => server.close());
+  const store = new EmbeddedStore({ ...parts, directory });
+  t.teardown(() => store.close());
+  const lease = await store.grantLease(1);
+  await store.transact([], [{ ...put('/leased', '1'), lease: lease.id }]);
+  slowMs = 1_500;
+  const [, isKept] = await Promise.all([
+    store.transact([], [put('/other', '1')]),
+    lease.keepAlive(),
+  ]);
+  t.equal(isKept, true);
+  t.equal(await lease.keepAlive(), true, 'it was renewed before its end');
+  t.not((await store.get('/leased')).entry, null);
+  slowMs = 0;
+  await until('it ends when nobody renews it', async () => !(await held(store, '/leased')));
+});
+
+async function held(store: EmbeddedStore, key: string): Promise<boolean> {
+  return (await store.get(key)).entry !== null;
+}
 
 test('embedded: a paused server is waited for, never replaced', async (t) => {
   const directory = temporaryDirectory(t);
