@@ -80,15 +80,10 @@ export class IdleVolumes {
 
   async #lookAfterAll(): Promise<void> {
     const disks = this.#view.disks();
-    const needy: VolumeRecord[] = [];
-    for (const record of this.#view.records()) {
-      if (needsCare(record, disks)) {
-        needy.push(record);
-        continue;
-      }
-      this.#tries.delete(record.volume);
-      this.#silences.end(record.volume);
-    }
+    const needy = [...this.#view.records()].filter((record) => needsCare(record, disks));
+    const volumes = new Set(needy.map(({ volume }) => volume));
+    for (const volume of this.#tries.keys()) if (!volumes.has(volume)) this.#tries.delete(volume);
+    this.#silences.keepOnly(volumes);
     const held = needy.filter((record) => !isReleased(record));
     if (held.length > 0 && !(await this.#noteSilence(held))) return;
     for (const record of needy) {

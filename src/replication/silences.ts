@@ -29,7 +29,12 @@ export class Silences {
     this.#known.set(volume, { signs, since, until: askedAt });
   }
 
-  /** It has a presence, or needs no care any more. */
+  /** The others need no care any more, or are removed. */
+  keepOnly(volumes: ReadonlySet<VolumeId>): void {
+    for (const volume of this.#known.keys()) if (!volumes.has(volume)) this.#known.delete(volume);
+  }
+
+  /** It has a presence. */
   end(volume: VolumeId): void {
     this.#known.delete(volume);
   }
