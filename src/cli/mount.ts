@@ -45,7 +45,7 @@ export function addMountCommand(program: Command): void {
     .option('--read-only', 'nothing can be changed through this mount')
     .option('--foreground', 'stay until Ctrl-C, which commits, unmounts and releases')
     .option(
-      '--commit-interval <seconds>',
+      '--commit-interval <time>',
       "changes without fsync are committed this often; default: the volume's, or 5",
     )
     .option('--fs-type <type>', 'of a block volume: ext4 or xfs, made when it is blank')
@@ -119,7 +119,7 @@ async function mountBlock(
   { id, name }: VolumeInfo,
   directory: string,
   { options, set }: { readonly options: MountCommandOptions; readonly set: MountSettings },
-  { readOnly, flags, timeoutMs, waitMs }: MountRequest,
+  { readOnly, flags, timeoutMs, waitMs, commitIntervalMs }: MountRequest,
 ): Promise<void> {
   const fsType = BLOCK_FILESYSTEMS.find((one) => one === set.fsType);
   if (set.fsType !== undefined && fsType === undefined) {
@@ -137,6 +137,7 @@ async function mountBlock(
       ...(flags === undefined ? {} : { flags }),
       ...(timeoutMs === undefined ? {} : { timeoutMs }),
       ...(waitMs === undefined ? {} : { waitMs }),
+      ...(commitIntervalMs === undefined ? {} : { commitIntervalMs }),
     };
     const mounted = await lifecycleOf(session).mount(id, resolve(directory), wanted);
     const { directory: where, fsType: type, device } = mounted;

@@ -1,7 +1,7 @@
 /** Numbers as people write them after an option. */
 import { parseSeconds } from '../core/durations.js';
 import { invalid } from '../core/errors.js';
-import { COMMIT_INTERVAL_MAX_MS } from '../core/limits.js';
+import { COMMIT_INTERVAL_MAX_MS, COMMIT_INTERVAL_MIN_MS } from '../core/limits.js';
 import { parsed, plainText } from './config.js';
 
 /** Throws INVALID_ARGUMENT. */
@@ -31,8 +31,8 @@ export const commitIntervalSetting = plainText.pipe(
 /** Empty when nothing was said. Throws INVALID_ARGUMENT. */
 export function commitIntervalOf(text: string | undefined): { readonly commitIntervalMs?: number } {
   if (text === undefined) return {};
-  const seconds = wholeNumber(text, '--commit-interval');
-  const most = COMMIT_INTERVAL_MAX_MS / 1000;
-  if (seconds >= 1 && seconds <= most) return { commitIntervalMs: seconds * 1000 };
-  throw invalid(`--commit-interval: ${seconds} s`, `1 to ${most} are allowed.`);
+  const ms = parseSeconds(text, '--commit-interval');
+  if (ms >= COMMIT_INTERVAL_MIN_MS && ms <= COMMIT_INTERVAL_MAX_MS) return { commitIntervalMs: ms };
+  const [least, most] = [COMMIT_INTERVAL_MIN_MS / 1000, COMMIT_INTERVAL_MAX_MS / 1000];
+  throw invalid(`--commit-interval: ${ms / 1000} s`, `${least} to ${most} s are allowed.`);
 }

@@ -22,7 +22,7 @@ export function addSetCommand(volume: Command): void {
       'change labels, how often a volume commits, and how many copies an fsync waits for',
     )
     .option('--ack <count>', 'copies that an fsync waits for, from the next mount on')
-    .option('--commit-interval <seconds>', 'changes without fsync are committed this often')
+    .option('--commit-interval <time>', 'changes without fsync are committed this often')
     .option('--label <key=value>', 'may be given several times', collect)
     .option('--remove-label <key>', 'may be given several times', collect)
     .action((name: string, options: SetOptions) => setVolume(name, options));

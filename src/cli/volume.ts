@@ -60,7 +60,7 @@ export function addVolumeCommands(program: Command): void {
     .option('--ack <count>', 'copies that an fsync waits for; default: the least majority')
     .option('--kind <kind>', 'filesystem (default) or block')
     .option('--fs-type <type>', 'of a block volume that is mounted: ext4 (the default) or xfs')
-    .option('--commit-interval <seconds>', 'changes without fsync are committed this often (5)')
+    .option('--commit-interval <time>', 'changes without fsync are committed this often (5)')
     .option('--label <key=value>', 'may be given several times', collect)
     .option('--if-not-exists', 'one of that name that is as wanted will do')
     .action((name: string, options: CreateOptions) => createVolume(name, options));

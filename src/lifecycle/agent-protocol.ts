@@ -47,6 +47,7 @@ const mountOptions = z.object({
   readOnly: z.exactOptional(z.boolean()),
   flags: z.exactOptional(z.array(z.string())),
   fsType: z.exactOptional(z.enum(BLOCK_FILESYSTEMS)),
+  commitIntervalMs: z.exactOptional(z.number()),
   waitMs: z.exactOptional(z.number()),
   timeoutMs: z.exactOptional(z.number()),
 });

@@ -45,7 +45,8 @@ export async function mountOnce(
   const { clock, host, starter } = deps;
   const { location = deps.location, machine = deps.name } = request;
   if (location === null) throw invalid('the request does not say where the cluster is');
-  const { name, kind, readOnly = false, flags = [], timeoutMs, waitMs } = request;
+  const { name, kind, readOnly = false, flags = [] } = request;
+  const { timeoutMs, waitMs, commitIntervalMs } = request;
   const deadline = clock.monotonic() + (timeoutMs ?? PATIENCE_MS);
   const mountPoint = host.mounts.resolve(directory);
   let unseenSince: number | null = null;
@@ -65,6 +66,7 @@ export async function mountOnce(
     ...{ ...location, volume: name, directory: mountPoint, readOnly, flags, kind, machine },
     ...(timeoutMs === undefined ? {} : { timeoutMs }),
     ...(waitMs === undefined ? {} : { waitMs }),
+    ...(commitIntervalMs === undefined ? {} : { commitIntervalMs }),
   };
   return await starter.start(wanted, signal);
 }

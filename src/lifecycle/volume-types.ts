@@ -116,6 +116,8 @@ export interface MountOptions {
   readonly flags?: readonly string[];
   /** Of a block volume; default: what it was created with, else ext4. */
   readonly fsType?: BlockFilesystem;
+  /** Un-fsynced changes are committed this often. Default: as the volume's settings say. */
+  readonly commitIntervalMs?: number;
   /** How long to wait for an owner elsewhere to release or to be found dead. Default 0. */
   readonly waitMs?: number;
   /** How long taking over and loading may take. Default 60 s. */

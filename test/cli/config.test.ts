@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { z } from 'zod';
 import { resolveSettings } from '../../src/cli/config.js';
+import { commitIntervalOf } from '../../src/cli/numbers.js';
 import { locate } from '../../src/cli/session.js';
 
 const METADATA = 'etcd://127.0.0.1:2379';
@@ -59,4 +60,18 @@ t.test('an object of a command is no setting of another one', async (t) => {
   };
   t.same(resolved({ agent: { scope: 'auto' } }), { agent: 'auto' });
   t.same(resolved({ agent: 'none' }), { agent: 'none' });
+});
+
+t.test('a commit interval is written as all times are', async (t) => {
+  for (const [text, commitIntervalMs] of [
+    ['5', 5_000],
+    ['1s', 1_000],
+    ['1m', 60_000],
+  ] as const) {
+    t.same(commitIntervalOf(text), { commitIntervalMs }, text);
+  }
+  t.same(commitIntervalOf(undefined), {});
+  for (const text of ['0', '61s', '2m', 'often', '-1', '']) {
+    t.throws(() => commitIntervalOf(text), { code: 'INVALID_ARGUMENT', message: /--commit-int/ });
+  }
 });

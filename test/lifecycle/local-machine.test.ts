@@ -18,13 +18,15 @@ class Rig {
   readonly host = new FakeHost();
   /** Ends the start of a mount, which leaves nothing to be seen until then. */
   end: (why: Error) => void = () => {};
+  asked: MountRequest | null = null;
   readonly machine: LocalMachine;
 
   constructor(lockWaitMs = 0) {
     const { clock, host } = this;
     const mounts = { table: () => host.table, resolve: (path: string) => path };
     Object.defineProperty(host, 'mounts', { value: mounts });
-    const start = (_: MountRequest): Promise<MountStatus> => {
+    const start = (asked: MountRequest): Promise<MountStatus> => {
+      this.asked = asked;
       return new Promise((_, reject) => {
         this.end = reject;
       });
@@ -82,4 +84,14 @@ t.test('of a block volume that only begins the directory says which it is', asyn
     ...{ deviceOf: () => null, blockRoot: '/block' },
   });
   t.match(found, { id: VOLUME, kind: 'block', directory: null });
+});
+
+t.test('what is asked of a mount reaches it, of a block volume too', async (t) => {
+  const rig = new Rig();
+  const wanted = { commitIntervalMs: 1_000, waitMs: 2_000, timeoutMs: 3_000, readOnly: true };
+  const mounting = rig.machine.mount({ ...REQUEST, ...wanted }, '/stage/db').catch(() => {});
+  await rig.codeOf(after(rig.clock, 50));
+  t.match(rig.asked, { volume: 'db', directory: '/stage/db', ...wanted });
+  rig.end(new Error('given up'));
+  await mounting;
 });
