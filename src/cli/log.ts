@@ -60,7 +60,7 @@ async function withLog(
   work: (log: OwnedLog) => Promise<void>,
 ): Promise<void> {
   await Session.run(options, async (session) => {
-    const { record } = await session.volumes.byName(name);
+    const { record } = await session.volumeNamed(name);
     if (options.writes || !mayBeRawLog(record)) checkRawLog(record);
     checkOwner(record, options);
     await checkSession(session);

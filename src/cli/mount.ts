@@ -83,7 +83,7 @@ async function mount(
 async function lookUp(volume: string, options: SessionOptions): Promise<VolumeInfo> {
   return await Session.run(options, async (session) => {
     const lifecycle = lifecycleOf(session);
-    const { record } = await session.volumes.byName(volume);
+    const { record } = await session.volumeNamed(volume);
     return await lifecycle.usable(record.volume);
   });
 }

@@ -25,6 +25,7 @@ import { DirectoryCache } from '../metadata/directory-cache.js';
 import type { ClusterRecord } from '../metadata/model.js';
 import { openMetadata } from '../metadata/open.js';
 import type { MetadataStore } from '../metadata/store.js';
+import type { VersionedVolume } from '../metadata/stored-volume.js';
 import { VolumeTrash } from '../metadata/trash.js';
 import { Volumes } from '../metadata/volumes.js';
 import { type Environment, resolveSettings } from './config.js';
@@ -135,6 +136,19 @@ export class Session {
     this.#directory?.close();
     this.#clients?.close();
     await this.store.close();
+  }
+
+  /** NOT_FOUND when no volume in use has that name; one in the trash is a likely reason. */
+  async volumeNamed(name: string): Promise<VersionedVolume> {
+    try {
+      return await this.volumes.byName(name);
+    } catch (thrown) {
+      if (!(thrown instanceof HoldfastError) || thrown.code !== 'NOT_FOUND') throw thrown;
+      const all = await this.trash.list();
+      if (!all.some(({ record }) => record.name === name)) throw thrown;
+      const hint = `One is in the trash: holdfast volume restore ${name}, or purge ${name}.`;
+      throw new HoldfastError('NOT_FOUND', thrown.message, { hint });
+    }
   }
 
   /** The clients of all nodes. Throws INVALID_ARGUMENT for an unusable secret. */

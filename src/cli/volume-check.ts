@@ -49,7 +49,7 @@ export interface CheckOptions extends SessionOptions {
 export async function checkNamed(name: string, options: CheckOptions): Promise<void> {
   const timeoutMs = parseSeconds(options.timeout, '--timeout');
   await Session.run(options, async (session) => {
-    const { record } = await session.volumes.byName(name);
+    const { record } = await session.volumeNamed(name);
     checkKind(record);
     await assertUnmounted(session, record);
     await checkSession(session);

@@ -27,7 +27,7 @@ export function addFenceCommand(volume: Command): void {
 async function fenceVolume(name: string, options: FenceOptions): Promise<void> {
   const timeoutMs = parseSeconds(options.timeout, '--timeout');
   await Session.run(options, async (session) => {
-    const { record } = await session.volumes.byName(name);
+    const { record } = await session.volumeNamed(name);
     await checkSession(session);
     const lifecycle = lifecycleOf(session);
     const outcome = await lifecycle.fence(record.volume, {

@@ -33,7 +33,7 @@ export interface RecoverOptions extends SessionOptions {
 export async function recoverVolume(name: string, options: RecoverOptions): Promise<void> {
   const timeoutMs = parseSeconds(options.timeout, '--timeout');
   await Session.run(options, async (session) => {
-    const { record } = await session.volumes.byName(name);
+    const { record } = await session.volumeNamed(name);
     await checkSession(session);
     const directory = await session.directory();
     const progress = showProgress(options);

@@ -47,7 +47,7 @@ async function setVolume(name: string, options: SetOptions): Promise<void> {
     throw invalid('what is to be changed?', 'See "holdfast volume set --help".');
   }
   await Session.run(options, async (session) => {
-    const { record } = await session.volumes.byName(name);
+    const { record } = await session.volumeNamed(name);
     const info = await lifecycleOf(session).modify(record.volume, { ...settings, labels });
     printResult(options.json === true, info, describe(info));
   });

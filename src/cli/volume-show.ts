@@ -35,8 +35,9 @@ interface Usage {
 }
 
 async function showVolume(name: string, options: SessionOptions): Promise<void> {
-  await Session.run(options, async ({ volumes, store, clock }) => {
-    const { record } = await volumes.byName(name);
+  await Session.run(options, async (session) => {
+    const { store, clock } = session;
+    const { record } = await session.volumeNamed(name);
     const live = await liveHere(record);
     const usage: Usage = {
       mounted: await findPresence(store, record.volume),

@@ -80,7 +80,7 @@ async function remove(name: string, options: RemoveOptions): Promise<void> {
     throw invalid('--purge keeps nothing, --retention does', 'Use one of them.');
   }
   await Session.run(options, async (session) => {
-    const { record } = await findInUse(session, name);
+    const { record } = await session.volumeNamed(name);
     if (isPurge) await checkSession(session);
     const told = await askNodes(session);
     const wallMs = Math.max(session.clock.wall(), ...told.map((one) => one.wallMs));
@@ -100,19 +100,6 @@ async function remove(name: string, options: RemoveOptions): Promise<void> {
 function removalSettings(options: RemoveOptions): { readonly retention: number } {
   const flags = { ...options };
   return resolveSettings(settings, { command: 'volume', flags, env: process.env });
-}
-
-/** What is in the trash already is a likely reason for a name that is not found. */
-async function findInUse(session: Session, name: string) {
-  try {
-    return await session.volumes.byName(name);
-  } catch (thrown) {
-    if (!(thrown instanceof HoldfastError) || thrown.code !== 'NOT_FOUND') throw thrown;
-    const all = await session.trash.list();
-    if (!all.some(({ record }) => record.name === name)) throw thrown;
-    const hint = `One is in the trash: holdfast volume restore ${name}, or purge ${name}.`;
-    throw new HoldfastError('NOT_FOUND', thrown.message, { hint });
-  }
 }
 
 async function restoreVolume(word: string, options: RestoreOptions): Promise<void> {

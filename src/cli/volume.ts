@@ -163,9 +163,8 @@ async function list(options: ListOptions): Promise<void> {
 async function expandVolume(name: string, options: ExpandOptions): Promise<void> {
   const sizeBytes = parseSize(options.size, '--size');
   await Session.run(options, async (session) => {
-    const { volumes } = session;
-    const before = (await volumes.byName(name)).record;
-    const { record } = await volumes.grow(before.volume, sizeBytes);
+    const before = (await session.volumeNamed(name)).record;
+    const { record } = await session.volumes.grow(before.volume, sizeBytes);
     const lifecycle = lifecycleOf(session);
     // A mounted filesystem sees it by itself; a device and what is on it are told.
     const isHere = before.kind === 'block' && (await lifecycle.here(before.volume)) !== null;

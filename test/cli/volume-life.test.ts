@@ -63,8 +63,21 @@ t.test(
       12,
       /no volume is named "events"/,
     );
-    const twice = await holdfast(cluster, ['volume', 'rm', 'events']);
-    refused(t, twice, 12, /in the trash: holdfast volume restore events/);
+    const commands = [
+      ...['rm', 'show', 'check', 'fence', 'recover'].map((word) => ['volume', word, 'events']),
+      ...[
+        ['volume', 'set', 'events', '--ack', '2'],
+        ['volume', 'expand', 'events', '--size', '2GiB'],
+      ],
+      ...[
+        ['log', 'read', 'events'],
+        ['mount', 'events', cluster.root],
+      ],
+    ];
+    for (const words of commands) {
+      const said = await holdfast(cluster, words);
+      refused(t, said, 12, /in the trash: holdfast volume restore events/, words.join(' '));
+    }
 
     const restored = await holdfast(cluster, ['volume', 'restore', 'events', '--as', 'old']);
     t.equal(restored.code, 0, restored.err);
