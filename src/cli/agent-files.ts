@@ -9,7 +9,10 @@ import type { PortableLocation } from '../lifecycle/agent-protocol.js';
 import type { LaunchFiles } from '../lifecycle/launched-mounts.js';
 import type { MountLocation } from '../lifecycle/volume-types.js';
 import type { Environment } from './config.js';
+import { readBounded } from './read-file.js';
 
+/** Of secrets and certificates. */
+const FILE_MAX_BYTES = 1024 * 1024;
 /** Parameters of a metadata URL that name files. */
 const FILE_PARAMETER = /([?&])(ca|cert|key)=([^&]+)/g;
 
@@ -72,9 +75,10 @@ export function portableLocation(
 ): PortableLocation {
   const files: Record<string, string> = {};
   for (const [, , name = '', path = ''] of metadata.matchAll(FILE_PARAMETER)) {
-    files[name] = readFileSync(decodeURIComponent(path), 'utf8');
+    files[name] = readBounded(decodeURIComponent(path), FILE_MAX_BYTES);
   }
-  const secret = secretFile === null ? env.HOLDFAST_SECRET : readFileSync(secretFile, 'utf8');
+  const secret =
+    secretFile === null ? env.HOLDFAST_SECRET : readBounded(secretFile, FILE_MAX_BYTES);
   return { metadata, files, secret: secret ?? null, password: env.HOLDFAST_ETCD_PASSWORD ?? null };
 }
 

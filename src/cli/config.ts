@@ -6,11 +6,11 @@
  *
  * Every value is checked by the command's schema; an error names where the value came from.
  */
-import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { assert } from '../core/assert.js';
 import { HoldfastError, invalid } from '../core/errors.js';
 import { isSection, refuseUnknown, SETTINGS } from './config-keys.js';
+import { readBounded } from './read-file.js';
 
 export const DEFAULT_CONFIG_FILE = '/etc/holdfast/config.json';
 const CONFIG_MAX_BYTES = 1024 * 1024;
@@ -131,14 +131,15 @@ function readConfigFile(named: string | null, command: string): ConfigFile {
 
 function readText(path: string, mustExist: boolean): string | null {
   try {
-    const text = readFileSync(path, 'utf8');
-    if (text.length <= CONFIG_MAX_BYTES) return text;
+    return readBounded(path, CONFIG_MAX_BYTES);
   } catch (thrown) {
+    if (thrown instanceof HoldfastError) {
+      throw invalid(`the configuration file ${path} is too large`);
+    }
     const code = (thrown as NodeJS.ErrnoException).code;
     if (code === 'ENOENT' && !mustExist) return null;
     throw new HoldfastError('NOT_FOUND', `cannot read the configuration file ${path}: ${code}`);
   }
-  throw invalid(`the configuration file ${path} is too large`);
 }
 
 function parseObject(text: string, path: string): Record<string, unknown> {

@@ -3,13 +3,15 @@
  * read. A file that was named by flag or environment is stronger than HOLDFAST_SECRET, which is
  * stronger than one that the configuration file names (config.ts).
  */
-import { readFileSync } from 'node:fs';
-import { invalid } from '../core/errors.js';
+import { HoldfastError, invalid } from '../core/errors.js';
 import type { Environment } from './config.js';
+import { readBounded } from './read-file.js';
 
 /** Shorter ones can be guessed by whoever listens to a handshake. */
 const SECRET_MIN_BYTES = 16;
 const SECRET_MAX_BYTES = 4096;
+/** With white space around it. */
+const SECRET_FILE_MAX_BYTES = 65_536;
 const HINT = 'It is the file that "holdfast cluster init" made, the same on every machine.';
 
 /**
@@ -25,8 +27,9 @@ export function loadSecret(file: string | undefined, env: Environment): Uint8Arr
 
 function readSecretFile(file: string): string {
   try {
-    return readFileSync(file, 'utf8');
+    return readBounded(file, SECRET_FILE_MAX_BYTES);
   } catch (thrown) {
+    if (thrown instanceof HoldfastError) throw invalid(`the secret file ${file} is too long`, HINT);
     const code = (thrown as NodeJS.ErrnoException).code;
     throw invalid(`the secret file ${file} cannot be read: ${code}`, HINT);
   }

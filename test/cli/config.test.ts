@@ -4,8 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { z } from 'zod';
+import { portableLocation } from '../../src/cli/agent-files.js';
 import { resolveSettings } from '../../src/cli/config.js';
 import { commitIntervalOf } from '../../src/cli/numbers.js';
+import { readBounded } from '../../src/cli/read-file.js';
+import { loadSecret } from '../../src/cli/secret.js';
 import { locate } from '../../src/cli/session.js';
 
 const METADATA = 'etcd://127.0.0.1:2379';
@@ -74,4 +77,20 @@ t.test('a commit interval is written as all times are', async (t) => {
   for (const text of ['0', '61s', '2m', 'often', '-1', '']) {
     t.throws(() => commitIntervalOf(text), { code: 'INVALID_ARGUMENT', message: /--commit-int/ });
   }
+});
+
+t.test('what has no end is not read to its end', async (t) => {
+  const INVALID = 'INVALID_ARGUMENT';
+  const config = { code: INVALID, message: /configuration file \/dev\/zero is too large/ };
+  t.throws(() => locate({ config: '/dev/zero' }, {}), config);
+  const secret = { code: INVALID, message: /secret file \/dev\/zero is too long/ };
+  t.throws(() => loadSecret('/dev/zero', {}), secret);
+  const location = { metadata: METADATA, secretFile: '/dev/zero' };
+  t.throws(() => portableLocation(location, {}), { code: INVALID, message: /dev\/zero has more/ });
+  const url = { metadata: `${METADATA}?ca=/dev/zero`, secretFile: null };
+  t.throws(() => portableLocation(url, {}), { code: INVALID });
+  const small = fileOf(t, { metadata: METADATA });
+  t.equal(readBounded(small, 100), JSON.stringify({ metadata: METADATA }));
+  t.throws(() => readBounded(small, 10), { code: INVALID });
+  t.throws(() => readBounded('/nowhere', 10), { code: 'ENOENT' });
 });
