@@ -102,13 +102,14 @@ function addresses(value: string, all: readonly string[]): readonly string[] {
   return collect(value, all);
 }
 
-/** Opens the store, which may be empty. */
+/** Opens the store, which may be empty, or, unless it must exist, is made. */
 async function withStore<T>(
   options: SessionOptions,
   work: (store: MetadataStore, location: ClusterLocation) => Promise<T>,
+  mustExist = false,
 ): Promise<T> {
   const location = locate(options, process.env);
-  const parts = { clock: nodeClock, random: nodeRandom, env: process.env };
+  const parts = { clock: nodeClock, random: nodeRandom, env: process.env, mustExist };
   const store = await openMetadata(location.metadata, parts);
   try {
     return await work(store, location);
@@ -118,7 +119,7 @@ async function withStore<T>(
 }
 
 async function exportMetadata(file: string, options: SessionOptions): Promise<void> {
-  const text = await withStore(options, (store) => exportCluster(store));
+  const text = await withStore(options, exportCluster, true);
   if (file === '-') {
     process.stdout.write(text);
     return;

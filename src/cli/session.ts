@@ -122,7 +122,7 @@ export class Session {
   /** For as long as a process needs it; the caller closes it. */
   static async open(options: SessionOptions): Promise<Session> {
     const location = locate(options, process.env);
-    const parts = { clock: nodeClock, random: nodeRandom, env: process.env };
+    const parts = { clock: nodeClock, random: nodeRandom, env: process.env, mustExist: true };
     const store = await openMetadata(location.metadata, parts);
     try {
       return new Session(store, await readCluster(store), location);

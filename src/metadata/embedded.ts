@@ -5,7 +5,7 @@
  * are those of the directory (0700) and the socket (0600): who may connect may do everything.
  */
 // biome-ignore lint/style/noRestrictedImports: the directory's permissions.
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 // biome-ignore lint/style/noRestrictedImports: io/network has no unix sockets.
 import { createConnection, type Socket } from 'node:net';
 import { type ErrorCode, HoldfastError, invalid } from '../core/errors.js';
@@ -91,6 +91,14 @@ export class EmbeddedStore implements MetadataStore {
       const hint = `Its path with "/socket" must not exceed ${SOCKET_PATH_MAX_BYTES} bytes.`;
       throw invalid(`${this.name}: the directory's path is too long`, hint);
     }
+  }
+
+  /** Throws NOT_FOUND where no store was ever made: a name may be mistyped. */
+  static refuseMissing(directory: string): void {
+    if (existsSync(databaseIn(directory))) return;
+    const hint = 'Check --metadata. A new cluster: "holdfast cluster init".';
+    const message = `embedded:${directory} holds no Holdfast cluster: it does not exist`;
+    throw new HoldfastError('NOT_FOUND', message, { hint });
   }
 
   /** Whether this process is the one that serves the others now. */
@@ -238,7 +246,7 @@ export class EmbeddedStore implements MetadataStore {
     this.#server = null;
     const { directory, clock, random } = this.#options;
     mkdirSync(directory, { recursive: true, mode: 0o700 });
-    const database = await EmbeddedDatabase.open(`${directory}/db`);
+    const database = await EmbeddedDatabase.open(databaseIn(directory));
     if (database === null) return false;
     const socketPath = this.#socketPath;
     this.#server = await EmbeddedServer.start({ database, socketPath, clock, random });
@@ -363,6 +371,10 @@ export class EmbeddedStore implements MetadataStore {
   #closedError(): HoldfastError {
     return new HoldfastError('CLOSED', `${this.name}: the store was closed`);
   }
+}
+
+function databaseIn(directory: string): string {
+  return `${directory}/db`;
 }
 
 /** Nothing was heard, as against a server that said why it refused. */

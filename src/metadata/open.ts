@@ -29,6 +29,8 @@ export interface OpenOptions {
   /** The environment; only HOLDFAST_ETCD_PASSWORD is looked at. */
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly timeoutMs?: number;
+  /** An embedded store that is not there is NOT_FOUND, and not made. */
+  readonly mustExist?: boolean;
 }
 
 const USAGE = 'Use etcd://HOST:PORT[,HOST:PORT] or embedded:DIR.';
@@ -106,8 +108,8 @@ function tlsOf(wanted: boolean, query: string): EtcdLocation['tls'] {
 }
 
 /**
- * Opens and tries the store. Throws INVALID_ARGUMENT (location, files), UNAUTHENTICATED, or
- * UNAVAILABLE and TIMEOUT, after which the same call may succeed later.
+ * Opens and tries the store. Throws INVALID_ARGUMENT (location, files), NOT_FOUND, UNAUTHENTICATED,
+ * or UNAVAILABLE and TIMEOUT, after which the same call may succeed later.
  */
 export async function openMetadata(text: string, options: OpenOptions): Promise<MetadataStore> {
   const location = parseMetadataLocation(text, options.env);
@@ -132,7 +134,9 @@ async function makeStore(location: MetadataLocation, options: OpenOptions): Prom
   const bound = timeoutMs === undefined ? {} : { timeoutMs };
   if (location.type === 'embedded') {
     const { EmbeddedStore } = await import('./embedded.js');
-    return new EmbeddedStore({ directory: location.directory, clock, random, ...bound });
+    const { directory } = location;
+    if (options.mustExist === true) EmbeddedStore.refuseMissing(directory);
+    return new EmbeddedStore({ directory, clock, random, ...bound });
   }
   const { endpoints, user, tls } = location;
   const { EtcdStore } = await import('./etcd.js');

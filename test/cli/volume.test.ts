@@ -191,6 +191,15 @@ t.test('without a cluster, what to do is said', async (t) => {
   t.match(noUp.stderr, /no data directory of "holdfast up"/);
   const empty = await holdfast(dir, 'volume', 'ls', '--metadata', `embedded:${join(dir, 'new')}`);
   t.equal(empty.code, 12);
+  const before = readdirSync(dir);
+  for (const place of [join(dir, 'new'), dir, '/proc/x']) {
+    for (const words of [['status'], ['mount', 'db', '/mnt'], ['metadata', 'export', 'file']]) {
+      const mistyped = await holdfast(dir, ...words, '--metadata', `embedded:${place}`);
+      t.equal(mistyped.code, 12, `${words.join(' ')} ${place}`);
+      t.match(mistyped.stderr, /^holdfast: embedded:\/[^\n]*it does not exist[^\n]*cluster init/);
+    }
+  }
+  t.same(readdirSync(dir), before, 'only looked for');
 });
 
 t.test('a filesystem is not damaged by plain records, nor shut out by whoever reads', async (t) => {
