@@ -9,7 +9,10 @@ export interface SmallFiles {
   list(): string[];
   /** Null when there is none. */
   read(name: string): string | null;
-  /** Readers see the old or the new text, also when this process dies meanwhile. */
+  /**
+   * Readers see the old or the new text, also when this process dies meanwhile. Where there is no
+   * room a shorter one still replaces a longer one, and has spaces at its end.
+   */
   write(name: string, text: string): void;
   /** Idempotent. */
   remove(name: string): void;

@@ -1,5 +1,6 @@
 /** Both twins of SmallFiles keep its contract; the real one also when its writer is killed. */
-import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
@@ -42,6 +43,26 @@ t.test('what a writer left unfinished is no file', async (t) => {
 t.test('names that would leave the directory', async (t) => {
   const files = new NodeSmallFiles(fresh());
   for (const name of ['../x', '.x', 'a/b', '']) t.throws(() => files.write(name, 'x'), name);
+});
+
+t.test('where there is no room a shorter text still replaces a longer one', async (t) => {
+  const directory = fresh();
+  mkdirSync(directory, { recursive: true });
+  if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', directory]).status !== 0) {
+    t.pass('mounting is not allowed here');
+    return;
+  }
+  t.teardown(() => spawnSync('umount', [directory]));
+  const files = new NodeSmallFiles(directory);
+  files.write('db', '{"callers":["one","two"]}');
+  const fill = () => writeFileSync(join(directory, 'fill'), Buffer.alloc(128 * 1024));
+  t.throws(fill, { code: 'ENOSPC' });
+  files.write('db', '{"callers":["two"]}');
+  t.same(JSON.parse(files.read('db') ?? ''), { callers: ['two'] });
+  t.throws(() => files.write('db', 'x'.repeat(30)), { code: 'UNAVAILABLE', message: /ENOSPC/ });
+  t.throws(() => files.write('other', 'x'), { code: 'UNAVAILABLE' });
+  t.same(files.list(), ['db', 'fill']);
+  t.same(JSON.parse(files.read('db') ?? ''), { callers: ['two'] });
 });
 
 t.test('a directory that cannot be made', async (t) => {

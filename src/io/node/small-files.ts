@@ -1,9 +1,22 @@
 /** The real SmallFiles: one directory, readable by root only, made when something is written. */
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { assert } from '../../core/assert.js';
 import { HoldfastError } from '../../core/errors.js';
+import { PAGE_BYTES } from '../../core/units.js';
 import type { SmallFiles } from '../small-files.js';
+import { saysFull } from './full.js';
 
 /** Not yet a text: what a writer that died left is none either. */
 const UNFINISHED = '.new';
@@ -32,7 +45,9 @@ export class NodeSmallFiles implements SmallFiles {
       writeFileSync(unfinished, text, { mode: 0o600 });
       renameSync(unfinished, path);
     } catch (thrown) {
-      throw this.#fault(thrown);
+      if (!saysFull(thrown)) throw this.#fault(thrown);
+      rmSync(unfinished, { force: true });
+      if (!overwrite(path, text)) throw this.#fault(thrown);
     }
   }
 
@@ -58,5 +73,21 @@ export class NodeSmallFiles implements SmallFiles {
   #fault(cause: unknown): HoldfastError {
     const message = `${this.#directory} cannot be used: ${(cause as Error).message}`;
     return new HoldfastError('UNAVAILABLE', message, { cause });
+  }
+}
+
+/**
+ * Needs no room: as long as what is there, filled up with spaces. Within one page a write is whole
+ * or is not. False where it does not fit.
+ */
+function overwrite(path: string, text: string): boolean {
+  const size = statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+  const bytes = Buffer.from(text);
+  if (bytes.length > size || size > PAGE_BYTES) return false;
+  const file = openSync(path, 'r+');
+  try {
+    return writeSync(file, Buffer.concat([bytes, Buffer.alloc(size - bytes.length, ' ')])) === size;
+  } finally {
+    closeSync(file);
   }
 }
