@@ -139,7 +139,9 @@ function interval(value: string): number {
 
 function labelKey(option: string): string {
   const key = option.slice(LABEL.length);
-  if (key === '') throw invalid(`"${option}" names no label`, 'Write label.KEY=VALUE.');
+  // JavaScript itself takes a property of that name for something else, and it would be lost.
+  if (key === '' || key === '__proto__')
+    throw invalid(`"${option}" names no label`, 'Write label.KEY=VALUE.');
   if (!key.startsWith(OWN_LABELS)) return key;
   throw invalid(`labels that begin with "${OWN_LABELS}" are the plugin's own: "${key}"`);
 }

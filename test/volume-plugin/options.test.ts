@@ -52,6 +52,7 @@ t.test('what is no option', async (t) => {
   const cases: [Record<string, string>, string | RegExp][] = [
     [{ sise: '1GiB' }, `"sise" is no option of a volume. Options are ${known}.`],
     [{ toString: '' }, /"toString" is no option/],
+    [{ 'label.__proto__': 'x' }, /"label\.__proto__" names no label/],
     [{ size: 'big' }, /^size "big" is not a size\./],
     [{ size: '10GB' }, /unit "GB" is not known/],
     [{ replicas: 'three' }, 'replicas: "three" is not a whole number.'],
