@@ -60,6 +60,8 @@ export interface SettingSources {
   /** As commander gives them; undefined where a flag was not used. */
   readonly flags: Readonly<Record<string, unknown>>;
   readonly env: Environment;
+  /** What of the file is said for all commands, where that comes to something else for this one. */
+  readonly shared?: Readonly<Record<string, (value: unknown) => unknown>>;
 }
 
 /** Gathers and checks a command's settings. Throws INVALID_ARGUMENT, or NOT_FOUND for the file. */
@@ -67,9 +69,9 @@ export function resolveSettings<T extends z.ZodObject>(
   schema: T,
   sources: SettingSources,
 ): z.output<T> {
-  const { flags, env, command } = sources;
+  const { flags, env, command, shared = {} } = sources;
   const named = flags.config ?? (env.HOLDFAST_CONFIG || undefined);
-  const file = readConfigFile(named === undefined ? null : String(named), command);
+  const file = readConfigFile(named === undefined ? null : String(named), command, shared);
   const values: Record<string, unknown> = {};
   const origins = new Map<string, string>();
   for (const name of Object.keys(schema.shape)) {
@@ -115,7 +117,11 @@ interface ConfigFile {
   readonly values: Readonly<Record<string, unknown>>;
 }
 
-function readConfigFile(named: string | null, command: string): ConfigFile {
+function readConfigFile(
+  named: string | null,
+  command: string,
+  sharedFor: NonNullable<SettingSources['shared']>,
+): ConfigFile {
   const path = named ?? DEFAULT_CONFIG_FILE;
   const text = readText(path, named !== null);
   if (text === null) return { path, values: {} };
@@ -124,7 +130,9 @@ function readConfigFile(named: string | null, command: string): ConfigFile {
     asObject(content[name], `${path}: "${name}"`);
   refuseUnknown(path, content, sectionOf);
   // The object of one command may be named like a setting of another.
-  const shared = Object.entries(content).filter(([name, value]) => !isSection(name, value));
+  const shared = Object.entries(content)
+    .filter(([name, value]) => !isSection(name, value))
+    .map(([name, value]) => [name, sharedFor[name]?.(value) ?? value]);
   const own = isSection(command, content[command]) ? sectionOf(command) : {};
   return { path, values: { ...Object.fromEntries(shared), ...own } };
 }

@@ -25,7 +25,7 @@ import { ClusterLater } from './cluster-later.js';
 import { parsed, plainText, resolveSettings } from './config.js';
 import { untilInterrupted } from './interrupt.js';
 import { mountDeps } from './machine.js';
-import { wholeSetting } from './numbers.js';
+import { timeSetting, wholeSetting } from './numbers.js';
 import { addExamples, printResult } from './output.js';
 import { type SessionOptions, sessionOptions } from './session.js';
 
@@ -68,6 +68,12 @@ function waitMs(text: string): number {
   throw invalid(`wait "${text}" is too long`, `At most ${WAIT_MAX_MS / 1000} s: Docker gives up.`);
 }
 
+/** What all commands are to wait may be more than Docker does. */
+function sharedWait(value: unknown): unknown {
+  const { success, data = 0 } = timeSetting('wait').safeParse(value);
+  return success && data > WAIT_MAX_MS ? `${WAIT_MAX_MS / 1000}s` : value;
+}
+
 /** Null: until somebody purges them. */
 function retentionMs(text: string): number | null {
   return text === 'forever' ? null : parseDuration(text, 'retention');
@@ -94,7 +100,8 @@ export function addDockerPluginCommand(program: Command): void {
 }
 
 async function dockerPlugin(options: SessionOptions): Promise<void> {
-  const sources = { command: 'docker-plugin', flags: { ...options }, env: process.env };
+  const shared = { wait: sharedWait };
+  const sources = { command: 'docker-plugin', flags: { ...options }, env: process.env, shared };
   const settings = resolveSettings(schema, sources);
   const log = createLog({ level: settings.logLevel });
   const { agent: wanted } = settings;

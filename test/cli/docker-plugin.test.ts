@@ -131,7 +131,7 @@ t.test('settings', async (t) => {
   const { err } = await holdfast([...plugin.args, '--config', config], plugin.env);
   t.match(err, /"docker-plugin" has no setting "sise"/);
   // Both commands read the same file.
-  for (const shared of [{ wait: '30s' }, { wait: 30, replicas: 2 }]) {
+  for (const shared of [{ wait: '30s' }, { wait: 30, replicas: 2 }, { wait: '5m' }]) {
     writeFileSync(config, JSON.stringify({ metadata: NOWHERE, ...shared }));
     const own = [...plugin.args, '--config', config, '--log-level', 'loud'];
     t.match((await holdfast(own, plugin.env)).err, /--log-level: /);
