@@ -19,7 +19,7 @@ import { AgentFiles } from './agent-files.js';
 import { type Environment, parsed, resolveSettings } from './config.js';
 import { untilInterrupted } from './interrupt.js';
 import { AGENT_SOCKET, localMachine } from './lifecycle.js';
-import { mountDeps } from './machine.js';
+import { mountDeps, rootOnly } from './machine.js';
 import { addExamples, printResult } from './output.js';
 import { writableGroup } from './scopes.js';
 import { programVersion } from './version.js';
@@ -69,7 +69,8 @@ async function serve(options: AgentOptions): Promise<void> {
   if (memoryMax < GIB / 4) throw invalid(`--memory-max: ${memoryMax} bytes`, 'At least 256MiB.');
   const scope = chooseScope(wanted, memoryMax);
   const { host } = mountDeps(process.env);
-  const files = new AgentFiles(join(dirname(host.state.path('')), 'agent'));
+  const directory = join(dirname(host.state.path('')), 'agent');
+  const files = rootOnly(`${directory} cannot be used`, () => new AgentFiles(directory));
   const starter = new LaunchedMounts({
     ...{ clock: nodeClock, random: nodeRandom, files, program: host.program, scope },
     commands: new NodeMachineCommands(),

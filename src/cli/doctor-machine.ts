@@ -1,8 +1,11 @@
 /** What this machine must have: for running at all, for nodes, and for mounts. */
 import { spawnSync } from 'node:child_process';
-import { closeSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync, statfsSync } from 'node:fs';
 import { release } from 'node:os';
+import { dirname } from 'node:path';
 import { HoldfastError } from '../core/errors.js';
+import { formatSize } from '../core/sizes.js';
+import { MIB } from '../core/units.js';
 import { MOUNT_TYPE } from '../fuse/launcher.js';
 import type { MountStatus } from '../lifecycle/mount-types.js';
 import { listMounts } from '../lifecycle/mounts.js';
@@ -15,6 +18,8 @@ const NODE_LEAST = [20, 15] as const;
 const KERNEL_RESEND = [6, 9] as const;
 /** Disks hold up to 256 files open, and each client is a connection. */
 const OPEN_FILES_LEAST = 4096;
+/** For some mounts more, and what their daemons leave for each other. */
+const RUN_FREE_LEAST = 8 * MIB;
 const CAP_SYS_ADMIN = 21n;
 const COMMAND_TIMEOUT_MS = 5_000;
 
@@ -24,6 +29,7 @@ export async function checkMachine(): Promise<Finding[]> {
     ...checkLimits(readFileSync('/proc/self/limits', 'utf8')),
     ...checkFuse(),
     checkKernel(release()),
+    checkRunDirectory(dirname(mountDeps(process.env).host.state.path(''))),
     ...(await checkMounts()),
   ];
 }
@@ -55,6 +61,18 @@ export function checkLimits(text: string): Finding[] {
   if (most >= OPEN_FILES_LEAST) return [ok('open files', `up to ${found}`)];
   const advice = 'Set LimitNOFILE=65536 in the unit, or "ulimit -Hn 65536" before starting.';
   return [problem('open files', `at most ${found}, nodes need ${OPEN_FILES_LEAST}`, advice)];
+}
+
+/** The state of mounts stands there, and what they were told and have not yet committed. */
+export function checkRunDirectory(path: string): Finding {
+  if (!existsSync(path) && path !== '/') return checkRunDirectory(dirname(path));
+  const { bavail, bsize, files, ffree } = statfsSync(path);
+  const free = formatSize(bavail * bsize);
+  const hasRoom = bavail * bsize >= RUN_FREE_LEAST && (files === 0 || ffree > 0);
+  if (hasRoom) return ok('run directory', `${path} has ${free} left`);
+  const what = ffree > 0 ? `${free} left` : 'no room for another file';
+  const message = `${path} has ${what}: volumes cannot be mounted, nor a mount be taken over`;
+  return problem('run directory', message, `Make room there: df -h ${path}.`);
 }
 
 function checkFuse(): Finding[] {

@@ -6,9 +6,9 @@ import { readFileSync, rmSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
-import { HoldfastError, invalid } from '../core/errors.js';
+import { invalid } from '../core/errors.js';
 import { replaceDurably } from './durable-file.js';
-import { mainScript } from './machine.js';
+import { mainScript, rootOnly } from './machine.js';
 import { addExamples, printResult } from './output.js';
 
 const HELPERS = ['mount.fuse.holdfast', 'umount.fuse.holdfast'] as const;
@@ -60,17 +60,14 @@ function install({ directory, json }: HelpersOptions): void {
 }
 
 function writeOut(path: string, text: string): void {
-  try {
-    replaceDurably(path, text, 0o755);
-  } catch (thrown) {
-    const message = `${path} cannot be written: ${(thrown as Error).message}`;
-    throw new HoldfastError('UNAVAILABLE', message, { hint: 'Run it as root.', cause: thrown });
-  }
+  rootOnly(`${path} cannot be written`, () => replaceDurably(path, text, 0o755));
 }
 
 function remove({ directory, json }: HelpersOptions): void {
   const paths = HELPERS.map((name) => join(resolve(directory), name));
-  for (const path of paths) rmSync(path, { force: true });
+  for (const path of paths) {
+    rootOnly(`${path} cannot be removed`, () => rmSync(path, { force: true }));
+  }
   printResult(json === true, { removed: paths }, `removed ${paths.join(' and ')}`);
 }
 

@@ -1,6 +1,7 @@
 /** This machine, as mounts need it: the real parts for src/lifecycle. */
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { HoldfastError } from '../core/errors.js';
 import { nodeClock } from '../io/node/clock.js';
 import { NodeMountHost } from '../io/node/mount-host.js';
 import { nodeRandom } from '../io/node/random.js';
@@ -23,4 +24,14 @@ export function mountDeps(env: Environment): StartDeps {
     runDirectory: directory === undefined || directory === '' ? undefined : resolve(directory),
   });
   return { host, clock: nodeClock, random: nodeRandom };
+}
+
+/** Throws UNAVAILABLE saying `what` and why, with what most often is to be done. */
+export function rootOnly<T>(what: string, action: () => T): T {
+  try {
+    return action();
+  } catch (cause) {
+    const message = `${what}: ${(cause as Error).message}`;
+    throw new HoldfastError('UNAVAILABLE', message, { hint: 'Run it as root.', cause });
+  }
 }

@@ -1,6 +1,6 @@
 /** `holdfast doctor` and `status`: each thing that can be wrong, alone and on a real cluster. */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
@@ -18,6 +18,7 @@ import {
   checkKernel,
   checkLimits,
   checkNodeVersion,
+  checkRunDirectory,
 } from '../../src/cli/doctor-machine.js';
 import { describeFindings, type Finding } from '../../src/cli/findings.js';
 import { NO_CLUSTER } from '../../src/cli/session.js';
@@ -72,6 +73,34 @@ t.test('this machine', async (t) => {
     level: 'problem',
     advice: /--cap-add SYS_ADMIN/,
   });
+});
+
+t.test('a run directory without room', async (t) => {
+  const root = mkdtempSync(join(tmpdir(), 'hf-doctor-'));
+  t.teardown(() => rmSync(root, { recursive: true, force: true }));
+  t.equal(checkRunDirectory('/').level, 'ok');
+  t.equal(checkRunDirectory(join(root, 'not', 'yet')).level, 'ok');
+  const small = ['-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', root];
+  if (spawnSync('mount', small).status !== 0) {
+    t.pass('mounting is not allowed here');
+    return;
+  }
+  t.teardown(() => spawnSync('umount', [root]));
+  const found = { level: 'problem', message: /has 4 MiB left: volumes cannot be/, advice: /df -h/ };
+  t.match(checkRunDirectory(join(root, 'holdfast')), found);
+});
+
+t.test('what only root may do says so in one line', async (t) => {
+  const root = mkdtempSync(join(tmpdir(), 'hf-doctor-'));
+  t.teardown(() => rmSync(root, { recursive: true, force: true }));
+  mkdirSync(join(root, 'mount.fuse.holdfast'));
+  const removed = await holdfast(['helpers', 'remove', '--directory', root]);
+  refused(t, removed, 20, /mount\.fuse\.holdfast cannot be removed: .* Run it as root/);
+  const socket = join(root, 'socket');
+  writeFileSync(join(root, 'run'), '');
+  const env = { HOLDFAST_RUN_DIR: join(root, 'run') };
+  const agent = await holdfast(['agent', '--scope', 'session', '--socket', socket], env);
+  refused(t, agent, 20, /run\/agent cannot be used: .* Run it as root/);
 });
 
 const member: MemberHealth = {
