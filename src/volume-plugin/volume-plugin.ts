@@ -276,8 +276,15 @@ export class VolumePlugin {
     // At its directory may be somebody else's mount.
     const isHere = (await this.#here(name)) !== null;
     if (isHere) await machine.unmount(places.directory(name), { timeoutMs: UNMOUNT_COMMIT_MS });
+    else if (await this.#isDeviceLeft(name)) await machine.closeDevice(name);
     places.tidy(name);
     claims.end(name);
+  }
+
+  /** Of a mount that began to go while somebody had its device open. */
+  async #isDeviceLeft(name: string): Promise<boolean> {
+    const all = await this.#deps.machine.list();
+    return all.some((one) => one.name === name && one.kind === 'block' && one.directory === null);
   }
 
   async #remove(name: string) {

@@ -99,6 +99,7 @@ export class Engine {
     const machine: Partial<MachineVolumes> = {
       list: async () => [...volumes.local.values()],
       unmount: (directory) => volumes.unmount(directory),
+      closeDevice: (name) => volumes.closeDevice(name),
     };
     return { machine: machine as MachineVolumes, lifecycle: this.#lifecycle() };
   }

@@ -361,3 +361,20 @@ t.test('what is no call', async (t) => {
   for (const [call, body, err] of cases) t.match((await engine.ask(call, body)).Err, err);
   t.same(engine.asked, [], 'nothing was touched');
 });
+
+t.test('a device that was in use when its filesystem went goes with the next sweep', async (t) => {
+  const engine = new Engine();
+  await engine.create('disk', { type: 'block' });
+  await engine.mount('disk', 'c1');
+  engine.volumes.faults.set('unmount', new HoldfastError('BUSY', '/dev/loop0 is in use'));
+  t.match(await engine.unmount('disk', 'c1'), /loop0 is in use/);
+  for (const [id, one] of engine.volumes.local) {
+    engine.volumes.local.set(id, { ...one, directory: null, device: '/dev/loop0' });
+  }
+  engine.volumes.faults.set('closeDevice', new HoldfastError('BUSY', '/dev/loop0 is in use'));
+  await engine.plugin.sweep();
+  t.equal(engine.volumes.local.size, 1, 'it still is');
+  await engine.plugin.sweep();
+  t.same(engine.mounted, []);
+  t.equal(await engine.ask('Remove', { Name: 'disk' }).then(({ Err }) => Err), '');
+});
