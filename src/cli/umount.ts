@@ -8,6 +8,7 @@ import { nodeClock } from '../io/node/clock.js';
 import { nodeRandom } from '../io/node/random.js';
 import { endPresence } from '../lifecycle/dead-presence.js';
 import { type HeldByDead, stopMount } from '../lifecycle/mounts.js';
+import type { MachineVolume } from '../lifecycle/volume-types.js';
 import { openMetadata } from '../metadata/open.js';
 import { localMachine } from './lifecycle.js';
 import { mountDeps } from './machine.js';
@@ -67,15 +68,22 @@ async function unmountBlock(
   const all = await machine.list();
   const found = all.find((one) => {
     if (one.kind !== 'block') return false;
+    if (isDeviceAlone(one)) return one.mount.directory === where;
     // Without a device of its own, what is seen is what an earlier mount left.
     return one.directory === where || (one.device === null && one.targets.includes(where));
   });
   if (found === undefined) return false;
-  await machine.unmount(where, how);
   const { name: volume, mount } = found;
+  if (isDeviceAlone(found) && !how.lazy) await machine.closeDevice(volume);
+  else await machine.unmount(where, how);
   const text = unmounted(volume, where, how.lazy);
   printResult(options.json === true, { mount: mount.mount, volume, directory: where }, text);
   return true;
+}
+
+/** As an umount leaves it that found the device in use: it goes by the place of its own mount. */
+function isDeviceAlone({ directory, device }: MachineVolume): boolean {
+  return directory === null && device !== null;
 }
 
 function unmounted(volume: string, where: string, lazy: boolean): string {

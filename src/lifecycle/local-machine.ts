@@ -303,14 +303,15 @@ export class LocalMachine implements MachineVolumes {
     loop: LoopDevice,
     options: { readonly lazy?: boolean; readonly timeoutMs?: number },
   ): Promise<void> {
+    const below = this.#below(loop.id);
     try {
       await detachLoop(this.#commands, this.#deps.clock, loop);
     } catch (thrown) {
+      if (!(thrown instanceof HoldfastError) || thrown.code !== 'BUSY') throw thrown;
       // It ends with its last user, and the mount below with it, which its file keeps served.
-      const isBusy = thrown instanceof HoldfastError && thrown.code === 'BUSY';
-      if (!isBusy || options.lazy !== true) throw thrown;
+      if (options.lazy !== true) throw stillOpen(thrown, below);
     }
-    await this.#release(this.#below(loop.id), options);
+    await this.#release(below, options);
   }
 
   async #release(
@@ -474,4 +475,10 @@ function stillShown(what: string, at: readonly { readonly mountPoint: string }[]
   const places = at.map(({ mountPoint }) => mountPoint).join(', ');
   const message = `"${what}" is still mounted at ${places}`;
   return new HoldfastError('BUSY', message, { hint: 'Unmount it there first.' });
+}
+
+/** The filesystem is unmounted: its directory says nothing of the volume any more. */
+function stillOpen({ message, hint }: HoldfastError, below: string): HoldfastError {
+  const next = `${hint} When they have ended: holdfast umount ${below}`;
+  return new HoldfastError('BUSY', message, { hint: next });
 }

@@ -77,3 +77,25 @@ t.test('another mount of it in this namespace is named, and keeps it', async (t)
   t.equal((await shell(`umount ${second}`)).status, 0);
   await until('the state is gone', () => bed.states.length === 0);
 });
+
+t.test('a block volume whose device is in use is ended by a second umount', async (t) => {
+  const made = await bed.holdfast('volume', 'create', 'disk', '--size', '64MiB', '--kind', 'block');
+  t.equal(made.code, 0, made.stderr);
+  const place = bed.directory('disk');
+  const mounted = await bed.holdfast('mount', 'disk', place, '--json');
+  t.equal(mounted.code, 0, mounted.stderr);
+  const { device } = JSON.parse(mounted.lines.at(-1) ?? '{}');
+  const user = join(bed.root, 'user');
+  const use = `exec 3< ${device}; touch ${user}; while [ -e ${user} ]; do sleep 0.1; done`;
+  const used = shell(use);
+  await until('somebody has it open', () => existsSync(user));
+  const first = await bed.holdfast('umount', place);
+  t.equal(first.code, 22, first.stderr);
+  const [, below = ''] = /: holdfast umount (\S+)\s*$/.exec(first.stderr) ?? [];
+  t.match(below, /\/block\/[0-9a-f]{32}$/, first.stderr);
+  t.equal((await bed.holdfast('umount', below)).code, 22, 'it is still in use');
+  rmSync(user);
+  await used;
+  const second = await bed.holdfast('umount', below);
+  t.equal(second.code, 0, second.stderr);
+});
