@@ -6,7 +6,7 @@
 import { dirname, join } from 'node:path';
 import type { Command } from 'commander';
 import { z } from 'zod';
-import { parseDuration, parseSeconds } from '../core/durations.js';
+import { parseSeconds } from '../core/durations.js';
 import { invalid } from '../core/errors.js';
 import { parseSize } from '../core/sizes.js';
 import type { Log } from '../io/log.js';
@@ -25,7 +25,7 @@ import { ClusterLater } from './cluster-later.js';
 import { parsed, plainText, resolveSettings } from './config.js';
 import { untilInterrupted } from './interrupt.js';
 import { mountDeps } from './machine.js';
-import { timeSetting, wholeSetting } from './numbers.js';
+import { retentionSetting, timeSetting, wholeSetting } from './numbers.js';
 import { addExamples, printResult } from './output.js';
 import { type SessionOptions, sessionOptions } from './session.js';
 
@@ -56,7 +56,7 @@ const schema = z.object({
   size: parsed((text) => parseSize(text, 'size')).prefault(DEFAULT_SIZE),
   replicas: wholeSetting('replicas').prefault(DEFAULT_REPLICAS),
   wait: plainText.pipe(parsed((text) => waitMs(text))).prefault(DEFAULT_WAIT),
-  retention: parsed((text) => retentionMs(text)).prefault(DEFAULT_RETENTION),
+  retention: retentionSetting.prefault(DEFAULT_RETENTION),
   logLevel: z.enum(LOG_LEVELS).default('info'),
 });
 
@@ -72,11 +72,6 @@ function waitMs(text: string): number {
 function sharedWait(value: unknown): unknown {
   const { success, data = 0 } = timeSetting('wait').safeParse(value);
   return success && data > WAIT_MAX_MS ? `${WAIT_MAX_MS / 1000}s` : value;
-}
-
-/** Null: until somebody purges them. */
-function retentionMs(text: string): number | null {
-  return text === 'forever' ? null : parseDuration(text, 'retention');
 }
 
 export function addDockerPluginCommand(program: Command): void {

@@ -1,5 +1,5 @@
 /** Numbers as people write them after an option. */
-import { parseSeconds } from '../core/durations.js';
+import { parseDuration, parseSeconds } from '../core/durations.js';
 import { invalid } from '../core/errors.js';
 import { COMMIT_INTERVAL_MAX_MS, COMMIT_INTERVAL_MIN_MS } from '../core/limits.js';
 import { parsed, plainText } from './config.js';
@@ -22,6 +22,11 @@ export function wholeSetting(what: string) {
 export function timeSetting(what: string) {
   return plainText.pipe(parsed((text) => parseSeconds(text, what)));
 }
+
+/** How long removed volumes are kept, as a setting: milliseconds, or null until they are purged. */
+export const retentionSetting = parsed((text) =>
+  text === 'forever' ? null : parseDuration(text, 'retention'),
+);
 
 /** As a setting, in milliseconds. */
 export const commitIntervalSetting = plainText.pipe(

@@ -4,7 +4,7 @@
  */
 import type { Command } from 'commander';
 import { z } from 'zod';
-import { formatDuration, parseDuration } from '../core/durations.js';
+import { formatDuration } from '../core/durations.js';
 import { HoldfastError, invalid } from '../core/errors.js';
 import { formatSize } from '../core/sizes.js';
 import type { VolumeFacts } from '../metadata/model.js';
@@ -12,9 +12,10 @@ import type { VersionedHead } from '../metadata/stored-volume.js';
 import { isExpired, type PurgeRule } from '../metadata/trash.js';
 import { agreedTime } from '../replication/expiry.js';
 import { type PurgeOutcome, purgeVolume } from '../replication/purge.js';
-import { parsed, resolveSettings } from './config.js';
+import { resolveSettings } from './config.js';
 import { askNodes } from './lifecycle.js';
 import { checkSession } from './node-secret.js';
+import { retentionSetting } from './numbers.js';
 import { addExamples, printResult, showProgress } from './output.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
 import { table } from './text.js';
@@ -37,9 +38,7 @@ interface PurgeCommandOptions extends SessionOptions {
 }
 
 const settings = z.object({
-  retention: parsed((text) => parseDuration(text, 'retention')).default(
-    parseDuration(DEFAULT_RETENTION, 'retention'),
-  ),
+  retention: retentionSetting.prefault(DEFAULT_RETENTION),
 });
 
 export function addTrashCommands(volume: Command): void {
@@ -90,14 +89,15 @@ async function remove(name: string, options: RemoveOptions): Promise<void> {
       await purgeAll(session, [removed], options);
       return;
     }
-    const until = `until ${removed.trash?.keptUntil} (${formatDuration(retention)})`;
+    const kept = retention === null ? '' : ` (${formatDuration(retention)})`;
+    const until = `until ${removed.trash?.keptUntil ?? 'it is purged'}${kept}`;
     const back = `To get it back: holdfast volume restore ${name}`;
     const text = `volume ${name} is in the trash ${until}. ${back}`;
     printResult(options.json === true, removed, text);
   });
 }
 
-function removalSettings(options: RemoveOptions): { readonly retention: number } {
+function removalSettings(options: RemoveOptions): { readonly retention: number | null } {
   const flags = { ...options };
   return resolveSettings(settings, { command: 'volume', flags, env: process.env });
 }

@@ -152,6 +152,23 @@ t.test('what a volume is created with may stand in the environment and in the fi
   t.match(wrong.stderr, /HOLDFAST_SIZE: .*unit "GB|HOLDFAST_SIZE: .*\\"GB/);
 });
 
+t.test('what docker-plugin is told of keeping holds for the command line too', async (t) => {
+  const { metadata, dir } = await cluster(t);
+  const config = join(dir, 'config.json');
+  writeFileSync(config, JSON.stringify({ metadata, retention: 'forever' }));
+  const at = ['--config', config];
+  for (const more of [[], ['--retention', 'forever', '--json'], ['--retention', '1h', '--json']]) {
+    const made = await holdfast(dir, 'volume', 'create', 'db', '--size', '1GiB', ...at);
+    t.equal(made.code, 0, made.stderr);
+    const { code, lines, stderr } = await holdfast(dir, 'volume', 'rm', 'db', ...more, ...at);
+    t.equal(code, 0, stderr);
+    const [line = ''] = lines;
+    if (more.length === 0) t.match(line, /in the trash until it is purged\. To get it back/);
+    else t.equal(JSON.parse(line).trash.keptUntil === null, more[1] === 'forever');
+  }
+  t.match((await holdfast(dir, 'volume', 'ls', '--trash', ...at)).lines[1], /somebody purges it|T/);
+});
+
 t.test('what is asked wrongly is refused with a hint, and nothing is created', async (t) => {
   const { metadata, dir } = await cluster(t);
   const at = ['--metadata', metadata];
