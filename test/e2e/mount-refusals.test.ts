@@ -65,7 +65,7 @@ t.test('what cannot be mounted', async (t) => {
     { args: ['mount', 'db', bed.root], code: 2, says: /would hide/ },
     { args: ['mount', 'db'], code: 2, says: /missing required argument 'directory'/ },
     { args: db('--commit-interval', '0'), code: 2, says: /1 to 60/ },
-    { args: db('--commit-interval', 'soon'), code: 2, says: /not a whole number/ },
+    { args: db('--commit-interval', 'soon'), code: 2, says: /"soon" is not a time/ },
     { args: db('-o', 'noatime,fast'), code: 2, says: /"fast" is not a mount option/ },
     { args: db('-o', 'noatime,dirsync'), code: 2, says: /"dirsync" .*fsync of the directory/ },
     { args: db('-o', 'sync'), code: 2, says: /"sync" .*fsync of the directory/ },
