@@ -19,7 +19,7 @@ import { logTable, runLog } from './log.js';
 const USAGE = `usage: npm run bench -- [options]
   --only NAME,...    these workloads: log, lifecycle, adoption, wal, kbench, vitastor, or names of
                      the table
-  --peers NAME,...   next to these: ext4, glusterfs, none (ext4)
+  --peers NAME,...   next to these: ext4, glusterfs, bare, none (ext4)
   --without-holdfast measures the peers only
   --rounds N         how often; figures are medians (1; log 5, lifecycle 3, adoption 20)
   --scale X          sizes and times, as multiples of the usual ones (1)
@@ -78,7 +78,7 @@ function targetNames(): TargetName[] {
   const peers = list(values.peers).filter((name) => name !== 'none');
   for (const peer of peers) {
     if (peer === 'holdfast' || !TARGET_NAMES.some((name) => name === peer)) {
-      fail(`there is no peer "${peer}"; there is: ext4, glusterfs, none`);
+      fail(`there is no peer "${peer}"; there is: ext4, glusterfs, bare, none`);
     }
   }
   return TARGET_NAMES.filter((name) =>

@@ -1,42 +1,107 @@
 /**
- * A bare replica in a process of its own: takes frames of the size that a 4 KiB commit has on the
- * wire, writes each into a part of a file that is written already, flushes, answers. No protocol,
- * no fencing, no recovery: what this machine gives to a program that does nothing else.
+ * A bare replica in a process of its own: writes small commits into a file that is written already
+ * and flushes each, writes other data into another file. No protocol, no fencing, no recovery: what
+ * this machine gives to a program that does nothing else.
  */
-import { closeSync, fdatasyncSync, openSync, rmSync, writeSync, writevSync } from 'node:fs';
-import { createServer } from 'node:net';
+import {
+  closeSync,
+  fdatasync,
+  fdatasyncSync,
+  openSync,
+  rmSync,
+  writeSync,
+  writevSync,
+} from 'node:fs';
+import { createServer, type Socket } from 'node:net';
 import { crc32 } from 'node:zlib';
-import { MIB } from '../../src/core/units.js';
-import { FRAME_BYTES, REPLY_BYTES, SLOT_BYTES } from './shapes.js';
+import { MIB, PAGE_BYTES } from '../../src/core/units.js';
+import { FRAME_HEADER_BYTES, FrameKind, REPLY_BYTES } from './shapes.js';
 
-const FILE_BYTES = 64 * MIB;
+const JOURNAL_BYTES = 64 * MIB;
 
 const path = process.argv[2] ?? '';
-const file = openSync(path, 'w');
+const files = [`${path}-journal`, `${path}-data`] as const;
+const journal = openSync(files[0], 'w');
+const data = openSync(files[1], 'w');
 const zeroes = Buffer.alloc(MIB);
-for (let at = 0; at < FILE_BYTES; at += MIB) writeSync(file, zeroes, 0, MIB, at);
-fdatasyncSync(file);
+for (let at = 0; at < JOURNAL_BYTES; at += MIB) writeSync(journal, zeroes, 0, MIB, at);
+fdatasyncSync(journal);
 
-const filler = zeroes.subarray(0, SLOT_BYTES - FRAME_BYTES);
 const reply = Buffer.alloc(REPLY_BYTES, 1);
-let at = 0;
+let journalAt = 0;
+let dataAt = 0;
 
-function store(frame: Buffer): void {
-  crc32(frame);
-  writevSync(file, [frame, filler], at);
-  fdatasyncSync(file);
-  at = (at + SLOT_BYTES) % FILE_BYTES;
+function commit(parts: readonly Buffer[], bytes: number): void {
+  const filler = zeroes.subarray(0, (PAGE_BYTES - (bytes % PAGE_BYTES)) % PAGE_BYTES);
+  const slot = bytes + filler.length;
+  if (journalAt + slot > JOURNAL_BYTES) journalAt = 0;
+  writevSync(journal, [...parts, filler], journalAt);
+  fdatasyncSync(journal);
+  journalAt += slot;
+}
+
+function serve(socket: Socket, parts: readonly Buffer[], bytes: number, kind: number): void {
+  for (const part of parts) crc32(part);
+  switch (kind) {
+    case FrameKind.COMMIT:
+      commit(parts, bytes);
+      socket.write(reply);
+      break;
+    case FrameKind.DATA:
+      writevSync(data, parts, dataAt);
+      dataAt += bytes;
+      break;
+    case FrameKind.FLUSH:
+      fdatasync(data, (error) => (error === null ? socket.write(reply) : socket.destroy(error)));
+      break;
+    default:
+      socket.destroy(new Error(`there is no frame of kind ${kind}`));
+  }
+}
+
+/** What has come and is not whole yet. */
+class Inbox {
+  #chunks: Buffer[] = [];
+  bytes = 0;
+
+  push(chunk: Buffer): void {
+    this.#chunks.push(chunk);
+    this.bytes += chunk.length;
+  }
+
+  /** The header of the next frame, left where it is. */
+  peek(): Buffer {
+    const [first = zeroes] = this.#chunks;
+    if (first.length >= FRAME_HEADER_BYTES) return first;
+    this.#chunks = [Buffer.concat(this.#chunks)];
+    return this.#chunks[0] as Buffer;
+  }
+
+  take(bytes: number): Buffer[] {
+    const taken: Buffer[] = [];
+    let missing = bytes;
+    while (missing > 0) {
+      const chunk = this.#chunks.shift() as Buffer;
+      taken.push(chunk.subarray(0, missing));
+      if (chunk.length > missing) this.#chunks.unshift(chunk.subarray(missing));
+      missing -= Math.min(missing, chunk.length);
+    }
+    this.bytes -= bytes;
+    return taken;
+  }
 }
 
 const server = createServer((socket) => {
   socket.setNoDelay(true);
-  let pending: Buffer = Buffer.alloc(0);
-  socket.on('data', (data: Buffer) => {
-    pending = pending.length === 0 ? data : Buffer.concat([pending, data]);
-    while (pending.length >= FRAME_BYTES) {
-      store(pending.subarray(0, FRAME_BYTES));
-      pending = pending.subarray(FRAME_BYTES);
-      socket.write(reply);
+  const inbox = new Inbox();
+  socket.on('data', (chunk: Buffer) => {
+    inbox.push(chunk);
+    while (inbox.bytes >= FRAME_HEADER_BYTES) {
+      const header = inbox.peek();
+      const bytes = header.readUInt32LE(0);
+      const kind = header.readUInt32LE(4);
+      if (inbox.bytes < bytes) break;
+      serve(socket, inbox.take(bytes), bytes, kind);
     }
   });
   socket.on('error', () => {});
@@ -49,8 +114,9 @@ server.listen(0, '127.0.0.1', () => {
 // Ends with the benchmark, however that ends.
 process.stdin
   .on('end', () => {
-    closeSync(file);
-    rmSync(path, { force: true });
+    closeSync(journal);
+    closeSync(data);
+    for (const file of files) rmSync(file, { force: true });
     process.exit(0);
   })
   .resume();

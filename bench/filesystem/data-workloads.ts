@@ -115,6 +115,7 @@ export const DATA_WORKLOADS: readonly Workload[] = [
     unit: 'MiB/s',
     // 0.9 of a third of what the disk does for one copy.
     mark: { peer: 'ext4', times: 0.3 },
+    onBare: true,
     needs: [FIO],
     run: async (place) => {
       const options = { ...sequential, ...sequentialFile(place), rw: 'write', end_fsync: 1 };
@@ -139,6 +140,7 @@ export const DATA_WORKLOADS: readonly Workload[] = [
     title: '4k random write, fsync each, QD1',
     unit: 'IOPS',
     mark: timesGluster(3),
+    onBare: true,
     needs: [FIO],
     prepare: prepareRandom,
     run: async (place) => {
@@ -151,6 +153,7 @@ export const DATA_WORKLOADS: readonly Workload[] = [
     title: 'the same, 8 jobs',
     unit: 'IOPS',
     mark: timesGluster(3),
+    onBare: true,
     needs: [FIO],
     prepare: (place) => place.once('eight', () => layOut(place, eightFiles(place))),
     run: async (place) => {
@@ -163,6 +166,7 @@ export const DATA_WORKLOADS: readonly Workload[] = [
     title: '4k append, fdatasync each',
     unit: 'IOPS',
     mark: timesGluster(3),
+    onBare: true,
     needs: [FIO],
     run: async (place) => {
       const options = { ioengine: 'psync', bs: '4k', rw: 'write', fdatasync: 1, fallocate: 'none' };

@@ -5,6 +5,7 @@
 import { existsSync, rmSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { median, short } from '../stats.js';
+import { startBare } from './bare.js';
 import { Aborted } from './command.js';
 import { DATA_WORKLOADS, EXTRA_WORKLOADS } from './data-workloads.js';
 import { DATABASE_WORKLOADS } from './database-workloads.js';
@@ -81,7 +82,7 @@ export async function runFilesystem(options: FilesystemOptions): Promise<Outcome
   try {
     // Holdfast last: a namespace made after its mount would hold on to it.
     for (const name of [...options.targets].reverse()) {
-      for (const { figures } of outcomes) figures[name] = [];
+      for (const { workload, figures } of outcomes) if (runsOn(workload, name)) figures[name] = [];
       progress(`starting ${name}`);
       targets.push(await start(name, options));
       if (signal.aborted) throw new Aborted();
@@ -93,6 +94,7 @@ export async function runFilesystem(options: FilesystemOptions): Promise<Outcome
       for (const place of places) await place.start();
       for (const { workload, figures } of outcomes) {
         for (const place of places) {
+          if (!runsOn(workload, place.target.name)) continue;
           const figure = await measure(workload, place, scratch, progress);
           if (figure !== null) figures[place.target.name]?.push(figure);
         }
@@ -116,7 +118,13 @@ function start(name: TargetName, { directory, nodeArgs }: FilesystemOptions): Pr
       return Promise.resolve(startLocal(directory));
     case 'glusterfs':
       return startGluster(directory);
+    case 'bare':
+      return startBare(directory);
   }
+}
+
+function runsOn(workload: Workload, target: TargetName): boolean {
+  return target !== 'bare' || workload.onBare === true;
 }
 
 /** Null when it failed, which is no reason to do without the others. */

@@ -42,10 +42,13 @@ export function filesystemTable(
       outcome.workload.title,
       outcome.workload.unit,
       ...targets.map((name) => {
+        if (outcome.figures[name] === undefined) return '';
         const value = figure(outcome, name);
         return value === null ? 'failed' : short(value);
       }),
-      ...peers.map((name) => multiple(ratioTo(name, outcome))),
+      ...peers.map((name) =>
+        outcome.figures[name] === undefined ? '' : multiple(ratioTo(name, outcome)),
+      ),
       said ? `${said.wanted}x ${said.peer}` : '',
       said ? (said.met ? 'met' : 'MISSED') : '',
     ];

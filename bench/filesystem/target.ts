@@ -20,7 +20,7 @@ export interface Target {
   close(): Promise<void>;
 }
 
-export const TARGET_NAMES = ['holdfast', 'ext4', 'glusterfs'] as const;
+export const TARGET_NAMES = ['holdfast', 'ext4', 'glusterfs', 'bare'] as const;
 export type TargetName = (typeof TARGET_NAMES)[number];
 
 /** A new directory that every user may pass, as PostgreSQL's has to. */

@@ -30,6 +30,8 @@ export interface Workload {
   readonly needs: readonly Program[];
   /** Makes what the workload finds, unless an earlier workload of the round has left it. */
   readonly prepare?: (place: Place) => Promise<void>;
+  /** A bare mount has what it takes. */
+  readonly onBare?: boolean;
   /** Nothing is in any cache when it starts. */
   readonly cold?: boolean;
   /** The figure, in `unit`. */
