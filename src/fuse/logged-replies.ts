@@ -8,6 +8,7 @@
 import { present } from '../core/assert.js';
 import type { RequestName } from '../volume/intent-format.js';
 import type { Unique } from './operations.js';
+import { UNIQUE_RESENT_HIGH } from './protocol.js';
 
 /** The volume's intent log, as replies need it (volume/intent-log.ts). */
 export interface ReplyIntents {
@@ -55,14 +56,12 @@ export class LoggedReplies {
   }
 }
 
-const RESENT = 0x8000_0000;
-
 /** Whether the kernel had given the request to a former daemon already. */
 export function isResent({ high }: Unique): boolean {
-  return high >= RESENT;
+  return high >= UNIQUE_RESENT_HIGH;
 }
 
 /** A request's name without what says that it was sent again. */
 export function nameOf({ low, high }: Unique): RequestName {
-  return { low, high: high >= RESENT ? high - RESENT : high };
+  return { low, high: high >= UNIQUE_RESENT_HIGH ? high - UNIQUE_RESENT_HIGH : high };
 }

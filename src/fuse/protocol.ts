@@ -122,10 +122,6 @@ export const OpenReplyFlag = {
 
 /** `write_flags` of WRITE. */
 export const WriteFlag = { CACHE: 0x1, KILL_SUIDGID: 0x4 } as const;
-/** `fsync_flags` of FSYNC and FSYNCDIR. */
-export const FsyncFlag = { DATA_ONLY: 0x1 } as const;
-/** `open_flags` of the OPEN and CREATE requests. */
-export const OpenRequestFlag = { KILL_SUIDGID: 0x1 } as const;
 /** `setxattr_flags` of SETXATTR in its extended form. */
 export const SetxattrFlag = { ACL_KILL_SGID: 0x1 } as const;
 
