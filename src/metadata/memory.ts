@@ -125,8 +125,6 @@ export interface MemoryStoreOptions {
   readonly name?: string;
   /** Asked for each call; without it calls take no time but a turn of the event loop each way. */
   readonly trip?: (call: Call) => Trip;
-  /** How long each batch of watch events takes. */
-  readonly watchDelayMs?: () => number;
   /** Called as a call's promise settles, so that a simulator lets its reactions run. */
   readonly onSettled?: () => void;
 }
@@ -191,8 +189,7 @@ export class MemoryStore implements MetadataStore {
   watch(prefix: string, handlers: WatchHandlers): Watch {
     checkPrefix(prefix);
     if (this.#closed) throw closedError(this.name);
-    const delay = this.#options.watchDelayMs ?? (() => 0);
-    const watch = new MemoryWatch(this.server, this.#clock, prefix, handlers, delay);
+    const watch = new MemoryWatch(this.server, this.#clock, prefix, handlers);
     this.#watches.add(watch);
     if (this.#reachable) watch.setReachable(true);
     return {
@@ -278,24 +275,16 @@ class MemoryWatch {
   readonly #clock: Clock;
   readonly #prefix: string;
   readonly #handlers: WatchHandlers;
-  readonly #delayMs: () => number;
   #queue: (() => void)[] = [];
   #timer: Timer | null = null;
   #unlisten: (() => void) | null = null;
   #connected = false;
 
-  constructor(
-    server: MemoryServer,
-    clock: Clock,
-    prefix: string,
-    handlers: WatchHandlers,
-    delayMs: () => number,
-  ) {
+  constructor(server: MemoryServer, clock: Clock, prefix: string, handlers: WatchHandlers) {
     this.#server = server;
     this.#clock = clock;
     this.#prefix = prefix;
     this.#handlers = handlers;
-    this.#delayMs = delayMs;
   }
 
   setReachable(reachable: boolean): void {
@@ -332,7 +321,7 @@ class MemoryWatch {
   /** One timer for what waits, so that nothing overtakes what was before it. */
   #enqueue(deliver: () => void): void {
     this.#queue.push(deliver);
-    this.#timer ??= this.#clock.after(this.#delayMs(), () => {
+    this.#timer ??= this.#clock.after(0, () => {
       this.#timer = null;
       const due = this.#queue;
       this.#queue = [];
