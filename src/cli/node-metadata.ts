@@ -79,10 +79,6 @@ export class NodeMetadata {
     },
   };
 
-  get isConnected(): boolean {
-    return this.#store !== null;
-  }
-
   get isRegistered(): boolean {
     return this.#registration?.registered ?? false;
   }

@@ -133,10 +133,6 @@ export class Engine {
     this.#leases.delete(id);
   }
 
-  leaseOf(key: string): LeaseId | null {
-    return this.#entries.get(key)?.lease ?? null;
-  }
-
   /** Puts back what was stored: for a store that starts. Leases come first. */
   load(entries: readonly StoredEntry[], at: Revision): void {
     assert(this.#entries.size === 0, 'loads an empty store');

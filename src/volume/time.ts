@@ -10,8 +10,6 @@ const U32 = 0x1_0000_0000;
 const FIRST_SECOND = -0x8000_0000;
 const LAST_SECOND = FIRST_SECOND + 4 * U32 - 1;
 
-export const TIME_ZERO: Timestamp = { seconds: 0, nanoseconds: 0 };
-
 /** What a stored timestamp will read as. */
 export function clampTime(time: Timestamp): Timestamp {
   if (time.seconds >= FIRST_SECOND && time.seconds <= LAST_SECOND) return time;
