@@ -387,11 +387,6 @@ export function landed(proposal: VolumeRecord, found: VolumeRecord): boolean {
   return owner.id === found.owner.id && (found.owner.released || !owner.released);
 }
 
-/** R: how many valid fence replies decide where an open segment ends. */
-export function fenceQuorum(record: VolumeRecord): number {
-  return record.replicas - record.ackQuorum + 1;
-}
-
 function assertHeld(record: VolumeRecord, epoch: Epoch): void {
   assert(isHeldAt(record, epoch), `epoch ${epoch} does not hold a record of ${record.epoch}`);
 }

@@ -9,7 +9,6 @@ import {
   clearDeleted,
   configure,
   deleteSealed,
-  fenceQuorum,
   landed,
   planSpare,
   registerSpare,
@@ -85,7 +84,6 @@ test('a volume goes through its life', async (t) => {
   t.equal(places(cleaned), '8 | 5 6 | 2 | 7 1');
   t.equal(release(cleaned, { epoch: two }).owner?.released, true);
   t.equal(resize(cleaned, { sizeBytes: (1 << 31) >>> 0 }).sizeBytes, 2 ** 31);
-  t.equal(fenceQuorum(blank), 2);
 });
 
 const root = (segment: string, page: number, at: number) => ({
@@ -312,7 +310,6 @@ test('another ack quorum holds when nothing written with the former one is open'
   const asked = configure(reclaimed, { ...wanted, commitIntervalMs: 1_000 });
   t.equal(asked.ackQuorum, 2, 'the takeover under way decides with what was written with 2');
   t.same(asked.settings, { nextAckQuorum: 3, commitIntervalMs: 1_000 });
-  t.equal(fenceQuorum(asked), 2);
   const takeover = {
     epoch: two,
     ends: [at('2', 0, 9), { segment: segmentId('3'), abandoned: true }],
