@@ -32,12 +32,8 @@ export class OperationLocks {
    * Runs `work` when it is its turn. Rejects with BUSY (retryable) when that does not come in time,
    * with TIMEOUT (retryable) when the work does not end in time: its signal is then aborted.
    */
-  async run<T>(
-    key: string,
-    what: string,
-    work: (signal: AbortSignal) => Promise<T>,
-    limitMs: number = this.#limits.limitMs,
-  ): Promise<T> {
+  async run<T>(key: string, what: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const { waitMs, limitMs } = this.#limits;
     const before = this.#tails.get(key);
     let release: () => void = () => {};
     const mine = new Promise<void>((resolve) => {
@@ -50,7 +46,7 @@ export class OperationLocks {
     });
     try {
       if (before !== undefined) {
-        await this.#within(before, this.#limits.waitMs, () => {
+        await this.#within(before, waitMs, () => {
           const message = `another operation on ${what} is under way`;
           return new HoldfastError('BUSY', message, { retryable: true, hint: 'Try again.' });
         });
