@@ -49,7 +49,6 @@ const POLL_MS = 100;
 
 export interface LocalMachineDeps extends FuseMountsHere {
   readonly commands: MachineCommands;
-  readonly name: string;
   /** Below it block volumes are mounted, where nobody looks. */
   readonly blockRoot: string;
   /** How long to wait for another operation on the same volume; default: not at all. */

@@ -4,7 +4,6 @@
  * Each step may be the last of a process: whoever purges the volume next goes on where it stands,
  * and several at once do no harm. A replica that does not answer keeps the record, and so the list.
  */
-import type { NodeRequests } from '../block/wire/requests.js';
 import { HoldfastError } from '../core/errors.js';
 import { idFromBytes, type NodeId, type OwnerId, type VolumeId } from '../core/ids.js';
 import type { PurgeRule, VolumeTrash } from '../metadata/trash.js';
@@ -17,7 +16,6 @@ const CLEAR_SEGMENTS = 256;
 const CLEAR_DELAY_MS = 200;
 
 export interface PurgeParts extends OwnerDeps {
-  readonly requests: NodeRequests;
   readonly trash: VolumeTrash;
 }
 
