@@ -1,6 +1,6 @@
 /**
  * Finds the valid groups of a journal after a start, in bounded windows: page by page, jumping over
- * groups that verify. What the groups mean is decided in recovery.ts and applied in opening.ts.
+ * groups that verify. What the groups mean is decided in recovery.ts and applied in replay.ts.
  */
 
 import { crc32 } from '../core/checksum.js';

@@ -77,7 +77,7 @@ export interface FuseDescriptor {
   readonly fd: number;
 }
 
-/** The seam to what a mount needs of the operating system. Real: io/node/fuse-mounts.ts. */
+/** The seam to what a mount needs of the operating system. Real: io/node/fuse-device-mounts.ts. */
 export interface FuseMounts {
   effectiveUid(): number;
   /** Opens /dev/fuse without blocking reads. Throws NOT_FOUND or UNAVAILABLE. */

@@ -19,7 +19,7 @@ const PATIENCE_MS = 60_000;
 /** A mount that was just unmounted is gone from the tree a little before its daemon says so. */
 const UNSEEN_MS = 2_000;
 
-/** How a mount's processes are started: mount-starter.ts. */
+/** How a mount's processes are started: start-mount.ts, or launched-mounts.ts for an agent. */
 export interface MountStarter {
   /** As startMount: resolves when it answers; rejects with its faults, and nothing is left. */
   start(request: MountRequest, signal: AbortSignal): Promise<MountStatus>;

@@ -1,10 +1,9 @@
 /**
- * The mounts of this machine: starting, stopping, listing and committing them, for the command
- * line, the Docker plugin and the CSI driver alike. Everything is found again from the state
- * directories and the daemons' sockets, so any process may stop what another one started.
+ * The mounts of this machine: stopping, listing and committing them, for the command line, the
+ * Docker plugin and the CSI driver alike (start-mount.ts starts them). Everything is found again
+ * from the state directories and the daemons' sockets, so any process may stop what another one
+ * started.
  *
- * INVARIANT: startMount either returns a mount that answers, or leaves nothing: no mount, no
- * process, no state directory, and the volume released.
  * INVARIANT: nothing here touches a mount point once something is mounted there.
  */
 import { asFault, HoldfastError } from '../core/errors.js';

@@ -3,6 +3,9 @@
  * take the volume over and load it, and only then mounts. So a volume that cannot be had never
  * makes a mount, and what fails on the way is undone: the daemon gives the volume back when its
  * standard input ends, the keeper removes the state directory.
+ *
+ * INVARIANT: startMount either returns a mount that answers, or leaves nothing: no mount, no
+ * process, no state directory, and the volume released.
  */
 import { HoldfastError, invalid } from '../core/errors.js';
 import { checkMountPoint, mountArguments, mountDescriptor, unmountFuse } from '../fuse/launcher.js';

@@ -21,8 +21,8 @@ import { landed } from '../metadata/volume-record.js';
 
 export interface SwapPurpose {
   /**
-   * For people: "claim", "seal", "roll", "plan", "register", "unplan", "clear", "root", "delete",
-   * "release".
+   * For people: "claim", "seal", "roll", "plan", "register", "replace", "unplan", "clear", "root",
+   * "delete", "release".
    */
   readonly name: string;
   /** The same change of whichever record is found; segment ids in it are fixed beforehand. */

@@ -1,8 +1,8 @@
 /**
  * The messages between an owner (or another client) and a storage node, as values. Their bytes are
- * frames.ts; what each requires and does is the table in ARCHITECTURE.md. Every request names the
- * disk incarnation it expects and every reply carries the disk's own: a mismatch changes nothing
- * and counts for nothing, except that a FENCE may still fence.
+ * request-frames.ts and reply-frames.ts; what each requires and does is segment-table.ts. Every
+ * request names the disk incarnation it expects and every reply carries the disk's own: a mismatch
+ * changes nothing and counts for nothing, except that a FENCE may still fence.
  *
  * Offsets are bytes of the segment at batch boundaries, therefore multiples of 4096.
  */
