@@ -12,6 +12,7 @@
  */
 import { assert } from '../core/assert.js';
 import type { HoldfastError } from '../core/errors.js';
+import { COMMIT_INTERVAL_DEFAULT_MS } from '../core/limits.js';
 import { type Lsn, lsn, PAGE_BYTES } from '../core/units.js';
 import type { Clock, Timer } from '../io/clock.js';
 import type { Appended, VolumeOwner } from '../replication/owner-api.js';
@@ -20,7 +21,6 @@ import { Deferred } from './deferred.js';
 import { type Done, FsError, type Inode } from './filesystem-api.js';
 import type { Filled, IntentLog } from './intent-log.js';
 import {
-  COMMIT_INTERVAL_MS,
   GROUP_HARD_PAGES,
   GROUP_RECORD_BYTES,
   GROUP_SOFT_PAGES,
@@ -104,7 +104,7 @@ export class History {
     this.#state = deps.state;
     this.deferred = new Deferred(deps.clock);
     this.#nextLsn = next;
-    this.#commitIntervalMs = options.commitIntervalMs ?? COMMIT_INTERVAL_MS;
+    this.#commitIntervalMs = options.commitIntervalMs ?? COMMIT_INTERVAL_DEFAULT_MS;
     this.#maxPendingBytes = options.maxPendingBytes ?? HISTORY_MAX_PENDING_BYTES;
     this.#group = newGroup(1, next);
     this.intents = options.intents ?? null;

@@ -42,7 +42,6 @@ export const WRITE_MAX_BYTES = 1 * MIB;
 
 /** Appended and not acknowledged, above which writes call back later. */
 export const HISTORY_MAX_PENDING_BYTES = 24 * MIB;
-export const COMMIT_INTERVAL_MS = 5_000;
 /** The intent log: so many regions of so many bytes, each used again once the log has all of it. */
 export const INTENT_REGIONS = 8;
 export const INTENT_REGION_BYTES = 8 * MIB;
