@@ -13,7 +13,7 @@ import {
 import { locate, type SessionOptions } from './session.js';
 
 export class ClusterLater {
-  /** Which works without the cluster. */
+  /** Which works without the cluster; what is mounted with it is mounted by the same one. */
   readonly machine: MachineVolumes;
   readonly #options: SessionOptions;
   readonly #more: LifecycleOptions;
@@ -26,7 +26,7 @@ export class ClusterLater {
   }
 
   async lifecycle(): Promise<VolumeLifecycle> {
-    const opening = this.#opening ?? openLifecycle(this.#options, this.#more);
+    const opening = this.#opening ?? openLifecycle(this.#options, this.#more, this.machine);
     this.#opening = opening;
     try {
       return (await opening).lifecycle;

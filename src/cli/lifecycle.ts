@@ -35,8 +35,8 @@ export interface LifecycleOptions {
   /** How long to wait for another operation on the same volume; default: not at all. */
   readonly lockWaitMs?: number;
   /**
-   * The socket of an agent that mounts for this process; `auto`: the usual one, if it is there when
-   * it is needed. Default: this process mounts by itself.
+   * The socket of an agent that mounts for this process; `auto`: the usual one, if it is there by
+   * now. Default: this process mounts by itself.
    */
   readonly agent?: string;
 }
@@ -51,17 +51,22 @@ export interface OpenLifecycle {
 export async function openLifecycle(
   options: SessionOptions,
   more: LifecycleOptions = {},
+  machine?: MachineVolumes,
 ): Promise<OpenLifecycle> {
   const session = await Session.open(options);
-  return { session, lifecycle: lifecycleOf(session, more), close: () => session.close() };
+  const lifecycle = lifecycleOf(session, more, machine);
+  return { session, lifecycle, close: () => session.close() };
 }
 
-export function lifecycleOf(session: Session, options: LifecycleOptions = {}): StoredVolumes {
-  const { clock, random, store, location, address } = session;
+export function lifecycleOf(
+  session: Session,
+  options: LifecycleOptions = {},
+  machine = machineOf(session.location, process.env, options),
+): StoredVolumes {
+  const { clock, random, store, address } = session;
   const { lockWaitMs = 0 } = options;
   return new StoredVolumes({
-    ...{ clock, random, store, lockWaitMs },
-    machine: machineOf(location, process.env, options),
+    ...{ clock, random, store, lockWaitMs, machine },
     ask: () => askNodes(session),
     shutOut: async (record, timeoutMs) => {
       const directory = await session.directory();
