@@ -292,7 +292,7 @@ class MountProcess {
     try {
       await Promise.all([daemon.load(), isAdopted ? null : this.#checkNodes(session)]);
       isLoaded = true;
-      if (isAdopted) daemon.serve(this.#device());
+      if (isAdopted) daemon.serve(readDevice(this.#host.state, this.#spec.mount));
       else await this.#serveNew(daemon);
     } catch (thrown) {
       if (isAdopted && thrown instanceof HoldfastError && mayPass(thrown)) throw thrown;
@@ -328,11 +328,6 @@ class MountProcess {
     const others = state.list().filter((one) => one !== mount);
     const isTaken = others.some((one) => readDevice(state, one) === found.device);
     return isTaken ? null : found.device;
-  }
-
-  /** The mounted filesystem, as MAJOR:MINOR. */
-  #device(): string | null {
-    return readDevice(this.#host.state, this.#spec.mount);
   }
 
   /** A takeover without nodes, or with a wrong secret, would wait for answers that never come. */

@@ -181,7 +181,8 @@ export class NodeService implements Node {
         `The volume is staged, but not as a ${usage.access}.`,
       );
     }
-    if (usage.group !== null && !staged.readOnly) await this.#grant(source, usage.group);
+    if (usage.group !== null && !staged.readOnly)
+      await this.#options.groups.grant(source, usage.group);
     await this.#machine.bind({ source, target, readOnly });
     if (await this.#isAt(target, id)) return;
     throw new CsiError(
@@ -215,12 +216,9 @@ export class NodeService implements Node {
     const isFormatted = fsType !== null && fsType !== 'native';
     const form = isFormatted ? { fsType } : {};
     const staged = await volumes.mount(id, path, { ...options, ...form, flags });
-    if (group !== null && !staged.readOnly) await this.#grant(staged.directory ?? path, group);
+    if (group !== null && !staged.readOnly)
+      await this.#options.groups.grant(staged.directory ?? path, group);
     return staged;
-  }
-
-  async #grant(directory: string, group: number): Promise<void> {
-    await this.#options.groups.grant(directory, group);
   }
 
   async NodeUnpublishVolume(request: NodeUnpublishVolumeRequest): Promise<object> {

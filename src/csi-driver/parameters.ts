@@ -56,13 +56,10 @@ export function readMutable(parameters: Text): VolumeSettings {
 function readSettings({ ack, commitInterval }: Text): VolumeSettings {
   return {
     ...(ack === undefined ? {} : { ackQuorum: wholeNumber('ack', ack) }),
-    ...(commitInterval === undefined ? {} : { commitIntervalMs: intervalOf(commitInterval) }),
+    ...(commitInterval === undefined
+      ? {}
+      : { commitIntervalMs: parseSeconds(commitInterval, 'commitInterval') }),
   };
-}
-
-/** A bare number is seconds, as in `holdfast mount --commit-interval`. */
-function intervalOf(text: string): number {
-  return parseSeconds(text, 'commitInterval');
 }
 
 function known(key: string, names: readonly string[]): string {

@@ -45,7 +45,7 @@ const PARSERS: Readonly<Record<string, Parser>> = {
   type: (value) => ({ kind: oneOf('type', value, ['filesystem', 'block']) }),
   'fs-type': (value) => ({ fsType: oneOf('fs-type', value, BLOCK_FILESYSTEMS) }),
   'read-only': (value) => ({ readOnly: oneOf('read-only', value, ['true', 'false']) === 'true' }),
-  'commit-interval': (value) => ({ commitIntervalMs: interval(value) }),
+  'commit-interval': (value) => ({ commitIntervalMs: parseSeconds(value, 'commit-interval') }),
 };
 
 /** Throws INVALID_ARGUMENT. */
@@ -130,11 +130,6 @@ function oneOf<T extends string>(what: string, value: string, allowed: readonly 
   const found = allowed.find((one) => one === value);
   if (found !== undefined) return found;
   throw invalid(`${what}: "${value.slice(0, 40)}" is not ${allowed.join(' or ')}`);
-}
-
-/** A bare number means seconds, as for `holdfast mount --commit-interval`. */
-function interval(value: string): number {
-  return parseSeconds(value, 'commit-interval');
 }
 
 function labelKey(option: string): string {

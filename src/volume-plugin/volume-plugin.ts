@@ -66,15 +66,11 @@ export interface VolumePluginSettings {
   readonly keepMs: number | null;
 }
 
-/** One call: `signal` aborts when nobody waits for its answer any more. */
-interface Call {
-  readonly signal: AbortSignal;
-}
-
+/** `signal` aborts when nobody waits for the answer any more. */
 type Handlers = {
   readonly [P in PluginPath]: (
     body: PluginBody<P>,
-    call: Call,
+    signal: AbortSignal,
   ) => Promise<Readonly<Record<string, unknown>>>;
 };
 
@@ -164,7 +160,7 @@ export class VolumePlugin {
         reject(new HoldfastError('TIMEOUT', message, { retryable: true, hint }));
       });
       const handler = this.#handlers[path] as Handlers[P];
-      const done = handler(body, { signal: given.signal });
+      const done = handler(body, given.signal);
       done.then(resolve, reject).finally(() => {
         timer.cancel();
         gone.removeEventListener('abort', forget);
@@ -179,14 +175,14 @@ export class VolumePlugin {
       return this.#inTurn(Name, () => this.#create(Name, Opts ?? {}));
     },
     '/VolumeDriver.Remove': ({ Name }) => this.#inTurn(Name, () => this.#remove(Name)),
-    '/VolumeDriver.Mount': ({ Name, ID }, call) => {
-      return this.#inTurn(Name, () => this.#mount(Name, ID, call));
+    '/VolumeDriver.Mount': ({ Name, ID }, signal) => {
+      return this.#inTurn(Name, () => this.#mount(Name, ID, signal));
     },
     '/VolumeDriver.Unmount': ({ Name, ID }) => {
       return this.#inTurn(Name, () => this.#unmount(Name, ID));
     },
     '/VolumeDriver.Path': async ({ Name }) => ({ Mountpoint: await this.#mountpoint(Name) }),
-    '/VolumeDriver.Get': async ({ Name }, { signal }) => {
+    '/VolumeDriver.Get': async ({ Name }, signal) => {
       return { Volume: await this.#patiently(signal, () => this.#describe(Name)) };
     },
     '/VolumeDriver.List': async () => ({ Volumes: await this.#list() }),
@@ -205,7 +201,7 @@ export class VolumePlugin {
     return {};
   }
 
-  async #mount(name: string, caller: string, { signal }: Call) {
+  async #mount(name: string, caller: string, signal: AbortSignal) {
     const { claims, places } = this.#deps;
     claims.begin(name);
     try {
