@@ -17,7 +17,7 @@ import { Agent } from '../lifecycle/agent.js';
 import { LaunchedMounts, type Scope } from '../lifecycle/launched-mounts.js';
 import { AgentFiles } from './agent-files.js';
 import { type Environment, parsed, resolveSettings } from './config.js';
-import { untilInterrupted } from './interrupt.js';
+import { aborted, untilInterrupted } from './interrupt.js';
 import { AGENT_SOCKET, localMachine } from './lifecycle.js';
 import { mountDeps, rootOnly } from './machine.js';
 import { addExamples, printResult } from './output.js';
@@ -87,10 +87,7 @@ async function serve(options: AgentOptions): Promise<void> {
   });
   const text = `mounting for drivers that ask at ${socket}; each mount in a ${nameOf(scope)}`;
   printResult(options.json === true, { event: 'ready', socket, scope: scope.type }, text);
-  await new Promise<void>((resolve) => {
-    if (interrupted.signal.aborted) resolve();
-    interrupted.signal.addEventListener('abort', () => resolve());
-  });
+  await aborted(interrupted.signal);
   await Promise.race([
     service.close(),
     new Promise<void>((resolve) => nodeClock.after(LAST_CALLS_MS, resolve)),

@@ -23,7 +23,7 @@ import { CONTENT_TYPE } from '../volume-plugin/protocol.js';
 import { VolumePlugin } from '../volume-plugin/volume-plugin.js';
 import { ClusterLater } from './cluster-later.js';
 import { parsed, plainText, resolveSettings } from './config.js';
-import { untilInterrupted } from './interrupt.js';
+import { aborted, untilInterrupted } from './interrupt.js';
 import { mountDeps } from './machine.js';
 import { retentionSetting, timeSetting, wholeSetting } from './numbers.js';
 import { addExamples, printResult } from './output.js';
@@ -147,13 +147,6 @@ function placesOf({ directory: root, propagated }: Settings, machine: MachineVol
   const machineRoot = `/proc/${FIRST_PROCESS}/root`;
   const where = { root, propagated, propagatedOutside, machineRoot };
   return propagatedPlaces({ ...where, machine, commands });
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    signal.addEventListener('abort', () => resolve());
-  });
 }
 
 function after(ms: number): Promise<void> {

@@ -10,3 +10,11 @@ export function untilInterrupted(): { readonly signal: AbortSignal; forget(): vo
   };
   return { signal: controller.signal, forget };
 }
+
+/** Resolves once it is aborted. */
+export function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    signal.addEventListener('abort', () => resolve());
+  });
+}

@@ -20,6 +20,7 @@ import { openMetadata } from '../metadata/open.js';
 import type { MetadataStore } from '../metadata/store.js';
 import { Volumes } from '../metadata/volumes.js';
 import { EXIT_INTERRUPTED } from './errors.js';
+import { aborted } from './interrupt.js';
 import { mountDeps } from './machine.js';
 import { addExamples, printResult } from './output.js';
 import { nodeClients } from './session.js';
@@ -121,10 +122,7 @@ async function serve(
     place.before?.cluster ?? (await initCluster(store, nodeClock, nodeRandom)).cluster;
   const children = Array.from({ length: place.nodes }, (_, n) => nodeChild(place, n + 1));
   const running = { ...place, store, cluster, children, stopping };
-  const stopped = new Promise<void>((resolve) => {
-    if (stopping.aborted) resolve();
-    else stopping.addEventListener('abort', () => resolve());
-  });
+  const stopped = aborted(stopping);
   let mount: DemoMount = { type: 'none', why: 'not yet' };
   try {
     for (const child of children) child.start();
