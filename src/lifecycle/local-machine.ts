@@ -251,7 +251,7 @@ export class LocalMachine implements MachineVolumes {
       const found = await lookThere();
       const entry = this.#at(directory);
       const loop = await this.#loopOf(entry);
-      if (loop === null) return await this.#unmountFuse(mountPoint, options);
+      if (loop === null) return await this.#unmountFuse(mountPoint, found, options);
       if (await this.#isStale(loop)) return await this.#unmountStale(mountPoint, loop, options);
       const others = (found?.targets ?? []).map((target) => ({ mountPoint: target }));
       if (others.length > 0 && options.lazy !== true) throw stillShown(loop.device, others);
@@ -278,9 +278,9 @@ export class LocalMachine implements MachineVolumes {
   /** Whether it is ours; a bound one goes as well, since that is what umount means. */
   async #unmountFuse(
     mountPoint: string,
+    found: Found | undefined,
     options: { readonly lazy?: boolean; readonly timeoutMs?: number },
   ): Promise<void> {
-    const found = (await this.#look()).find((one) => one.directory === mountPoint);
     if (found !== undefined && found.targets.length > 0 && options.lazy !== true) {
       throw stillShown(
         found.name,
