@@ -119,7 +119,7 @@ async function mountBlock(
   { id, name }: VolumeInfo,
   directory: string,
   { options, set }: { readonly options: MountCommandOptions; readonly set: MountSettings },
-  { readOnly, flags, timeoutMs, waitMs, commitIntervalMs }: MountRequest,
+  { readOnly, flags, timeoutMs, waitMs, commitIntervalMs }: ReturnType<typeof mountRequest>,
 ): Promise<void> {
   const fsType = BLOCK_FILESYSTEMS.find((one) => one === set.fsType);
   if (set.fsType !== undefined && fsType === undefined) {
@@ -133,10 +133,7 @@ async function mountBlock(
   await Session.run(options, async (session) => {
     const wanted = {
       ...(fsType === undefined ? {} : { fsType }),
-      ...(readOnly === undefined ? {} : { readOnly }),
-      ...(flags === undefined ? {} : { flags }),
-      ...(timeoutMs === undefined ? {} : { timeoutMs }),
-      ...(waitMs === undefined ? {} : { waitMs }),
+      ...{ readOnly, flags, timeoutMs, waitMs },
       ...(commitIntervalMs === undefined ? {} : { commitIntervalMs }),
     };
     const mounted = await lifecycleOf(session).mount(id, resolve(directory), wanted);
@@ -152,7 +149,7 @@ function mountRequest(
   directory: string,
   options: MountCommandOptions,
   set: MountSettings,
-): MountRequest {
+) {
   const { metadata, secretFile } = locate(options, process.env);
   const { commitInterval: commitIntervalMs, metrics, options: given = [] } = set;
   return {

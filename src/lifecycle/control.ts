@@ -11,9 +11,9 @@ import type { ControlAnswer, MountHost } from '../io/mount-host.js';
 import { type PlainFault, plainFault } from './keeper.js';
 import type { LiveStatus } from './mount-types.js';
 
-export type ControlCall = 'status' | 'commit' | 'hand-over' | 'metrics';
+export type ControlCall = keyof typeof METHODS;
 
-const METHODS = { status: 'GET', commit: 'POST', 'hand-over': 'POST', metrics: 'GET' } as const;
+const METHODS = { status: 'GET', commit: 'POST', 'hand-over': 'POST' } as const;
 const OK = 200;
 const FAULT = 500;
 
