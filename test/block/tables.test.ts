@@ -74,6 +74,16 @@ const TABLE: readonly (readonly [string, Segment | undefined, Row])[] = [
     },
   ],
   [
+    'being appended to',
+    state({ acceptedLength: offset(12288) }),
+    {
+      ...{ create: 'again', append: 'OK', duplicate: 'OK', gap: 'commit' },
+      ...{ ping: 'OK', fence: 'commit', recover: 'commit', read: 'read' },
+      ...{ locate: 'read', 'locate beyond': 'GAP' },
+      ...{ beyond: 'GAP', seal: 'confirm', copy: 'confirm', delete: 'confirm' },
+    },
+  ],
+  [
     'fenced higher',
     state({ maxEpoch: epoch(4) }),
     {
@@ -174,6 +184,19 @@ for (const [name, segment, row] of TABLE) {
     }
   });
 }
+
+test('what contradicts what a segment is, is refused', async (t) => {
+  const refused = { act: 'answer', status: 'REFUSED' };
+  const volume = seg(7) as string as typeof VOLUME;
+  for (const title of ['create', 'fence', 'recover', 'seal', 'copy', 'delete'] as const) {
+    t.same(decide(state(), { ...requests[title], volume }), refused, `${title} of another volume`);
+  }
+  const { recover } = requests;
+  const older = { ...recover, createEpoch: epoch(2) };
+  t.same(decide(state(), older), refused, 'recovered as created by another epoch');
+  const later = { ...recover, offset: offset(0), createEpoch: epoch(4) };
+  t.same(decide(state(tombstone), later), refused, 'created by a later epoch than recovers it');
+});
 
 const group = (sequence: number, flushedSequence = sequence - 1): FoundGroup => {
   return { lap: 1, sequence, flushedSequence };

@@ -478,6 +478,60 @@ t.test('what only a newer owner can explain makes it read the record again', (t)
   t.end();
 });
 
+t.test('answers of a round that has ended count for nothing in the next', (t) => {
+  const state = taker([A]);
+  stepTakeover(state, { type: 'start', now: NOW });
+  fenced(state, 0, { pages: 2 });
+  fenced(state, 2, { pages: 6 });
+  t.same(show(recovery(state, { type: 'pages', data: null, lost: false })), ['again']);
+  stepTakeover(state, { type: 'tick', now: 1050 as Monotonic });
+  const late = { type: 'fence-answer', round: 1, index: 0, now: NOW } as const;
+  for (const replica of [0, 1]) {
+    const said = reply(A, replica, { pages: 2 }, true);
+    t.same(show(stepTakeover(state, { ...late, replica, reply: said })), []);
+  }
+  t.equal(state.phase.type, 'fencing', 'they may have been given before a lease was renewed');
+  fenced(state, 0, { pages: 2 });
+  t.same(show(fenced(state, 1, { pages: 2 })), ['read 2 of 01']);
+  const event = { type: 'pages', data: written(A, 1).bytes, lost: false } as const;
+  const old = { type: 'recovery', round: 1, index: 0, event, now: NOW } as const;
+  t.same(show(stepTakeover(state, old)), [], 'nor pages that were read for it');
+  t.same(show(recovery(state, event)), ['recovered 2']);
+  t.end();
+});
+
+t.test('a segment that ends at another LSN than its successor says is INCONSISTENT', (t) => {
+  const { bytes } = written(A, 5);
+  const successor = newStream(VOLUME, B, lsn(7));
+  addHeader(successor, header(A, 6), NOW);
+  const firstBatch = Buffer.concat(successor.batches[0]?.encoded.parts ?? []);
+  const state = taker([A, B]);
+  stepTakeover(state, { type: 'start', now: NOW });
+  for (const replica of [0, 2]) fenced(state, replica, { pages: 6 });
+  const effects = [0, 1].flatMap((replica) => {
+    const body = { type: 'fence', suspectFrom: null, firstBatch, sealed: false } as const;
+    const answer = { ...reply(B, replica, { pages: 1 }, true), body };
+    const { round } = state;
+    const event = { type: 'fence-answer', round, index: 1, replica, now: NOW } as const;
+    return stepTakeover(state, { ...event, reply: answer });
+  });
+  t.same(show(effects), ['read 6 of 02']);
+  t.same(show(recovery(state, { type: 'pages', data: bytes, lost: false })), ['halt INCONSISTENT']);
+  t.end();
+});
+
+t.test('a replica that was fenced by a newer owner while it was completed ends it all', (t) => {
+  const { bytes } = written(A, 5);
+  const state = taker([A]);
+  stepTakeover(state, { type: 'start', now: NOW });
+  fenced(state, 0, { pages: 2 });
+  fenced(state, 2, { pages: 6 });
+  recovery(state, { type: 'pages', data: bytes, lost: false });
+  const newer = reply(A, 0, { pages: 6, maxEpoch: 3 }, false);
+  t.same(show(recovery(state, { type: 'recover-answer', replica: 0, reply: newer })), ['doubt']);
+  t.end();
+});
+
 t.test('with a large ack quorum one answer decides and three must hold', (t) => {
   const { bytes } = written(A, 2);
   const state = taker([A], 3);
