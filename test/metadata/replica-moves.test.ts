@@ -1,9 +1,10 @@
 /** Moves of replicas: what each step writes, what it refuses, and what nodes are told meanwhile. */
 import { test } from 'tap';
 import type { NodeId } from '../../src/core/ids.js';
-import { epoch, lsn, offset } from '../../src/core/units.js';
+import { epoch, lsn, offset, revision } from '../../src/core/units.js';
 import { silentLog } from '../../src/io/log.js';
 import { MetadataConfirmations } from '../../src/metadata/confirmations.js';
+import { leaderKey } from '../../src/metadata/keys.js';
 import type { Replica, VolumeRecord } from '../../src/metadata/model.js';
 import {
   clearNodeWishes,
@@ -72,8 +73,9 @@ function moving() {
       ask((done) => {
         confirmations.copyable({ volume: VOLUME, segment: SEGMENT, incarnation, end, crc }, done);
       }),
-    droppable: ({ incarnation }: Replica) =>
-      ask((done) => confirmations.droppable(VOLUME, SEGMENT, incarnation, done)),
+    droppable: ({ incarnation }: Replica, volume = VOLUME) =>
+      ask((done) => confirmations.droppable(volume, SEGMENT, incarnation, done)),
+    sealed: () => ask((done) => confirmations.sealed(VOLUME, SEGMENT, end, crc, done)),
     resign: () => {
       leads = false;
     },
@@ -133,6 +135,40 @@ test('what was changed meanwhile is not overwritten, and only who leads changes 
   t.equal(
     await world.wait(moves.begin(await bed.volume(), await bed.move(), FOUR, null)),
     'changed',
+  );
+});
+
+test('a move of what was given up meanwhile is not begun, and its disk not noted', async (t) => {
+  const bed = moving();
+  const { world, moves } = bed;
+  const [volume, move] = [await bed.volume(), await bed.move()];
+  putVolume(world.server, deleteSealed(volume.record, { epoch: ONE, segments: [SEGMENT] }));
+  t.equal(await world.wait(moves.begin(volume, move, FOUR, null)), 'changed');
+  t.equal(await world.wait(moves.note(volume, move, FIVE)), 'changed');
+  t.same(await world.wait(listMoves(bed.store)), []);
+});
+
+test('who led once changes nothing, although it has not heard yet that it does not', async (t) => {
+  const bed = moving();
+  const { world, store } = bed;
+  const former = { key: leaderKey('controller'), modRevision: revision(7) };
+  const moves = new ReplicaMoves(store, () => [former]);
+  const [volume, move] = [await bed.volume(), await bed.move()];
+  t.equal(await world.wait(moves.begin(volume, move, FOUR, null)), 'changed');
+  t.same(await world.wait(listMoves(store)), []);
+});
+
+test('what is given up is not sealed, and what nobody knows of is not dropped', async (t) => {
+  const bed = moving();
+  t.equal(await bed.sealed(), 'confirmed');
+  const { record } = await bed.volume();
+  putVolume(bed.world.server, deleteSealed(record, { epoch: ONE, segments: [SEGMENT] }));
+  t.equal(await bed.sealed(), 'refused');
+  t.equal(await bed.droppable(FOUR), 'refused', 'no move says that it has a copy');
+  t.equal(
+    await bed.droppable(FOUR, id('77')),
+    'refused',
+    'a volume that is missing is no evidence',
   );
 });
 

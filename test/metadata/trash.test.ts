@@ -1,10 +1,11 @@
 /** The trash of volumes: what may happen to a removed one, in the record and in the store. */
 import { test } from 'tap';
 import type { VolumeId } from '../../src/core/ids.js';
-import { epoch, lsn, offset } from '../../src/core/units.js';
+import { epoch, lsn, offset, revision } from '../../src/core/units.js';
+import { Attachments } from '../../src/metadata/attachments.js';
 import { initCluster } from '../../src/metadata/cluster.js';
 import { decodeVolume, encodePresence, encodeVolume } from '../../src/metadata/encoding.js';
-import { nameKey, ownerKey, trashKey, volumeKey } from '../../src/metadata/keys.js';
+import { leaderKey, nameKey, ownerKey, trashKey, volumeKey } from '../../src/metadata/keys.js';
 import { METADATA_SCHEMA, type VolumeRecord } from '../../src/metadata/model.js';
 import { rebuildVolumes } from '../../src/metadata/rebuild.js';
 import { brokenSuccession } from '../../src/metadata/record-invariant.js';
@@ -143,6 +144,55 @@ test('a mounted volume is refused, saying who has it', async (t) => {
   world.server.transact([], [put]);
   t.equal(await world.codeOf(trash.beginPurge(volume)), 'CONFLICT', 'nor is it purged');
   t.match(world.server.peek(volumeKey(volume))?.value, /"purging":false/);
+});
+
+test('what is purged does not come back, and nobody purges who does not lead any more', async (t) => {
+  const all = await place();
+  const { world, trash } = all;
+  const volume = await made(all);
+  await world.wait(trash.remove(volume, removal));
+  const former = { key: leaderKey('controller'), modRevision: revision(7) };
+  t.equal(await world.codeOf(trash.beginPurge(volume, { guard: [former] })), 'CONFLICT');
+  t.match((await world.wait(trash.list()))[0]?.record.trash, { purging: false });
+  await world.wait(trash.beginPurge(volume));
+  t.equal(await world.codeOf(trash.restore(volume, 'db')), 'CONFLICT');
+});
+
+test('what somebody mounts while its purge begins is not purged', async (t) => {
+  const all = await place();
+  const { world, volumes, trash } = all;
+  const volume = await made(all);
+  await world.wait(trash.remove(volume, removal));
+  const value = encodePresence({
+    ...{ schema: METADATA_SCHEMA, volume, epoch: epoch(9), owner: id('aa') },
+    ...{ host: 'alpha', pid: 1, mountPoint: '/mnt', since: removedAt },
+  });
+  let isMounted = false;
+  const { store, process } = world.connect({
+    trip: ({ type }) => {
+      if (type === 'transact' && !isMounted) {
+        isMounted = true;
+        world.server.transact([], [{ type: 'put', key: ownerKey(volume), value }]);
+      }
+      return {};
+    },
+  });
+  const other = new VolumeTrash(store, process.clock, volumes);
+  t.equal(await world.codeOf(other.beginPurge(volume)), 'CONFLICT');
+  t.match((await world.wait(trash.list()))[0]?.record.trash, { purging: false });
+});
+
+test('a volume that is attached to a machine is not removed', async (t) => {
+  const all = await place();
+  const { world, volumes, trash } = all;
+  const volume = await made(all);
+  const { store, process } = world.connect();
+  const { record } = await world.wait(volumes.byName('db'));
+  const attachments = new Attachments(store, process.clock);
+  await world.wait(attachments.attach(record, { machine: 'alpha', readOnly: false }));
+  t.equal(await world.codeOf(trash.remove(volume, { ...removal, force: true })), 'CONFLICT');
+  await world.wait(attachments.detach(volume, 'alpha'));
+  await world.wait(trash.remove(volume, removal));
 });
 
 test('an answer that was lost does not make a removal happen twice', async (t) => {

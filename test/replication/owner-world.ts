@@ -150,7 +150,9 @@ export class OwnerWorld {
   }
 
   /** Starts an owner; it takes over as soon as time passes. */
-  start(more: Pick<OwnerOptions, 'reaped' | 'acceptLoss'> = {}): TestOwner {
+  start(
+    more: Partial<Pick<OwnerOptions, 'address' | 'reaped' | 'acceptLoss' | 'idleOnly'>> = {},
+  ): TestOwner {
     const number = this.owners.length + 1;
     const { deps, ...reached } = this.connect(`owner${number}`);
     const owner = new LogOwner(deps, {
@@ -177,7 +179,9 @@ export class OwnerWorld {
     await this.scheduler.settle();
   }
 
-  async serving(more: Pick<OwnerOptions, 'reaped' | 'acceptLoss'> = {}): Promise<TestOwner> {
+  async serving(
+    more: Partial<Pick<OwnerOptions, 'address' | 'reaped' | 'acceptLoss' | 'idleOnly'>> = {},
+  ): Promise<TestOwner> {
     const one = this.start(more);
     await this.until(() => one.owner.state.type === 'serving');
     return one;

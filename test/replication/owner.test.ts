@@ -210,6 +210,35 @@ t.test('a paused owner does not answer a read from before its pause', async (t) 
   t.equal(answer, 'FENCED');
 });
 
+t.test('nor one that was on its way when the pause began', async (t) => {
+  const world = new OwnerWorld();
+  const first = await world.serving();
+  await world.appended(first, 3);
+  const place = first.acked[0];
+  let answer: string | null = null;
+  first.owner.readPages(place?.segment as never, place?.firstPage as number, 1, (error) => {
+    answer = error?.code ?? 'served';
+  });
+  first.process.pause();
+  const second = await world.serving();
+  await world.appended(second, 1);
+  t.equal(answer, null);
+  first.process.resume();
+  await world.until(() => answer !== null);
+  t.equal(answer, 'FENCED');
+});
+
+t.test('who wants idle volumes only leaves one alone that has got an owner', async (t) => {
+  const world = new OwnerWorld();
+  const first = await world.serving();
+  const { epoch } = world.record;
+  const other = world.start({ address: 'controller', idleOnly: true });
+  await world.until(() => other.owner.state.type === 'stopped');
+  t.match(other.owner.state, { reason: { code: 'CONFLICT' } });
+  t.equal(world.record.epoch, epoch);
+  await world.appended(first, 1);
+});
+
 t.test('swaps with unknown outcomes land exactly once', async (t) => {
   for (const lost of ['request', 'reply'] as const) {
     const world = new OwnerWorld({ limits: TINY });

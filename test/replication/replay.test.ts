@@ -232,6 +232,23 @@ const faults: Record<string, (w: World, open: SegmentWriter) => unknown> = {
     w.sealed[0] = { ...(w.sealed[0] as SealedSegment), createEpoch: epoch(5) };
     return w.replay(0, [{ writer: open }]).error;
   },
+  'LSNs that are left out within a segment': (w, open) => {
+    open.nextLsn += 1;
+    write(open, 1);
+    return w.replay(0, [{ writer: open }]).error;
+  },
+  'a missing segment before one that has no records yet': (w) => {
+    const last = w.begin(4, 3);
+    w.sealed.pop();
+    return w.replay(0, [{ writer: last }]).error;
+  },
+  'a segment that was rolled at another end than it was sealed at': (w) => {
+    const { segment, end, endLsn } = w.sealed[1] as SealedSegment;
+    const previous = { segment, end: offset(end - PAGE_BYTES), endLsn };
+    const next = new SegmentWriter(id<SegmentId>(4), { epoch: 2, previous });
+    w.writers.push(next);
+    return w.replay(0, [{ writer: next }]).error;
+  },
   'a replay from beyond the end': (w, open) => w.replay(31, [{ writer: open }]).error,
   'pages of a batch replaced by an older, valid one': (w, open) => {
     for (const writer of w.writers) w.nodes.putAll(writer.segment, writer.bytes());

@@ -17,7 +17,9 @@ import {
 import {
   addBatch,
   addHeader,
+  commit,
   newStream,
+  noteDurable,
   type QueuedEntry,
   type Stream,
 } from '../../src/replication/stream.js';
@@ -497,6 +499,19 @@ t.test('answers of a round that has ended count for nothing in the next', (t) =>
   const old = { type: 'recovery', round: 1, index: 0, event, now: NOW } as const;
   t.same(show(stepTakeover(state, old)), [], 'nor pages that were read for it');
   t.same(show(recovery(state, event)), ['recovered 2']);
+  t.end();
+});
+
+t.test('what a disk had that is another one now commits nothing', (t) => {
+  const { stream } = written(A, 2);
+  const [first, second, third] = stream.followers;
+  for (const follower of [first, second]) {
+    t.ok(noteDurable(stream, present(follower, 'a follower'), stream.nextOffset));
+  }
+  present(first, 'a follower').gone = true;
+  t.same(commit(stream, 2), []);
+  t.ok(noteDurable(stream, present(third, 'a follower'), stream.nextOffset));
+  t.equal(commit(stream, 2).length, 3);
   t.end();
 });
 
