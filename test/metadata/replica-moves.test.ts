@@ -15,7 +15,7 @@ import {
   startMaintenance,
 } from '../../src/metadata/node-states.js';
 import { listMoves, ReplicaMoves, readMove } from '../../src/metadata/replica-moves.js';
-import { readVolume, type VersionedVolume } from '../../src/metadata/stored-volume.js';
+import { changeOf, readVolume, type VersionedVolume } from '../../src/metadata/stored-volume.js';
 import {
   claimEpoch,
   deleteSealed,
@@ -161,9 +161,11 @@ test('who led once changes nothing, although it has not heard yet that it does n
 test('what is given up is not sealed, and what nobody knows of is not dropped', async (t) => {
   const bed = moving();
   t.equal(await bed.sealed(), 'confirmed');
-  const { record } = await bed.volume();
-  putVolume(bed.world.server, deleteSealed(record, { epoch: ONE, segments: [SEGMENT] }));
-  t.equal(await bed.sealed(), 'refused');
+  const before = await bed.volume();
+  const after = deleteSealed(before.record, { epoch: ONE, segments: [SEGMENT] });
+  const { compare, operations } = changeOf(before, after);
+  t.ok((await bed.world.wait(bed.store.transact(compare, operations))).committed);
+  t.equal(await bed.sealed(), 'refused', 'its chunk has it still');
   t.equal(await bed.droppable(FOUR), 'refused', 'no move says that it has a copy');
   t.equal(
     await bed.droppable(FOUR, id('77')),

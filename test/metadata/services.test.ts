@@ -303,6 +303,32 @@ test('one leader at a time, and the next one after it', async (t) => {
   t.same(first?.changes.slice(0, 2), [true, false]);
 });
 
+test('who leads counts from when its lease was renewed, however late it hears of it', async (t) => {
+  const world = new SimStores();
+  let renewals = Number.NEGATIVE_INFINITY;
+  const { store, process } = world.connect({
+    trip: ({ type }): Trip => {
+      if (type !== 'keepAlive') return {};
+      renewals += 1;
+      return renewals === 1 ? { replyMs: 4_900 } : renewals > 1 ? { lost: 'request' } : {};
+    },
+  });
+  const election = new LeaderElection({
+    ...{ store, clock: process.clock, role: 'controller', candidate: 'a' },
+    onChange: () => {},
+  });
+  election.start();
+  await world.pass(5_000);
+  const { key } = election.guard;
+  renewals = 0;
+  while (renewals < 1) await world.pass(50);
+  await world.pass(7_500);
+  t.ok(election.leading, 'the renewal counts');
+  while (election.leading) await world.pass(50);
+  t.not(world.server.peek(key), null, 'and no longer than the store holds its key');
+  await world.wait(election.stop());
+});
+
 test('a leader whose key was taken away leads no more, and stands again', async (t) => {
   const world = new SimStores();
   const { store, process } = world.connect();

@@ -190,7 +190,8 @@ test('a volume that is attached to a machine is not removed', async (t) => {
   const { record } = await world.wait(volumes.byName('db'));
   const attachments = new Attachments(store, process.clock);
   await world.wait(attachments.attach(record, { machine: 'alpha', readOnly: false }));
-  t.equal(await world.codeOf(trash.remove(volume, { ...removal, force: true })), 'CONFLICT');
+  const refused = world.wait(trash.remove(volume, { ...removal, force: true }));
+  await t.rejects(refused, { code: 'CONFLICT', message: /attached to alpha/ });
   await world.wait(attachments.detach(volume, 'alpha'));
   await world.wait(trash.remove(volume, removal));
 });
