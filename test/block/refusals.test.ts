@@ -1,5 +1,6 @@
 /** What a disk must refuse, or answer otherwise, because of something else that is under way. */
 import { test } from 'tap';
+import { continues } from '../../src/block/chain.js';
 import type { Reply, Request } from '../../src/block/wire/messages.js';
 import { offset, PAGE_BYTES, pageIndex } from '../../src/core/units.js';
 import { LogOf, Rig, seg } from './store-rig.js';
@@ -112,4 +113,46 @@ test('a segment that is being copied is not sealed by the side of that', async (
     rig.scheduler.runFor(1_000);
   }
   t.same(said, ['copy BUSY']);
+});
+
+test('a copy is worth nothing until it is whole, and nothing at all with another end', async (t) => {
+  const rig = fresh();
+  const [log, other] = twoLogs();
+  const source = fresh({ seed: 'source' });
+  source.create(seg(1));
+  for (const batch of log.batches) source.append(batch);
+  const waiting: (() => void)[] = [];
+  rig.onRequest = (request, done) => {
+    const asked = { ...request, incarnation: source.incarnation } as typeof request;
+    const incarnation = 'ee'.repeat(16) as Reply['incarnation'];
+    waiting.push(() => done({ ...source.send(asked), incarnation }));
+  };
+  const { said, send } = noting(rig);
+  send(rig.copyRequest(log));
+  rig.scheduler.runFor(1_000);
+  t.equal(rig.look(seg(1))?.suspectFrom, 0);
+  rig.crash().open();
+  t.equal(rig.look(seg(1))?.suspectFrom, 0, 'nor after a crash');
+  waiting.length = 0;
+  const request = { ...rig.copyRequest(log), crc: other.crc } as Request;
+  send(request);
+  while (said.length === 0) {
+    rig.scheduler.runFor(1_000);
+    waiting.shift()?.();
+  }
+  t.same(said, ['copy SUSPECT']);
+  t.match(rig.look(seg(1)), { sealedEnd: null, suspectFrom: 0 });
+});
+
+test('a batch continues a chain by all that it says of itself', async (t) => {
+  const log = new LogOf(seg(1));
+  const { header } = log.add(1);
+  const { segment, volume, epoch, offset: at, prevCrc } = header;
+  const chain = { segment, volume, epoch };
+  t.ok(continues(header, chain, at, prevCrc));
+  t.notOk(continues(header, { ...chain, segment: seg(2) }, at, prevCrc));
+  t.notOk(continues(header, { ...chain, volume: seg(2) as string as typeof volume }, at, prevCrc));
+  t.notOk(continues(header, { ...chain, epoch: (epoch + 1) as typeof epoch }, at, prevCrc));
+  t.notOk(continues(header, chain, at + PAGE_BYTES, prevCrc));
+  t.notOk(continues(header, chain, at, prevCrc + 1));
 });

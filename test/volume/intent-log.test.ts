@@ -91,6 +91,64 @@ function told({ batches, results }: FoundIntents): { made: number[]; replies: nu
 
 const NONE = Buffer.alloc(0);
 
+test('before it takes the place of the one before, no record may be given to the log', async (t) => {
+  const { log } = new Bench();
+  t.ok(log.holds(1), 'although nothing is recorded');
+  log.establish();
+  t.notOk(log.holds(1));
+});
+
+test('a group goes to the log after its intents, and they are let go of with it', async (t) => {
+  const intents = new MemoryIntents();
+  const bed = new Bed({ ackDelayMs: null, intents });
+  const { history } = bed.fs;
+  const log = present(history.intents, 'an intent log');
+  const committed: number[] = [];
+  const before = log.committed.bind(log);
+  log.committed = (lsn) => {
+    committed.push(lsn);
+    before(lsn);
+  };
+  log.flush();
+  bed.owner.acknowledge();
+  committed.length = 0;
+  for (const name of ['a', 'b']) {
+    const at = history.nextLsn;
+    bed.file(name);
+    history.close();
+    t.equal(bed.owner.inFlight, 0, 'they are written at the end of the turn');
+    log.flush();
+    t.equal(bed.owner.inFlight, 1);
+    bed.owner.acknowledge();
+    t.same(committed.splice(0), [at]);
+  }
+});
+
+test('replies that were taken on and are damaged are none', async (t) => {
+  const { log, intents } = new Bench([{ request: named(7), bytes: Buffer.from('reply 7') }]);
+  log.establish();
+  const file = Buffer.from(present(intents.file, 'a file'));
+  t.same(told(present(readIntents(file), 'intents')).replies, [7]);
+  const at = file.indexOf('reply 7');
+  file.write('x', at);
+  t.same(told(present(readIntents(file), 'intents')).replies, []);
+});
+
+test('what a region had before it was used again is not read with what it has', async (t) => {
+  const bench = new Bench();
+  const { log } = bench;
+  log.establish();
+  for (let lsn = 1; lsn <= 3; lsn++) {
+    bench.create(lsn, lsn);
+    bench.turn();
+  }
+  log.committed(3);
+  bench.turn();
+  bench.create(4, 4);
+  bench.turn();
+  t.same(told(bench.found()), { made: [4], replies: [4] });
+});
+
 test('the bytes of a batch are these for ever', async (t) => {
   const { log, intents, turns } = new Bench();
   log.establish();
