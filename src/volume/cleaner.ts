@@ -385,8 +385,6 @@ export class Cleaner {
       if (!goesOn || state.extents.place(slot, fromPage + count) !== place + count) break;
       count += 1;
     }
-    // Pages of the open group could still change in place, under all who share them.
-    if (history.isOpen(place)) history.close();
     const { segment } = victim;
     const from = this.#inode(slot);
     history.perform({ type: 'follow', inode, page, count, from, fromPage, segment, at });
