@@ -228,6 +228,17 @@ t.test('nor one that was on its way when the pause began', async (t) => {
   t.equal(answer, 'FENCED');
 });
 
+t.test('a lease counts from when its grants were asked for', async (t) => {
+  const world = new OwnerWorld();
+  const first = await world.serving();
+  for (const node of world.nodes) node.delayMs = 400;
+  const sentAt = first.process.clock.monotonic();
+  await world.appended(first, 1);
+  const { leaseValidUntil } = first.owner.inspect();
+  t.ok(leaseValidUntil >= sentAt, 'the append was one');
+  t.ok(leaseValidUntil <= sentAt + 1_800, `${leaseValidUntil - sentAt} ms`);
+});
+
 t.test('who wants idle volumes only leaves one alone that has got an owner', async (t) => {
   const world = new OwnerWorld();
   const first = await world.serving();

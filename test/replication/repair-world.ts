@@ -41,6 +41,10 @@ export class RepairWorld {
   readonly unsealed = new Set<Replica>();
   /** Nodes that do not answer, though their registration may stand. */
   readonly silent = new Set<Replica>();
+  /** Disks that say that they have a copy, and cannot read it. */
+  readonly rotten = new Set<Replica>();
+  /** Disks in whose place another one answers now, whatever it says. */
+  readonly replaced = new Map<Replica, Incarnation>();
   /** Disks that answer BUSY to a DROP. */
   readonly refusing = new Set<Replica>();
   /** Told of each request before it is answered. */
@@ -174,7 +178,8 @@ export class RepairWorld {
   }
 
   #answer(on: Replica, request: Request, done: (reply: Reply | null) => void): void {
-    const { node, incarnation } = on;
+    const { node } = on;
+    const incarnation = this.replaced.get(on) ?? on.incarnation;
     if (this.silent.has(on)) {
       done(null);
       return;
@@ -195,7 +200,8 @@ export class RepairWorld {
       const isThere = has && (request.page + request.count) * PAGE_BYTES <= SEAL.end;
       const data = Buffer.alloc(request.count * PAGE_BYTES);
       const checksums = new Uint32Array(request.count);
-      if (isThere) reply('OK', { type: 'read', page: request.page, data, checksums });
+      if (this.rotten.has(on)) reply('DISK');
+      else if (isThere) reply('OK', { type: 'read', page: request.page, data, checksums });
       else reply(has ? 'GAP' : 'UNKNOWN');
     } else if (request.type === 'drop' || request.type === 'copy') {
       this.#confirm(on, request, reply);

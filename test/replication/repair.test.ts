@@ -6,6 +6,7 @@ import { startDrain } from '../../src/metadata/node-states.js';
 import { largestEpochs } from '../../src/metadata/rebuild.js';
 import { listMoves } from '../../src/metadata/replica-moves.js';
 import { decodeExport, exportCluster, importCluster } from '../../src/metadata/transfer.js';
+import { id } from '../metadata/samples.js';
 import { RepairWorld } from './repair-world.js';
 
 type Six = [Replica, Replica, Replica, Replica, Replica, Replica];
@@ -61,6 +62,31 @@ t.test('the new disk dies between its COPY and the DROP of the old one', async (
   t.same(world.listed, [b], 'the list says so');
   t.equal(drops, 0);
   t.ok(world.holders.has(a), 'the old copy is the only one');
+});
+
+t.test('a copy that was replaced is kept while one of those listed cannot be read', async (t) => {
+  const world = await RepairWorld.start();
+  const [a, b, c, d] = world.disks as Six;
+  await world.move(a, d, false);
+  world.rotten.add(d);
+  await world.repair();
+  t.same(world.listed, [b, c, d]);
+  t.ok(world.holders.has(a));
+  world.rotten.clear();
+  await world.repair();
+  t.notOk(world.holders.has(a), 'once it can be, the copy goes');
+});
+
+t.test('what another disk answers in its place is no copy, and no DROP', async (t) => {
+  const world = await RepairWorld.start();
+  const [a, b, c, d, e, f] = world.disks as Six;
+  await world.move(a, d, false);
+  world.replaced.set(a, id('99'));
+  for (const one of [e, f]) world.replaced.set(one, id('98'));
+  await world.stores.wait(startDrain(world.store, world.clock, b.node));
+  await world.repair();
+  t.same(world.listed, [b, c, d], 'nothing takes the place of the one that is drained');
+  t.match(await world.stores.wait(listMoves(world.store)), [{ leaving: [a] }]);
 });
 
 t.test('a disk that is gone when its copy is complete does not join the list', async (t) => {
