@@ -4,8 +4,20 @@ import type { VolumeId } from '../../src/core/ids.js';
 import { epoch, lsn, offset, revision } from '../../src/core/units.js';
 import { Attachments } from '../../src/metadata/attachments.js';
 import { initCluster } from '../../src/metadata/cluster.js';
-import { decodeVolume, encodePresence, encodeVolume } from '../../src/metadata/encoding.js';
-import { leaderKey, nameKey, ownerKey, trashKey, volumeKey } from '../../src/metadata/keys.js';
+import {
+  decodeVolume,
+  encodeAttachments,
+  encodePresence,
+  encodeVolume,
+} from '../../src/metadata/encoding.js';
+import {
+  attachmentKey,
+  leaderKey,
+  nameKey,
+  ownerKey,
+  trashKey,
+  volumeKey,
+} from '../../src/metadata/keys.js';
 import { METADATA_SCHEMA, type VolumeRecord } from '../../src/metadata/model.js';
 import { rebuildVolumes } from '../../src/metadata/rebuild.js';
 import { brokenSuccession } from '../../src/metadata/record-invariant.js';
@@ -194,6 +206,42 @@ test('a volume that is attached to a machine is not removed', async (t) => {
   await t.rejects(refused, { code: 'CONFLICT', message: /attached to alpha/ });
   await world.wait(attachments.detach(volume, 'alpha'));
   await world.wait(trash.remove(volume, removal));
+});
+
+test('attaching and detaching leave alone what others have done meanwhile', async (t) => {
+  const all = await place();
+  const { world, volumes } = all;
+  const volume = await made(all);
+  const { record } = await world.wait(volumes.byName('db'));
+  let meanwhile = (): void => {};
+  const { store, process } = world.connect({
+    trip: ({ type }) => {
+      if (type === 'transact') meanwhile();
+      return {};
+    },
+  });
+  const slow = new Attachments(store, process.clock);
+  const alpha = { machine: 'alpha', readOnly: false };
+  await world.wait(slow.attach(record, alpha));
+  const beta = { machine: 'beta', readOnly: false, since: removedAt };
+  const moved = { schema: METADATA_SCHEMA, volume, attachments: [beta] } as const;
+  meanwhile = () => {
+    const put = {
+      type: 'put',
+      key: attachmentKey(volume),
+      value: encodeAttachments(moved),
+    } as const;
+    world.server.transact([], [put]);
+  };
+  await world.wait(slow.detach(volume, 'alpha'));
+  t.same(await world.wait(slow.of(volume)), [beta], 'who has it by then keeps it');
+  meanwhile = () => {};
+  await world.wait(slow.detach(volume, 'beta'));
+  meanwhile = () => {
+    world.server.transact([], [{ type: 'delete', key: nameKey('db') }]);
+  };
+  t.equal(await world.codeOf(slow.attach(record, alpha)), 'NOT_FOUND', 'removed meanwhile');
+  t.same(await world.wait(slow.of(volume)), []);
 });
 
 test('an answer that was lost does not make a removal happen twice', async (t) => {

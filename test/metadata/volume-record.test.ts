@@ -1,8 +1,9 @@
 /** The proposals on a volume record: what each does, what each refuses, and when one has landed. */
 import { test } from 'tap';
+import { present } from '../../src/core/assert.js';
 import { epoch, lsn, offset } from '../../src/core/units.js';
 import type { VolumeRecord } from '../../src/metadata/model.js';
-import { brokenSuccession } from '../../src/metadata/record-invariant.js';
+import { brokenInvariant, brokenSuccession } from '../../src/metadata/record-invariant.js';
 import {
   assertVolumeRecord,
   claimEpoch,
@@ -245,6 +246,14 @@ test('what a caller must not do is asserted', async (t) => {
   for (const [name, act, message] of REFUSED) t.throws(act, { message }, name);
 });
 
+test('a segment of an earlier epoch does not follow one of a later', async (t) => {
+  const last = present(reclaimed.sealed.at(-1), 'a sealed segment');
+  const later = { ...last, segment: segmentId('77'), createEpoch: two };
+  t.equal(brokenInvariant({ ...reclaimed, sealed: [...reclaimed.sealed, later] }), null);
+  const turned = brokenInvariant({ ...reclaimed, sealed: [later, last] });
+  t.match(turned, /createEpoch falls/);
+});
+
 test('landed: the record holds what was proposed, or it never happened', async (t) => {
   t.equal(landed(claimed, claimed), true);
   t.equal(landed(claimed, blank), false, 'not yet');
@@ -267,6 +276,8 @@ test('landed: the record holds what was proposed, or it never happened', async (
     plan: [fresh('4')],
   });
   t.equal(landed(rolled, elsewhere), false, 'sealed at another end');
+  const open = serving.open.map((segment) => ({ ...segment, replicas: replicas('7', '8', '9') }));
+  t.equal(landed(serving, { ...serving, open }), false, 'open on other disks');
   const cleared = clearDeleted(reclaimed, { segments: [segmentId('4')] });
   t.equal(landed(reclaimed, cleared), true, 'what was pending may have been deleted');
   const released = release(rolled, { epoch: one });
