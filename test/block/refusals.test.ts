@@ -144,6 +144,29 @@ test('a copy is worth nothing until it is whole, and nothing at all with another
   t.match(rig.look(seg(1)), { sealedEnd: null, suspectFrom: 0 });
 });
 
+test('no copy is written to a file that is still to be removed', async (t) => {
+  const [log] = twoLogs();
+  const rig = fresh();
+  rig.create(seg(1));
+  for (const batch of log.batches) rig.append(batch);
+  rig.seal(seg(1), log.end, log.crc);
+  const { said, send } = noting(rig);
+  const { incarnation } = rig;
+  rig.disk.faults.slowness = 10_000;
+  send({ type: 'read', incarnation, segment: seg(1), page: pageIndex(0), count: 1 });
+  rig.disk.faults.slowness = 1;
+  t.equal(rig.send(rig.dropRequest(seg(1))).status, 'OK');
+  t.same(said, [], 'the read keeps the file');
+  t.equal(rig.copy(log).status, 'BUSY');
+  rig.scheduler.runFor(60_000);
+  t.same(said, ['read DELETED']);
+  let files = 0;
+  rig.disk.forEachFile((path) => {
+    if (path.includes(seg(1))) files += 1;
+  });
+  t.equal(files, 0);
+});
+
 test('a batch continues a chain by all that it says of itself', async (t) => {
   const log = new LogOf(seg(1));
   const { header } = log.add(1);

@@ -5,7 +5,12 @@ import type { Incarnation, NodeId, SegmentId, VolumeId } from '../../src/core/id
 import { PLACEMENT_GROUPS } from '../../src/core/limits.js';
 import { type Epoch, epoch, lsn, offset, PAGE_BYTES } from '../../src/core/units.js';
 import { initCluster, raiseGeneration, readCluster } from '../../src/metadata/cluster.js';
-import { encodeNode, encodePlacement, encodeVolume } from '../../src/metadata/encoding.js';
+import {
+  encodeCluster,
+  encodeNode,
+  encodePlacement,
+  encodeVolume,
+} from '../../src/metadata/encoding.js';
 import {
   CLUSTER_KEY,
   chunkPrefix,
@@ -162,6 +167,25 @@ test('an export older than what nodes have seen is refused', async (t) => {
   t.equal(world.server.revision, 1, 'nothing was written');
   await world.wait(importCluster(store, content, { maxEpochs, acceptLoss: true }));
   t.equal(JSON.parse(world.server.peek(volumeKey(VOLUME))?.value ?? '{}').epoch, 6);
+});
+
+test('an import does not begin over a cluster record that has changed since it was read', async (t) => {
+  const world = await filled();
+  const content = decodeExport(await world.wait(exportCluster(world.connect().store)));
+  const { cluster } = content;
+  const value = encodeCluster({ ...cluster, generation: cluster.generation + 7 });
+  const { store } = world.connect({
+    trip: ({ type }) => {
+      if (type === 'transact') {
+        world.server.transact([], [{ type: 'put', key: CLUSTER_KEY, value }]);
+      }
+      return {};
+    },
+  });
+  const options = { maxEpochs: new Map<VolumeId, Epoch>(), replace: true };
+  t.equal(await world.codeOf(importCluster(store, content, options)), 'CONFLICT');
+  t.equal(world.server.peek(CLUSTER_KEY)?.value, value, 'its generation would have fallen');
+  t.equal(world.server.peek(IMPORT_KEY), null);
 });
 
 test('somebody who initialises the store during an import stops it', async (t) => {
