@@ -62,17 +62,3 @@ export async function initCluster(
   // Ours or that of whoever was faster: what is stored counts.
   return readCluster(store);
 }
-
-/** Raises the generation by one. CONFLICT when somebody else changed it meanwhile. */
-export async function raiseGeneration(store: MetadataStore): Promise<ClusterRecord> {
-  const { entry } = await store.get(CLUSTER_KEY);
-  if (entry === null) return readCluster(store);
-  const before = decodeCluster(entry.value);
-  const after: ClusterRecord = { ...before, generation: before.generation + 1 };
-  const result = await store.transact(
-    [{ key: CLUSTER_KEY, modRevision: entry.modRevision }],
-    [{ type: 'put', key: CLUSTER_KEY, value: encodeCluster(after) }],
-  );
-  if (result.committed) return after;
-  throw new HoldfastError('CONFLICT', 'the cluster record changed meanwhile', { retryable: true });
-}

@@ -1,6 +1,6 @@
 /** The real twins keep the contracts of their seams. The real disk has a file of its own. */
 import { test } from 'tap';
-import { formatAddress, isLoopback, isWildcard, parseAddress } from '../../src/io/address.js';
+import { formatAddress, isWildcard, parseAddress } from '../../src/io/address.js';
 import { nodeClock } from '../../src/io/node/clock.js';
 import { nodeRandom } from '../../src/io/node/random.js';
 import { tcpNetwork } from '../../src/io/node/tcp.js';
@@ -49,8 +49,6 @@ test('addresses are HOST:PORT, with brackets around IPv6', async (t) => {
   for (const text of [...bad, `${'a'.repeat(400)}:1`]) {
     t.throws(() => parseAddress(text, 'listen address'), { code: 'INVALID_ARGUMENT' }, text);
   }
-  for (const host of ['127.0.0.1', '127.1.2.3', '::1', 'localhost']) t.ok(isLoopback(host), host);
-  for (const host of ['0.0.0.0', '::', '10.0.0.1', 'example']) t.notOk(isLoopback(host), host);
   for (const host of ['0.0.0.0', '::', '0::0']) t.ok(isWildcard(host), host);
   t.notOk(isWildcard('::1'));
 });
