@@ -72,7 +72,7 @@ test('a fence that was overtaken while its answer was held back is STALE', async
   t.same(said, ['fence STALE', 'fence OK']);
 });
 
-test('a read of what a seal cuts off meanwhile is beyond the end, and blames no disk', async (t) => {
+test('a read of what a seal cuts off meanwhile is beyond the end, and no rot', async (t) => {
   const rig = fresh();
   const log = new LogOf(seg(1));
   rig.create(seg(1));
@@ -115,7 +115,7 @@ test('a segment that is being copied is not sealed by the side of that', async (
   t.same(said, ['copy BUSY']);
 });
 
-test('a copy is worth nothing until it is whole, and nothing at all with another end', async (t) => {
+test('a copy is worth nothing until it is whole, nor with another end', async (t) => {
   const rig = fresh();
   const [log, other] = twoLogs();
   const source = fresh({ seed: 'source' });

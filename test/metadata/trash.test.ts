@@ -158,7 +158,7 @@ test('a mounted volume is refused, saying who has it', async (t) => {
   t.match(world.server.peek(volumeKey(volume))?.value, /"purging":false/);
 });
 
-test('what is purged does not come back, and nobody purges who does not lead any more', async (t) => {
+test('what is purged stays so, and nobody purges who does not lead any more', async (t) => {
   const all = await place();
   const { world, trash } = all;
   const volume = await made(all);

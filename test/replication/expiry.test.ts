@@ -21,8 +21,8 @@ const NODES = ['1', '2', '3'].map((n) => id<NodeId>(n));
 type Meanwhile = (trash: VolumeTrash, volume: VolumeId, store: MemoryStore) => void;
 
 /**
- * Nodes (three at most) whose clocks run ahead by so many milliseconds; null does not answer. Resolves to
- * whether the volume is purged once its time was over.
+ * Nodes, three at most, whose clocks run ahead by so many milliseconds; null does not answer.
+ * Resolves to whether the volume is purged once its time was over.
  */
 async function expiring(
   clocks: readonly (number | null)[],

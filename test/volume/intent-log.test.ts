@@ -91,7 +91,7 @@ function told({ batches, results }: FoundIntents): { made: number[]; replies: nu
 
 const NONE = Buffer.alloc(0);
 
-test('before it takes the place of the one before, no record may be given to the log', async (t) => {
+test('before it takes the place of the one before, no record goes to the log', async (t) => {
   const { log } = new Bench();
   t.ok(log.holds(1), 'although nothing is recorded');
   log.establish();
