@@ -67,9 +67,11 @@ export async function purgeVolume(
       const { pendingDelete } = at.record;
       if (pendingDelete.length === 0) break;
       const left = deadline - clock.monotonic();
-      if (left <= 0) {
+      const isLive = (node: NodeId): boolean => parts.directory.isLive(node);
+      // Who waited for a machine that is off would keep all other volumes from being purged.
+      if (left <= 0 || upkeep.waitsForTheDown(isLive)) {
         const nodes = pendingDelete.flatMap(({ replicas }) => replicas.map(({ node }) => node));
-        const silent = [...new Set(nodes)].filter((node) => !parts.directory.isLive(node));
+        const silent = [...new Set(nodes)].filter((node) => !isLive(node));
         return { type: 'waiting', segments: pendingDelete.length, nodes: silent };
       }
       await new Promise<void>((resolve) => {

@@ -4,7 +4,7 @@
  */
 import type { Request } from '../block/wire/messages.js';
 import { present } from '../core/assert.js';
-import type { SegmentId } from '../core/ids.js';
+import type { NodeId, SegmentId } from '../core/ids.js';
 import type { Monotonic, Revision } from '../core/units.js';
 import type { SealedSegment, VolumeRecord } from '../metadata/model.js';
 import { type VersionedVolume, withinOneSwap } from '../metadata/stored-volume.js';
@@ -21,6 +21,7 @@ import {
   type UpkeepEvent,
   type UpkeepState,
   upkeepDeadline,
+  waitsForTheDown,
 } from './upkeep.js';
 
 export interface Clearing {
@@ -62,6 +63,11 @@ export class Upkeep {
   /** Segments whose replicas have all answered a DELETE or are gone. */
   deleted(): SegmentId[] {
     return [...this.#state.deleted];
+  }
+
+  /** Whether all that is left to do is on nodes that are down, as `isLive` tells. */
+  waitsForTheDown(isLive: (node: NodeId) => boolean): boolean {
+    return waitsForTheDown(this.#state, isLive);
   }
 
   /**

@@ -10,7 +10,7 @@
  */
 import type { Reply } from '../block/wire/messages.js';
 import { assert, present } from '../core/assert.js';
-import type { SegmentId } from '../core/ids.js';
+import type { NodeId, SegmentId } from '../core/ids.js';
 import { UPKEEP_MAX_IN_FLIGHT, UPKEEP_RETRY_MAX_MS } from '../core/limits.js';
 import type { Monotonic, Revision } from '../core/units.js';
 import type { PlannedSegment, SealedSegment } from '../metadata/model.js';
@@ -245,6 +245,21 @@ function noteDeleted(state: UpkeepState, job: Job, effects: UpkeepEffect[]): voi
 function isDeleted(state: UpkeepState, segment: SegmentId, effects: UpkeepEffect[]): void {
   state.deleted.add(segment);
   effects.push({ type: 'deleted', segment });
+}
+
+/** Whether all that is left to do is on nodes that are down, and was tried there in vain. */
+export function waitsForTheDown(state: UpkeepState, isLive: (node: NodeId) => boolean): boolean {
+  const awaited = new Set<NodeId>();
+  const tried = new Set<NodeId>();
+  for (const jobs of state.jobs.values()) {
+    for (const { segment, replica, failures } of jobs) {
+      const { node } = present(segment.replicas[replica], 'a replica of the segment');
+      if (isLive(node)) return false;
+      awaited.add(node);
+      if (failures > 0) tried.add(node);
+    }
+  }
+  return awaited.size > 0 && tried.size === awaited.size;
 }
 
 /** The record does not list the segment any more. */

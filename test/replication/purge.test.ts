@@ -85,13 +85,27 @@ t.test('a replica that does not answer keeps the record, until it does', async (
   const parts = purger(world);
   await settled(world, parts.trash.remove(VOLUME, removal));
   world.node(1).state = 'down';
+  const began = parts.clock.monotonic();
   const outcome = await purge(world, parts);
+  const tookMs = parts.clock.monotonic() - began;
+  t.ok(tookMs < TIMEOUT_MS / 2, `other volumes wait for their turn: ${tookMs} ms`);
   t.match(outcome, { type: 'waiting', nodes: [world.node(1).node] });
   t.ok(world.record.pendingDelete.length > 0, 'what it may still have is listed');
   await t.rejects(settled(world, parts.trash.forget(VOLUME)), { code: 'CONFLICT' });
   await t.rejects(settled(world, parts.trash.restore(VOLUME, 'data')), { code: 'CONFLICT' });
   world.node(1).state = 'up';
   t.same(await purge(world, purger(world)), { type: 'purged' });
+  t.equal(left(world), 0);
+});
+
+t.test('a node that is registered is waited for, whatever it answers', async (t) => {
+  const world = await written();
+  const parts = purger(world);
+  await settled(world, parts.trash.remove(VOLUME, removal));
+  const node = world.node(1);
+  node.ignore.add('delete');
+  world.scheduler.after(TIMEOUT_MS / 2, () => node.ignore.delete('delete'));
+  t.same(await purge(world, parts), { type: 'purged' });
   t.equal(left(world), 0);
 });
 
