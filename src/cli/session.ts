@@ -58,7 +58,8 @@ export const NO_CLUSTER = 'which cluster is meant?';
 const settings = z.object({
   metadata: z.string().optional(),
   secretFile: z.string().optional(),
-  dataDir: z.string().optional(),
+  // A list, said for all commands, is of a node's disks.
+  dataDir: z.union([z.string(), z.array(z.string()).transform(() => undefined)]).optional(),
 });
 
 export interface ClusterLocation {

@@ -65,6 +65,16 @@ t.test('an object of a command is no setting of another one', async (t) => {
   t.same(resolved({ agent: 'none' }), { agent: 'none' });
 });
 
+t.test("a node's disks that are named for all commands stop none", async (t) => {
+  const dataDir = ['/disks/a', '/disks/b'];
+  t.match(locate({ config: fileOf(t, { metadata: METADATA, dataDir }) }, {}), {
+    metadata: METADATA,
+    up: null,
+  });
+  const config = fileOf(t, { dataDir });
+  t.throws(() => locate({ config, dataDir: '/nowhere' }, {}), { message: /\/nowhere/ });
+});
+
 t.test('a commit interval is written as all times are', async (t) => {
   for (const [text, commitIntervalMs] of [
     ['5', 5_000],
