@@ -1,5 +1,4 @@
 /** `holdfast umount`: commits, unmounts, and waits until the volume is released. */
-import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { parseSeconds } from '../core/durations.js';
 import { HoldfastError } from '../core/errors.js';
@@ -64,7 +63,7 @@ async function unmountBlock(
   options: UmountOptions,
 ): Promise<boolean> {
   const machine = localMachine(null, process.env);
-  const where = resolve(directory);
+  const where = mountDeps(process.env).host.mounts.resolve(directory);
   const all = await machine.list();
   const found = all.find((one) => {
     if (one.kind !== 'block') return false;

@@ -91,8 +91,8 @@ export interface FuseMounts {
   /** All that run, as far as this one sees. */
   processes(): number[];
   /**
-   * The absolute path without symlinks, resolving the parent only, so that a mount point whose
-   * daemon hangs is not touched. Throws NOT_FOUND.
+   * The absolute path without symlinks; a mount point whose daemon hangs is not asked for. Throws
+   * NOT_FOUND when its parent is missing.
    */
   resolve(path: string): string;
   /** Whether it is a directory; 'missing' when there is nothing. Touches it. */

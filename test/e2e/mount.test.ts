@@ -1,5 +1,5 @@
 /** Mounts of real volumes from their making to each of the ways in which they end. */
-import { existsSync } from 'node:fs';
+import { existsSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
@@ -55,6 +55,26 @@ t.test('sync commits what nobody has fsynced', async (t) => {
   await bed.mount('db', directory);
   t.equal((await shell(`cat ${directory}/synced`)).text, 'kept');
   t.equal((await bed.holdfast('umount', directory)).code, 0);
+});
+
+t.test('a symbolic link to a directory will do for it', async (t) => {
+  const directory = bed.directory('linked');
+  const link = join(bed.root, 'link');
+  symlinkSync(directory, link);
+  t.equal((await bed.mount('db', link)).directory, directory);
+  t.equal((await shell(`echo there > ${link}/by-link`)).status, 0);
+  t.equal((await bed.holdfast('sync', link)).code, 0);
+  const ended = await bed.holdfast('umount', link);
+  t.equal(ended.code, 0, ended.stderr);
+  t.notOk(isMounted(directory));
+  const made = await bed.holdfast('volume', 'create', 'disk', '--size', '64MiB', '--kind', 'block');
+  t.equal(made.code, 0, made.stderr);
+  const mounted = await bed.holdfast('mount', 'disk', link);
+  t.match(mounted.lines, [`disk is mounted at ${directory} (ext4`], mounted.stderr);
+  const unmounted = await bed.holdfast('umount', link);
+  t.equal(unmounted.code, 0, unmounted.stderr);
+  t.equal((await bed.holdfast('volume', 'rm', 'disk')).code, 0);
+  await bed.assertNothingLeft();
 });
 
 t.test('read-only', async (t) => {

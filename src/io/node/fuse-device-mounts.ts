@@ -12,6 +12,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   realpathSync,
   statSync,
   writeFileSync,
@@ -62,6 +63,8 @@ export class NodeFuseMounts implements FuseMounts {
   resolve(path: string): string {
     const absolute = resolve(path);
     if (absolute === '/') return absolute;
+    const linked = targetOf(absolute);
+    if (linked !== null) return linked;
     try {
       return join(realpathSync(dirname(absolute)), basename(absolute));
     } catch (thrown) {
@@ -185,4 +188,17 @@ export function parseMountTable(text: string): MountEntry[] {
 
 function asText(bytes: string): string {
   return Buffer.from(bytes, 'latin1').toString('utf8');
+}
+
+/**
+ * Where a symbolic link leads; null: it is none, or leads nowhere. readlink(2) of a mount point
+ * asks no daemon, and so does not hang with one.
+ */
+function targetOf(path: string): string | null {
+  try {
+    readlinkSync(path);
+    return realpathSync.native(path);
+  } catch {
+    return null;
+  }
 }
