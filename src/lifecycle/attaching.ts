@@ -78,7 +78,7 @@ export class Attaching {
     checkText('machine', machine, MACHINE_MAX_BYTES);
     const known = await findMachine(store, machine);
     if (known === null) {
-      const hint = 'Its driver registers it when it starts; see "holdfast machines".';
+      const hint = 'Its driver registers it when it starts; see "holdfast machines ls".';
       throw new HoldfastError('NOT_FOUND', `there is no machine "${machine}"`, { hint });
     }
     await this.#checkRoom(record, known);
