@@ -115,7 +115,7 @@ export function findNode(nodes: readonly NodeRecord[], word: string): NodeRecord
   throw invalid(`"${word}" may be any of ${found.length} nodes`, `Write more of its id: ${ids}.`);
 }
 
-interface Cluster {
+export interface Cluster {
   readonly directory: Directory;
   readonly nodes: readonly NodeRecord[];
   readonly volumes: readonly VolumeRecord[];
@@ -273,18 +273,22 @@ function drainProgress(first: Holdings, now: Holdings, bytesPerSecond: number | 
   return `${done} of ${done + sealedSegments} segments are elsewhere, ${left}`;
 }
 
-/** Throws CONFLICT when without this node some volume could not have all its copies. */
-function refuseTooFew(cluster: Cluster, record: NodeRecord): void {
+/** Throws CONFLICT when without this node some volume could not have all its copies now. */
+export function refuseTooFew(cluster: Cluster, record: NodeRecord): void {
   const { mostReplicas } = holdings(cluster, record);
   if (mostReplicas === null) return;
-  const left = cluster.nodes.filter(({ node }) => {
+  const takers = cluster.nodes.filter(({ node }) => {
     return node !== record.node && cluster.wishes.get(node)?.drain === undefined;
   });
+  const left = takers.filter(({ node }) => cluster.directory.isLive(node));
+  const down = takers.filter((one) => !left.includes(one)).map(nodeName);
   const { replicas, volume } = mostReplicas;
-  const hint = 'Add nodes first. To drain it all the same, as far as that goes: --force.';
+  const [first, up] =
+    down.length === 0 ? ['Add', ''] : ['Start or add', ` that are up (down: ${down.join(', ')})`];
+  const hint = `${first} nodes first. To drain it all the same, as far as that goes: --force.`;
   if (left.length < replicas) {
     const message =
-      `without ${nodeName(record)} ${left.length} nodes are left, ` +
+      `without ${nodeName(record)} ${left.length} nodes${up} are left, ` +
       `and volume ${volume} keeps ${replicas} copies on as many`;
     throw new HoldfastError('CONFLICT', message, { hint });
   }
@@ -292,8 +296,8 @@ function refuseTooFew(cluster: Cluster, record: NodeRecord): void {
   // Where all nodes are in one zone, zones say nothing.
   if (zones.has(record.zone) || zones.size >= replicas) return;
   const message =
-    `${nodeName(record)} is the last one in zone ${record.zone}: ` +
-    `${zones.size} zones are left for the ${replicas} copies of volume ${volume}`;
+    `${nodeName(record)} is the last one in zone ${record.zone}: ${zones.size} zones` +
+    `${up} are left for the ${replicas} copies of volume ${volume}`;
   throw new HoldfastError('CONFLICT', message, { hint });
 }
 

@@ -1,7 +1,7 @@
 /** What a node is counted on for, and which node is meant: what `holdfast node` decides on. */
 import t from 'tap';
 import type { InventoryEntry } from '../../src/block/wire/messages.js';
-import { findNode } from '../../src/cli/node-admin.js';
+import { findNode, refuseTooFew } from '../../src/cli/node-admin.js';
 import { foundIn, holdingsOf, livingIn } from '../../src/cli/node-holdings.js';
 import { type NodeAnswer, usableDisks, volumeProblems } from '../../src/cli/survey.js';
 import type { Incarnation, NodeId } from '../../src/core/ids.js';
@@ -100,6 +100,29 @@ t.test('a copy that is listed and not whole does not stand for another', async (
   t.same(only(entry({ state: 'open', length: offset(4096) })), ['data']);
   t.same(only(entry({ state: 'tombstone', length: offset(0) })), ['data']);
   t.same(only(), ['data'], 'it was never made');
+});
+
+t.test('what is left without a node are those that are up', async (t) => {
+  const [a, b, c, d] = ['a', 'b', 'c', 'd'].map((zone): NodeRecord => {
+    return { schema: 1, node: id<NodeId>(zone), address: zone, zone, disks: [], version: '1' };
+  }) as [NodeRecord, NodeRecord, NodeRecord, NodeRecord];
+  const without = (record: NodeRecord, nodes: NodeRecord[], down: NodeRecord[] = []): void => {
+    const isLive = (node: NodeId): boolean => down.every((one) => one.node !== node);
+    const directory = { nodes: () => nodes, isLive, address: () => null, placement: () => null };
+    const volumes = [volume({ replicas: 3 })];
+    refuseTooFew({ directory, nodes, volumes, wishes: new Map() }, record);
+  };
+  without(a, [a, b, c, d]);
+  const one = { code: 'CONFLICT', message: /^without node \S+ \(a\) 2 nodes are left, and volume/ };
+  t.throws(() => without(a, [a, b, c]), { ...one, hint: /^Add nodes first/ });
+  const message = /2 nodes that are up \(down: node \S+ \(c\)\) are left, and volume data keeps 3/;
+  t.throws(() => without(a, [a, b, c, d], [c]), { message, hint: /^Start or add nodes first/ });
+  without(c, [a, b, c, d], [c]);
+  const beside = { ...d, node: id<NodeId>('e'), zone: 'a' };
+  without(a, [a, b, { ...c, zone: 'b' }, d, beside]);
+  t.throws(() => without(a, [a, b, { ...c, zone: 'b' }, { ...d, zone: 'b' }, beside], [beside]), {
+    message: /last one in zone a: 1 zones that are up \(down: .*\(d\)\) are left for the 3/,
+  });
 });
 
 t.test('a node is named by the first digits of its id, or its address', async (t) => {
