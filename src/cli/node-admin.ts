@@ -321,12 +321,13 @@ async function rmNode(word: string, options: RemoveOptions): Promise<void> {
     const held = holdingsOf(record.node, cluster.volumes, foundIn(copies));
     if (options.acceptLoss !== true) refuseLoss(record, held);
     if (options.force !== true && options.acceptLoss !== true) refuseUsed(cluster, record, held);
+    // Its registration goes with it.
+    const stop = cluster.directory.isLive(record.node) ? ' Stop it now.' : '';
     await removeNode(session.store, session.clock, record.node);
     await updatePlacement(session.store);
     const { sealedSegments } = held;
     const again = sealedSegments === 0 ? '' : `; ${sealedSegments} copies are made anew elsewhere`;
     const value = { node: record.node, address: record.address, ...held };
-    const stop = cluster.directory.isLive(record.node) ? ' Stop it now.' : '';
     const text = `${nodeName(record)} is no part of the cluster any more${again}.${stop}`;
     printResult(options.json === true, value, text);
   });

@@ -97,6 +97,7 @@ t.test('a node is drained under load and removed', async (t) => {
   const { node } = await nodeOf(third);
   const removed = await bed.holdfast('node', 'rm', node);
   t.equal(removed.code, 0, removed.stderr);
+  t.match(removed.lines, [/is no part of the cluster any more\. Stop it now\.$/]);
   await third.kill();
   t.equal((await json<ListedNode[]>('node', 'ls')).length, 3);
   const more = await bed.holdfast('node', 'drain', (await nodeOf(first)).node);
