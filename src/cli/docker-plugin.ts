@@ -7,8 +7,9 @@ import { dirname, join } from 'node:path';
 import type { Command } from 'commander';
 import { z } from 'zod';
 import { parseSeconds } from '../core/durations.js';
-import { invalid } from '../core/errors.js';
+import { HoldfastError, invalid } from '../core/errors.js';
 import { parseSize } from '../core/sizes.js';
+import type { FuseMounts } from '../io/fuse-device.js';
 import type { Log } from '../io/log.js';
 import { nodeClock } from '../io/node/clock.js';
 import { createLog, LOG_LEVELS } from '../io/node/log.js';
@@ -141,12 +142,24 @@ function composePlugin(settings: Settings, cluster: ClusterLater, log: Log): Vol
 
 function placesOf({ directory: root, propagated }: Settings, machine: MachineVolumes): Places {
   const commands = new NodeMachineCommands();
-  if (propagated === undefined) return samePlaces(root, commands);
   const { mounts } = mountDeps(process.env).host;
+  if (propagated === undefined) {
+    return samePlaces(root, commands, (path) => resolved(mounts, path));
+  }
   const propagatedOutside = outsidePath(propagated, mounts.table(), mounts.table(FIRST_PROCESS));
   const machineRoot = `/proc/${FIRST_PROCESS}/root`;
   const where = { root, propagated, propagatedOutside, machineRoot };
   return propagatedPlaces({ ...where, machine, commands });
+}
+
+/** Where its parent is missing, nothing is mounted that could be named otherwise. */
+function resolved(mounts: Pick<FuseMounts, 'resolve'>, path: string): string {
+  try {
+    return mounts.resolve(path);
+  } catch (thrown) {
+    if (thrown instanceof HoldfastError) return path;
+    throw thrown;
+  }
 }
 
 function after(ms: number): Promise<void> {

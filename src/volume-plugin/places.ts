@@ -23,12 +23,17 @@ export interface Places {
   tidy(volume: string): void;
 }
 
-/** The engine sees what the machine sees. */
-export function samePlaces(root: string, commands: Pick<MachineCommands, 'removeEmpty'>): Places {
+/** The engine sees what the machine sees. `resolve` follows symbolic links. */
+export function samePlaces(
+  root: string,
+  commands: Pick<MachineCommands, 'removeEmpty'>,
+  resolve: (path: string) => string,
+): Places {
   const directory = (volume: string): string => posix.join(root, volume);
   return {
     directory,
-    volumeAt: (path) => volumeBelow(root, path),
+    // Where something is mounted, links are followed.
+    volumeAt: (path) => volumeBelow(resolve(root), path),
     shown: directory,
     show: async () => {},
     hide: async () => {},

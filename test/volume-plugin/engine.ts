@@ -41,7 +41,8 @@ export class Engine {
   start(): VolumePlugin {
     const claims = new Claims(this.files);
     const { clock } = new SimProcess(this.scheduler, 'plugin');
-    const places = samePlaces(ROOT, { removeEmpty: (path) => void this.removed.push(path) });
+    const removeEmpty = (path: string): void => void this.removed.push(path);
+    const places = samePlaces(ROOT, { removeEmpty }, (path) => path);
     const { machine, ...volumes } = this.#parts();
     const lifecycle = async (): Promise<VolumeLifecycle> => volumes.lifecycle;
     return new VolumePlugin(

@@ -37,8 +37,17 @@ t.test('a directory that is not empty stays; any other trouble is said', async (
     const removeEmpty = (): never => {
       throw new HoldfastError(code, 'no');
     };
-    return samePlaces('/volumes', { removeEmpty });
+    return samePlaces('/volumes', { removeEmpty }, (path) => path);
   };
   t.doesNotThrow(() => failing('BUSY').tidy('db'));
   t.throws(() => failing('UNAVAILABLE').tidy('db'), { code: 'UNAVAILABLE' });
+});
+
+t.test('its directory may be a symbolic link, or below one', async (t) => {
+  const removeEmpty = (): void => {};
+  const resolve = (path: string): string => path.replace(/^\/var\/lib\/holdfast/, '/data');
+  const places = samePlaces('/var/lib/holdfast/volumes', { removeEmpty }, resolve);
+  t.equal(places.volumeAt('/data/volumes/db'), 'db', 'as mounts are listed');
+  t.equal(places.volumeAt('/data/db'), null);
+  t.equal(places.shown('db'), '/var/lib/holdfast/volumes/db');
 });
