@@ -152,11 +152,13 @@ export class History {
 
   /** Shared pages that are still on their way to the log are at two places in files now. */
   #followPending({ inode, toPage, count }: Share): void {
-    const slot = this.#state.inodes.slotOf(inode);
-    for (let at = toPage; at < toPage + count; ) {
-      const run = this.#state.extents.run(slot, at, toPage + count - at);
+    const { extents, inodes } = this.#state;
+    const slot = inodes.slotOf(inode);
+    const end = toPage + count;
+    for (let at = extents.nextData(slot, toPage, end); at !== -1; ) {
+      const run = extents.run(slot, at, end - at);
       if (isPending(run.place)) this.alsoAt(run.place, inode, at, run.count);
-      at += run.count;
+      at = extents.nextData(slot, at + run.count, end);
     }
   }
 

@@ -141,6 +141,9 @@ t.test('an empty directory where a disk of this node should be', async (t) => {
   refused(t, half, 12, /this node, .*start once without this directory/, 'one of two');
   t.same(contents(mountPoint), []);
   const alone = await place.start(t, place.args(one, ...listen));
+  await alone.child.until('its registration', 30_000, () =>
+    alone.child.stderr.includes('"registered":true') ? true : undefined,
+  );
   await alone.child.stop();
   const replaced = await place.start(t, other);
   t.equal(replaced.ready.node, ready.node, 'what was given up is replaced');
