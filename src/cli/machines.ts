@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { HoldfastError } from '../core/errors.js';
 import type { Attachment, MachineRecord } from '../lifecycle/volume-types.js';
+import { everyVolume } from '../lifecycle/volumes.js';
 import { lifecycleOf } from './lifecycle.js';
 import { addExamples, printResult } from './output.js';
 import { Session, type SessionOptions, sessionOptions } from './session.js';
@@ -28,7 +29,7 @@ interface Listed extends MachineRecord {
 async function list(options: SessionOptions): Promise<void> {
   await Session.run(options, async (session) => {
     const lifecycle = lifecycleOf(session);
-    const [machines, { volumes }] = await Promise.all([lifecycle.machines(), lifecycle.list()]);
+    const [machines, volumes] = await Promise.all([lifecycle.machines(), everyVolume(lifecycle)]);
     const isAt = (attachments: readonly Attachment[], machine: string): boolean =>
       attachments.some((one) => one.machine === machine);
     const all = machines.map((record): Listed => {

@@ -129,3 +129,14 @@ export interface VolumeLifecycle {
   /** Of this machine; null when it is not mounted or attached here. */
   here(id: VolumeId): Promise<MachineVolume | null>;
 }
+
+/** All that are in use, page by page. */
+export async function everyVolume(lifecycle: Pick<VolumeLifecycle, 'list'>): Promise<VolumeInfo[]> {
+  const found: VolumeInfo[] = [];
+  for (let token: string | null = null; ; ) {
+    const page: VolumePage = await lifecycle.list(token === null ? {} : { token });
+    found.push(...page.volumes);
+    if (page.next === null) return found;
+    token = page.next;
+  }
+}

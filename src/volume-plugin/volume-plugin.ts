@@ -14,7 +14,7 @@ import { isServed } from '../lifecycle/here.js';
 import type { MachineVolumes } from '../lifecycle/machine.js';
 import { OperationLocks } from '../lifecycle/operation-locks.js';
 import type { MachineVolume, VolumeInfo } from '../lifecycle/volume-types.js';
-import type { VolumeLifecycle } from '../lifecycle/volumes.js';
+import { everyVolume, type VolumeLifecycle } from '../lifecycle/volumes.js';
 import type { Claims } from './claims.js';
 import {
   isReadOnly,
@@ -39,7 +39,6 @@ import { statusOf } from './status.js';
 const SWEEP_MS = 30_000;
 /** Within the engine's minute, with time to say why. */
 const UNMOUNT_COMMIT_MS = 40_000;
-const LIST_PAGE = 500;
 /** What a store or node did not answer in time is tried again for so long. */
 const PATIENCE_MS = 20_000;
 const RETRY_MS = 1_000;
@@ -316,17 +315,10 @@ export class VolumePlugin {
   async #list(): Promise<PluginVolume[]> {
     const lifecycle = await this.#deps.lifecycle();
     const mounted = await this.#ours();
-    const found: PluginVolume[] = [];
-    for (let token: string | undefined; ; ) {
-      const page = await lifecycle.list({
-        limit: LIST_PAGE,
-        ...(token === undefined ? {} : { token }),
-      });
-      for (const info of page.volumes)
-        found.push(this.#entry(info, mounted.get(info.name) ?? null));
-      if (page.next === null) return found.sort((a, b) => (a.Name < b.Name ? -1 : 1));
-      token = page.next;
-    }
+    const found = (await everyVolume(lifecycle)).map((info) =>
+      this.#entry(info, mounted.get(info.name) ?? null),
+    );
+    return found.sort((a, b) => (a.Name < b.Name ? -1 : 1));
   }
 
   #entry({ name, createdAt }: VolumeInfo, here: MachineVolume | null): PluginVolume {
